@@ -108,6 +108,12 @@ impl App {
         &*self.clock
     }
 
+    /// Returns the clock, for what outlives a call.
+    #[must_use]
+    pub fn shared_clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
     /// Returns the user's terminal.
     #[must_use]
     pub fn ui(&self) -> Ui {

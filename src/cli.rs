@@ -8,6 +8,7 @@ mod guess;
 mod help;
 mod helper;
 mod login;
+mod proxy;
 mod settings;
 mod verify;
 
@@ -25,6 +26,7 @@ pub use guess::OPTIONS_WITH_VALUE;
 pub use help::{COMMIT, ENVIRONMENT, FILES, TOPICS, VERSION};
 pub use helper::{Helper, Tool};
 pub use login::Login;
+pub use proxy::{Proxy, ProxyCommand, ProxyRules, ProxyRun};
 pub use settings::SettingArgs;
 pub use verify::Verify;
 
@@ -204,6 +206,8 @@ pub enum Command {
     Logout(Logout),
     /// Verify a session's token, then run a command with it
     Exec(Exec),
+    /// Pass requests on to an API, with a token that the caller never has
+    Proxy(Box<Proxy>),
     /// Give another tool tokens in its own protocol: git, docker, kubectl, cargo, pip and others
     Helper(Box<Helper>),
     /// Connect an MCP client to a server that requires tokens
@@ -394,12 +398,28 @@ pub struct Exec {
     /// Profile name; required without `--`
     #[arg(value_name = "PROFILE")]
     pub first: Option<OsString>,
-    /// Set this environment variable to the token, or with --file to its path [default: AUTHCTL_TOKEN, AUTHCTL_TOKEN_FILE]
+    /// Set this environment variable to the token, or with --file to its path [default: AUTHCTL_TOKEN, AUTHCTL_TOKEN_FILE]; with
+    /// --proxy, set NAME=TEXT, where {url}, {key} and {socket} in the text are the proxy's; repeatable then
     #[arg(long, value_name = "NAME", value_parser = variable)]
-    pub env: Option<String>,
+    pub env: Vec<(String, Option<String>)>,
     /// Keep the token fresh in this file while the command runs, instead of passing it
     #[arg(long, value_name = "PATH")]
     pub file: Option<PathBuf>,
+    /// Run the command with a proxy for the API of --for instead of a token: AUTHCTL_PROXY_URL and AUTHCTL_PROXY_KEY
+    #[arg(long, requires = "api", conflicts_with_all = ["file", "hook"])]
+    pub proxy: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub rules: ProxyRules,
+    /// Run the command under bubblewrap: no network but the proxy, home read-only, no agent and no keychain
+    #[arg(long, requires = "proxy")]
+    pub sandbox: bool,
+    /// With --sandbox, a file or directory that the command may write; repeatable
+    #[arg(long, value_name = "PATH", requires = "sandbox")]
+    pub bind: Vec<PathBuf>,
+    /// Run the command beside a port that leads to this socket: what runs in the sandbox
+    #[arg(long, hide = true, value_name = "SOCKET", requires = "command")]
+    pub inside: Option<PathBuf>,
     /// Run a hook, without a token, once this file can be locked: what a refresh starts
     #[arg(long, hide = true, value_name = "FILE", requires = "command")]
     pub hook: Option<PathBuf>,
@@ -532,14 +552,16 @@ fn settings_help() -> String {
     help
 }
 
-fn variable(text: &str) -> Result<String, String> {
-    let fits = !text.is_empty()
-        && !text.starts_with(|c: char| c.is_ascii_digit())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+/// Parses the name of a variable, and its value if there is one.
+fn variable(text: &str) -> Result<(String, Option<String>), String> {
+    let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+    let fits = !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if fits {
-        Ok(text.to_owned())
+        Ok((name.to_owned(), value.map(str::to_owned)))
     } else {
-        Err(format!("invalid variable name `{text}` (letters, digits and `_`, not starting with a digit)"))
+        Err(format!("invalid variable name `{name}` (letters, digits and `_`, not starting with a digit)"))
     }
 }
 

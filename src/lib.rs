@@ -12,6 +12,7 @@
 //!  main, lib         this page, run(), reports errors
 //!  cmd               one file a command: arguments, one call to a service, output
 //!  app               builds the parts when first needed; signals; client of the agent
+//!  proxy             beside `app`: a reverse proxy that adds the session's credentials to requests for one API
 //!  agent/server      beside `app`: accept, authorize the caller, route, respond; session cache; audit log; agent lock
 //!  mcp               beside `app`: the bridge for MCP clients, which asks `cmd/mcp` for credentials
 //!  login   status    the login service; the status of every profile
@@ -93,6 +94,7 @@ mod mcp;
 pub mod model;
 mod oauth;
 mod paths;
+mod proxy;
 pub mod secret;
 mod session;
 mod status;

@@ -289,6 +289,22 @@ pub const TOKEN_VARIABLE: &str = "AUTHCTL_TOKEN";
 /// The variable with the path of a token file, for a command run by `authctl exec --file`.
 pub const TOKEN_FILE_VARIABLE: &str = "AUTHCTL_TOKEN_FILE";
 
+/// The variable with the proxy's URL, for a command run by `authctl exec --proxy`.
+pub const PROXY_URL_VARIABLE: &str = "AUTHCTL_PROXY_URL";
+
+/// The variable with the proxy's key.
+pub const PROXY_KEY_VARIABLE: &str = "AUTHCTL_PROXY_KEY";
+
+/// The variable with the path of the proxy's socket, in the sandbox.
+pub const PROXY_SOCKET_VARIABLE: &str = "AUTHCTL_PROXY_SOCKET";
+
+/// Keeps from a command everything by which it could get a token without asking for one.
+pub fn without_secrets(command: &mut std::process::Command) {
+    for name in [TOKEN_VARIABLE, TOKEN_FILE_VARIABLE, AGENT_SOCKET_VARIABLE, KEY_FILE_VARIABLE] {
+        command.env_remove(name);
+    }
+}
+
 /// The variable with the key file of the `file` store.
 pub const KEY_FILE_VARIABLE: &str = "AUTHCTL_KEY_FILE";
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with its layer. A file imports only from its own module and from lower layers.
-const LAYERS: [(&str, u8); 26] = [
+const LAYERS: [(&str, u8); 27] = [
     ("broker", 1),
     ("secret", 0),
     ("clock", 0),
@@ -29,6 +29,7 @@ const LAYERS: [(&str, u8); 26] = [
     ("agent", 7),
     ("app", 7),
     ("mcp", 7),
+    ("proxy", 7),
     ("cmd", 8),
     ("lib", 9),
     ("main", 10),
@@ -44,8 +45,8 @@ const RESERVED: [(&str, &[&str]); 19] = [
     ("age", &["store"]),
     ("jsonwebtoken", &["verify", "dev_issuer", "oauth"]),
     ("clap", &["cli", "lib"]),
-    ("tokio", &["clock", "fs", "store", "oauth", "dev_issuer", "session", "agent/server", "app", "cmd", "mcp"]),
-    ("hyper", &["oauth", "dev_issuer", "agent/server"]),
+    ("tokio", &["clock", "fs", "store", "oauth", "dev_issuer", "session", "agent/server", "app", "cmd", "mcp", "proxy"]),
+    ("hyper", &["oauth", "dev_issuer", "agent/server", "proxy", "cmd"]),
     ("argon2", &["dev_issuer", "agent/server"]),
     ("notify", &["agent/server"]),
     ("nix", &["agent/server", "paths"]),
@@ -54,7 +55,7 @@ const RESERVED: [(&str, &[&str]); 19] = [
     ("listenfd", &["cmd"]),
     ("sd_notify", &["cmd"]),
     ("miniz_oxide", &["verify", "dev_issuer"]),
-    ("percent_encoding", &["agent/protocol", "agent/server", "paths"]),
+    ("percent_encoding", &["agent/protocol", "agent/server", "model", "paths"]),
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {

@@ -42,7 +42,7 @@ pub const TOPICS: [&str; 4] = ["environment", "files", "exit-codes", "json"];
 /// The commands by purpose. One that this build does not have is left out.
 pub(super) const GROUPS: [(&str, &[&str]); 4] = [
     ("Sign in", &["login", "status", "whoami", "refresh", "ensure", "logout"]),
-    ("Use a token", &["token", "headers", "exec", "helper", "mcp", "verify"]),
+    ("Use a token", &["token", "headers", "exec", "proxy", "helper", "mcp", "verify"]),
     ("Set up", &["profile", "keys", "agent", "completion", "doctor"]),
     ("Try it", &["demo", "dev-issuer"]),
 ];

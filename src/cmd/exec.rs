@@ -1,6 +1,10 @@
 //! `authctl exec`: verifies the session as `verify` does, then becomes the command, with the token in its environment.
 
+mod child;
 mod file;
+mod inside;
+mod proxy;
+mod sandbox;
 mod verified;
 
 use std::ffi::OsString;
@@ -69,6 +73,14 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
         let hint = run.without_profile.filter(|_| run.profile.as_ref().is_some_and(|name| !is_profile(name)));
         return Err(Error::msg(ErrorCode::Usage, "no command was given", hint.unwrap_or(help)));
     };
+    if let Some(socket) = &args.inside {
+        let mut command = Command::new(program);
+        command.args(rest);
+        return inside::run(app, socket, command, cannot_run);
+    }
+    if args.proxy {
+        return proxy::run(app, &args, run.profile.as_ref(), &run.command, cannot_run);
+    }
     let token = token(app, &run).map_err(|error| match (error.code, &run.without_profile) {
         (ErrorCode::UnknownProfile, Some(hint)) => Error { hint: hint.clone(), ..error },
         _ => error,
@@ -77,6 +89,14 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
         Ok(token) => token,
         Err(denied) => return Ok(denied),
     };
+    let env = match args.env.as_slice() {
+        [] => None,
+        [(name, None)] => Some(name.as_str()),
+        _ => {
+            let message = "without --proxy, --env is given once, as the name of a variable";
+            return Err(Error::msg(ErrorCode::Usage, message, Hint::command("exec").with_flag("--help")));
+        }
+    };
     let mut command = Command::new(program);
     command.args(rest);
     command.env_remove(TOKEN_VARIABLE);
@@ -84,12 +104,12 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
     if let Some(path) = &args.file {
         let path = std::path::absolute(path)
             .map_err(|e| Error::new(ErrorCode::Usage, e, Hint::command("exec").with_flag("--help")))?;
-        command.env(args.env.as_deref().unwrap_or(TOKEN_FILE_VARIABLE), &path);
+        command.env(env.unwrap_or(TOKEN_FILE_VARIABLE), &path);
         let name = run.profile.as_ref();
         let profile = if app.supplied_token(name)?.is_none() { Some(app.profile(name)?) } else { None };
         return file::run(app, profile.as_ref(), &path, token, command, cannot_run);
     }
-    command.env(args.env.as_deref().unwrap_or(TOKEN_VARIABLE), token.expose());
+    command.env(env.unwrap_or(TOKEN_VARIABLE), token.expose());
     drop(token);
     limit_core_dumps(false);
     let error = command.exec();

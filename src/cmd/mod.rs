@@ -21,6 +21,7 @@ mod mcp;
 pub mod output;
 mod own_frame;
 mod profile;
+mod proxy;
 mod refresh;
 mod status;
 mod store;
@@ -67,6 +68,7 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
         Command::Ensure(args) => in_own_frame(ensure::run, app, &args),
         Command::Logout(args) => in_own_frame(logout::run, app, &args),
         Command::Exec(args) => in_own_frame(exec::run, app, args),
+        Command::Proxy(args) => in_own_frame(proxy::run, app, *args),
         Command::Helper(args) => in_own_frame(helper::run, app, *args),
         Command::Mcp(args) => in_own_frame(mcp::run, app, &args),
         Command::Agent(command) => in_own_frame(agent::run, app, command),

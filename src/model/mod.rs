@@ -11,6 +11,8 @@ mod provider;
 mod record;
 mod redirect;
 mod registration;
+mod request_path;
+mod request_rules;
 mod requirements;
 mod revoked;
 mod server;
@@ -34,6 +36,8 @@ pub use provider::{AccessTokenForm, DEFAULT_SCOPES, PROVIDERS, Provider, Provide
 pub use record::RecordName;
 pub use redirect::{InvalidRedirect, RedirectHost, RedirectUri};
 pub use registration::{Registration, RegistrationManagement, client_metadata_url};
+pub use request_path::{CleanPath, InvalidPath};
+pub use request_rules::{InvalidRule, Refusal, RequestRule, RequestRules};
 pub use requirements::{DecidingToken, Requirements};
 pub use revoked::{MAX_LEEWAY, RevokedToken, RevokedTokens, TokenDigest};
 pub use server::{AssertionAudience, ClientKey, ClientRegistration, Dpop, Endpoints, LoginApi, Par, Server};

@@ -7,7 +7,7 @@ use url::Url;
 pub use hyper::body::Bytes;
 
 use super::error::IssuerError;
-use super::http::{Http, host_of};
+use super::http::{ApiVersion, Http, USER_AGENT, host_of};
 use super::transport_error::Destination;
 use crate::model::secure_url;
 use crate::secret::Secret;
@@ -52,7 +52,7 @@ impl Http {
     /// [`IssuerError`] if the URL is insecure or TLS cannot be set up.
     pub fn api(&self, url: &Url) -> Result<Api, IssuerError> {
         let url = secure_url(url.as_str())?;
-        let (client, proxy) = self.api_client(&url, within_origin())?;
+        let (client, proxy) = self.api_client(&url, within_origin(), ApiVersion::Http1)?;
         Ok(Api { client, host: host_of(&url), url, proxy })
     }
 }
@@ -85,6 +85,7 @@ impl Api {
     pub async fn send(&self, request: ApiRequest<'_>) -> Result<ApiResponse, IssuerError> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(reqwest::header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         for (name, value) in &request.headers {
             insert(&mut headers, name, value, false);
         }

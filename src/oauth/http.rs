@@ -26,6 +26,8 @@ use crate::text::excerpt;
 
 /// The media type of a form.
 const FORM: &str = "application/x-www-form-urlencoded";
+/// How authctl names itself.
+pub(super) const USER_AGENT: &str = concat!("authctl/", env!("CARGO_PKG_VERSION"));
 /// How long an idle connection to an API is reused.
 const API_IDLE_LIMIT: Duration = Duration::from_secs(4);
 /// The header with a DPoP proof (RFC 9449, section 4.1).
@@ -50,6 +52,15 @@ impl Limits {
     /// eight.
     const DEFAULT: Self =
         Self { connect: Duration::from_secs(15), read: Duration::from_secs(20), total: Duration::from_secs(30) };
+}
+
+/// The versions of HTTP that an API is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ApiVersion {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 where the server offers it over TLS (RFC 9113, section 3.3), else HTTP/1.1.
+    Any,
 }
 
 /// The destination of a request, which decides which HTTP client it needs.
@@ -157,7 +168,6 @@ impl Http {
     }
 
     /// Returns whether `other` uses the same clients.
-    #[cfg(test)]
     pub(crate) fn shares_clients(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.clients, &other.clients)
     }
@@ -378,11 +388,13 @@ impl Http {
         &self,
         url: &Url,
         redirects: redirect::Policy,
+        version: ApiVersion,
     ) -> Result<(reqwest::Client, Option<String>), IssuerError> {
         let route = Route::to(url);
         let client = checked(route, || {
-            self.builder(route)?
-                .redirect(redirects)
+            let builder = self.builder(route)?.redirect(redirects);
+            let builder = if version == ApiVersion::Http1 { builder.http1_only() } else { builder };
+            builder
                 // Many servers close a connection that has been idle for five seconds; a request sent at that moment is lost.
                 .pool_idle_timeout(API_IDLE_LIMIT)
                 .tcp_keepalive(API_IDLE_LIMIT * 8)
@@ -393,6 +405,8 @@ impl Http {
 
     fn build(&self, route: Route) -> Result<reqwest::Client, reqwest::Error> {
         self.builder(route)?
+            .user_agent(USER_AGENT)
+            .http1_only()
             .read_timeout(self.clients.limits.read)
             .timeout(self.clients.limits.total)
             // Each request has a connection of its own. The server may have closed an idle one, and a request sent on it would
@@ -404,11 +418,9 @@ impl Http {
     /// Returns the settings that the clients have in common: one connects to no other server than it is asked to.
     fn builder(&self, route: Route) -> Result<reqwest::ClientBuilder, reqwest::Error> {
         let builder = reqwest::Client::builder()
-            .user_agent(concat!("authctl/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .retry(retry::never())
             .referer(false)
-            .http1_only()
             .dns_resolver(self.clients.resolver.clone())
             .connect_timeout(self.clients.limits.connect);
         let builder = match route {

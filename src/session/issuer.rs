@@ -11,8 +11,8 @@ use crate::fs::unblock;
 use crate::model::{ClientAuth, IssuerSearch, IssuerUrl, Profile};
 use crate::oauth::aws_sts::{self, AwsCredentials, Role};
 use crate::oauth::{
-    Api, AssertionSigner, ClientDpop, Delivery, Endpoint, Http, IssuerError, Metadata, OAuthClient, Phase, discover,
-    fetch_missing_endpoints, webfinger,
+    Api, AssertionSigner, ClientDpop, Delivery, Endpoint, Http, IssuerError, Metadata, OAuthClient, PassThrough, Phase,
+    discover, fetch_missing_endpoints, webfinger,
 };
 use crate::secret::Secret;
 
@@ -118,9 +118,26 @@ impl SessionService {
     /// # Errors
     /// [`SessionError::Issuer`] if the URL is insecure, or the file of certificate authorities cannot be read.
     pub async fn api(&self, ca_cert: Option<PathBuf>, url: &Url) -> Result<Api, SessionError> {
+        Ok(self.http_for(ca_cert).await?.api(url)?)
+    }
+
+    /// Returns clients that pass requests on to an API; `before` unless the certificate authorities have changed.
+    ///
+    /// # Errors
+    /// As [`Self::api`].
+    pub async fn pass_through(
+        &self,
+        ca_cert: Option<PathBuf>,
+        url: &Url,
+        before: Option<&PassThrough>,
+    ) -> Result<PassThrough, SessionError> {
+        Ok(self.http_for(ca_cert).await?.pass_through(url, before)?)
+    }
+
+    async fn http_for(&self, ca_cert: Option<PathBuf>) -> Result<Http, SessionError> {
         let clients = Arc::clone(&self.http_clients);
         let http = unblock("the certificate authorities", move || clients.get(ca_cert.as_deref())).await;
-        Ok(http.map_err(|_| SessionError::Interrupted)??.api(url)?)
+        Ok(http.map_err(|_| SessionError::Interrupted)??)
     }
 
     /// Returns the HTTP client of the profile's issuer, which trusts the profile's certificate authorities.

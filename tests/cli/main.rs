@@ -5,6 +5,7 @@
 mod support;
 
 mod agent;
+mod api_proxy;
 mod batch;
 mod browser_login;
 mod clock_record;

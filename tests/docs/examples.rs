@@ -56,6 +56,27 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "authctl-proxy",
+        &[
+            (
+                "Let a program read from an API that it has no token for",
+                "authctl proxy work --for https://api.example/v1 --read-only",
+            ),
+            (
+                "Allow two kinds of requests for an hour",
+                "authctl proxy work --for https://api.example/v1 --ttl 1h \\\n    \
+                 --allow 'GET /v1/items/*' --allow 'POST /v1/search'",
+            ),
+            (
+                "Listen at a socket of this user, which needs no key",
+                "authctl proxy work --for https://api.example/v1 \\\n    \
+                 --listen unix:$XDG_RUNTIME_DIR/api.sock",
+            ),
+        ],
+    ),
+    ("authctl-proxy-list", &[("See which proxies are running", "authctl proxy list")]),
+    ("authctl-proxy-stop", &[("Stop all of them", "authctl proxy stop")]),
+    (
         "authctl-status",
         &[
             ("Show every profile", "authctl status"),

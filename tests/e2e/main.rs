@@ -8,6 +8,7 @@ mod agent_keychain;
 mod agent_notification;
 mod agent_service;
 mod agent_support;
+mod api_proxy;
 mod browser_login;
 mod completion;
 mod concurrent_refresh;

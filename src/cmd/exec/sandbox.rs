@@ -1,0 +1,148 @@
+//! `authctl exec --proxy --sandbox`: runs the command under bubblewrap, without a network but the proxy's socket, and without
+//! what could lead to a token: the agent, the keychain, authctl's files.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::app::App;
+use crate::error::{Error, ErrorCode, Hint};
+use crate::fs::directory_of;
+use crate::paths::home;
+
+/// The proxy's socket, as the command sees it.
+pub(super) const INNER_SOCKET: &str = "/run/authctl/api.sock";
+
+/// The proxy's address in the command's own network, where authctl passes connections on to the socket.
+pub(super) const INNER_ADDRESS: &str = "127.0.0.1:8642";
+
+/// The same as a URL.
+pub(super) const INNER_URL: &str = "http://127.0.0.1:8642";
+
+/// authctl, as the command sees it.
+const INNER_PROGRAM: &str = "/run/authctl/authctl";
+
+/// Directories in which other programs have sockets.
+const SOCKET_DIRECTORIES: [&str; 2] = ["/run", "/tmp"];
+
+/// Variables that lead to services of the session.
+const SERVICES: [&str; 7] = [
+    "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "GNOME_KEYRING_CONTROL", "GPG_AGENT_INFO", "SSH_AUTH_SOCK", "WAYLAND_DISPLAY",
+    "XDG_RUNTIME_DIR",
+];
+
+/// What the command may reach.
+pub(super) struct Sandbox {
+    /// Holds the proxy's socket.
+    directory: TempDir,
+    program: PathBuf,
+    /// Directories that are empty for the command.
+    hidden_directories: Vec<PathBuf>,
+    /// Files that are empty for it.
+    hidden_files: Vec<PathBuf>,
+    writable: Vec<PathBuf>,
+}
+
+impl Sandbox {
+    /// Prepares a sandbox in which the command may write to `writable`.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Configuration`] if there is no bubblewrap, if something cannot be hidden, or if a path does not exist.
+    pub(super) fn new(app: &App, writable: &[PathBuf]) -> Result<Self, Error> {
+        let search_path = &app.environment.surroundings.search_path;
+        let program = std::env::split_paths(search_path).map(|dir| dir.join("bwrap")).find(|path| path.is_file());
+        let program = program.ok_or_else(|| {
+            let message = "--sandbox needs bubblewrap, and there is no bwrap in PATH";
+            Error::msg(ErrorCode::Configuration, message, Hint::advice("install the package bubblewrap"))
+        })?;
+        let usage = |path: &Path, error: std::io::Error| {
+            let error = anyhow::Error::new(error).context(format!("--bind {}", path.display()));
+            Error::new(ErrorCode::Usage, error, Hint::list(path))
+        };
+        let writable =
+            writable.iter().map(|path| path.canonicalize().map_err(|error| usage(path, error))).collect::<Result<_, _>>()?;
+        let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::None);
+        let paths = app.paths()?;
+        let home = home()?;
+        let socket = app.agent_socket()?;
+        let hidden_directories = vec![
+            paths.data.clone(),
+            directory_of(&paths.agent_socket).to_owned(),
+            directory_of(&socket).to_owned(),
+            home.join(".local/share/keyrings"),
+            home.join(".gnupg"),
+            home.join(".ssh"),
+        ];
+        let current = std::env::current_dir().map_err(unexpected)?;
+        if let Some(open) = hidden_directories.iter().find(|hidden| home.starts_with(hidden) || current.starts_with(hidden)) {
+            let message = format!("the agent's socket or authctl's data is in {}, which cannot be hidden", open.display());
+            return Err(Error::msg(ErrorCode::Configuration, message, Hint::shell("unset AUTHCTL_SOCK")));
+        }
+        let config = app.config()?;
+        let token_files = config.profiles.values().flat_map(|profile| [&profile.token_file, &profile.id_token_file]);
+        let keys = config.profiles.values().map(|profile| &profile.server.client_key.file);
+        let mut hidden_files: Vec<PathBuf> = token_files.chain(keys).flatten().cloned().collect();
+        hidden_files.push(app.provided_key_file().unwrap_or_else(|| paths.default_key_file.clone()));
+        let existing = |path: PathBuf| path.canonicalize().ok();
+        let hidden_directories: Vec<PathBuf> = hidden_directories.into_iter().filter_map(existing).collect();
+        let is_hidden = |path: &PathBuf| hidden_directories.iter().any(|hidden| path.starts_with(hidden));
+        let hidden_files = hidden_files.into_iter().filter_map(existing).filter(|path| !is_hidden(path)).collect();
+        Ok(Self {
+            directory: tempfile::Builder::new().prefix("authctl-").tempdir().map_err(unexpected)?,
+            program,
+            hidden_directories,
+            hidden_files,
+            writable,
+        })
+    }
+
+    /// Returns the path of the proxy's socket.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.directory.path().join("api.sock")
+    }
+
+    /// Returns the command that runs `words` in the sandbox.
+    ///
+    /// # Errors
+    /// If this program's own file cannot be found.
+    pub(super) fn command(&self, words: &[OsString]) -> Result<Command, Error> {
+        let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::None);
+        let current = std::env::current_dir().map_err(unexpected)?;
+        let mut command = Command::new(&self.program);
+        command.args(["--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]);
+        // A program could type into a terminal that it shares (TIOCSTI), where the kernel still allows that.
+        if std::fs::read("/proc/sys/dev/tty/legacy_tiocsti").map_or(true, |text| text.first() != Some(&b'0')) {
+            command.arg("--new-session");
+        }
+        let bind = |command: &mut Command, how: &str, from: &Path, to: &OsStr| {
+            command.arg(how).arg(from).arg(to);
+        };
+        for directory in SOCKET_DIRECTORIES {
+            command.args(["--tmpfs", directory]);
+        }
+        // What is below a directory that is hidden, and still needed.
+        if SOCKET_DIRECTORIES.iter().any(|hidden| current.starts_with(hidden)) {
+            bind(&mut command, "--ro-bind", &current, current.as_os_str());
+        }
+        for path in &self.writable {
+            bind(&mut command, "--bind", path, path.as_os_str());
+        }
+        // Last, so that nothing shows them again.
+        for path in &self.hidden_directories {
+            command.arg("--tmpfs").arg(path);
+        }
+        for path in &self.hidden_files {
+            bind(&mut command, "--ro-bind", Path::new("/dev/null"), path.as_os_str());
+        }
+        bind(&mut command, "--ro-bind", &std::env::current_exe().map_err(unexpected)?, OsStr::new(INNER_PROGRAM));
+        bind(&mut command, "--bind", &self.socket(), OsStr::new(INNER_SOCKET));
+        for name in SERVICES {
+            command.args(["--unsetenv", name]);
+        }
+        command.arg("--chdir").arg(&current);
+        command.args(["--", INNER_PROGRAM, "exec", "--inside", INNER_SOCKET, "--"]).args(words);
+        Ok(command)
+    }
+}

@@ -1,0 +1,239 @@
+//! `authctl proxy`: passes requests on to an API, with a token that the caller never has.
+
+mod credentials;
+mod registry;
+
+use std::future::{Future, pending};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::output;
+use crate::agent::protocol::{Listening as Socket, listen};
+use crate::app::App;
+use crate::cli::{Proxy as ProxyArgs, ProxyCommand, ProxyRules, ProxyRun};
+use crate::clock::UnixTime;
+use crate::error::{Error, ErrorCode, Hint};
+use crate::model::ProfileName;
+use crate::oauth::random;
+use crate::proxy::{Event, Listener, Listening, Proxy, Target, serve};
+use crate::secret::Secret;
+use credentials::Provider;
+use registry::Entry;
+
+/// Runs the command.
+pub fn run(app: &App, args: ProxyArgs) -> Result<u8, Error> {
+    match args.command {
+        Some(ProxyCommand::List) => registry::list(app),
+        Some(ProxyCommand::Stop { address }) => registry::stop(app, address.as_deref()),
+        None => run_in_foreground(app, &args.run),
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct ProxyOutput<'a> {
+    url: &'a str,
+    socket: Option<&'a str>,
+    key: &'a str,
+}
+
+fn run_in_foreground(app: &App, args: &ProxyRun) -> Result<u8, Error> {
+    let prepared = Prepared::new(app, args.profile.as_ref(), &args.rules, Place::parse(&args.listen)?)?;
+    let ends_at = args.ttl.map(|ttl| app.clock().now().plus(ttl));
+    let (url, socket) = (prepared.url(), prepared.socket());
+    let _registered = registry::register(app, &prepared.entry(app, args))?;
+    if app.common.json {
+        output::json(&ProxyOutput { url: &url, socket: socket.as_deref(), key: prepared.key.expose() })?;
+    } else {
+        let address = socket.as_ref().map_or_else(|| url.clone(), |socket| format!("unix:{socket}"));
+        output::line(&address)?;
+        output::line(prepared.key.expose())?;
+    }
+    app.run_with_signals(|mut signals| async move {
+        let stop = async {
+            let end = async {
+                match ends_at {
+                    Some(at) => app.clock().until(at).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                _ = signals.next() => {}
+                () = end => {}
+            }
+        };
+        prepared.serve(app, stop).await?;
+        Ok(0)
+    })
+}
+
+/// Where to listen.
+pub(super) enum Place {
+    /// At this address of the loopback interface.
+    Tcp(SocketAddr),
+    /// At this path.
+    Unix(PathBuf),
+}
+
+impl Place {
+    fn parse(text: &str) -> Result<Self, Error> {
+        let usage = |message: String| Error::msg(ErrorCode::Usage, message, Hint::command("proxy").with_flag("--help"));
+        if let Some(path) = text.strip_prefix("unix:") {
+            return std::path::absolute(path).map(Self::Unix).map_err(|e| usage(format!("invalid path `{path}`: {e}")));
+        }
+        let address = text.replacen("localhost:", "127.0.0.1:", 1);
+        match address.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Ok(Self::Tcp(address)),
+            Ok(_) => Err(usage(format!("`{text}` can be reached from other machines; a proxy listens on loopback"))),
+            Err(_) => Err(usage(format!("invalid address `{text}` (example: 127.0.0.1:0 or unix:/run/user/1000/api.sock)"))),
+        }
+    }
+}
+
+/// A proxy that listens, and does not accept yet.
+pub(super) struct Prepared {
+    profile: Option<ProfileName>,
+    target: Target,
+    rules: ProxyRules,
+    listener: BoundListener,
+    /// The caller's key.
+    pub(super) key: Secret,
+}
+
+enum BoundListener {
+    Tcp(TcpListener, SocketAddr),
+    Unix(std::os::unix::net::UnixListener, Socket),
+}
+
+impl Prepared {
+    /// Checks the arguments, and listens.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Usage`] if an argument is invalid; if the session has no token; if the address is in use.
+    pub(super) fn new(
+        app: &App,
+        profile: Option<&ProfileName>,
+        rules: &ProxyRules,
+        place: Place,
+    ) -> Result<Self, Error> {
+        let help = || Hint::command("proxy").with_flag("--help");
+        let api = rules.api.as_ref();
+        let api = api.ok_or_else(|| Error::msg(ErrorCode::Usage, "the API is missing: --for URL", help()))?;
+        let target = Target::try_from(api).map_err(|error| Error::new(ErrorCode::Usage, error, help()))?;
+        let profile = match (app.supplied_token(profile)?, app.typed_profile(profile)?) {
+            (Some(_), _) => None,
+            // The user names both: the API need not be among the profile's resources.
+            (None, Some(named)) => Some(app.profile(Some(named))?.name),
+            (None, None) => Some(app.profile_for(api, None)?.name),
+        };
+        let busy = |error: std::io::Error| Error::new(ErrorCode::Usage, error, Hint::command("proxy list"));
+        let listener = match place {
+            Place::Tcp(address) => {
+                let listener = TcpListener::bind(address).map_err(|error| {
+                    let error = anyhow::Error::new(error).context(format!("cannot listen at {address}"));
+                    Error::new(ErrorCode::Usage, error, Hint::command("proxy list"))
+                })?;
+                listener.set_nonblocking(true).map_err(busy)?;
+                let address = listener.local_addr().map_err(busy)?;
+                BoundListener::Tcp(listener, address)
+            }
+            Place::Unix(path) => {
+                let (listener, socket) = listen(&path, None)?;
+                listener.set_nonblocking(true).map_err(busy)?;
+                BoundListener::Unix(listener, socket)
+            }
+        };
+        Ok(Self { profile, target, rules: rules.clone(), listener, key: Secret::new(random()?) })
+    }
+
+    /// Returns the URL that callers use in place of the API's.
+    pub(super) fn url(&self) -> String {
+        format!("{}{}", self.base(), self.target.path())
+    }
+
+    /// Returns the path of the API, without a slash at its end.
+    pub(super) fn path(&self) -> &str {
+        self.target.path()
+    }
+
+    /// Returns the path of the socket, if it is one.
+    pub(super) fn socket(&self) -> Option<String> {
+        match &self.listener {
+            BoundListener::Tcp(..) => None,
+            BoundListener::Unix(_, socket) => Some(socket.path.display().to_string()),
+        }
+    }
+
+    /// Returns the proxy's own origin. Clients of a Unix socket may use any host.
+    fn base(&self) -> String {
+        match &self.listener {
+            BoundListener::Tcp(_, address) => format!("http://{address}"),
+            BoundListener::Unix(..) => "http://localhost".to_owned(),
+        }
+    }
+
+    fn entry(&self, app: &App, args: &ProxyRun) -> Entry {
+        let now = app.clock().now();
+        Entry {
+            pid: std::process::id(),
+            address: self.socket().map_or_else(|| self.url(), |socket| format!("unix:{socket}")),
+            profile: self.profile.clone(),
+            api: self.target.to_string(),
+            started_at: now,
+            ends_at: args.ttl.map(|ttl| now.plus(ttl)),
+        }
+    }
+
+    /// Serves until `stop`.
+    ///
+    /// # Errors
+    /// If the system does not allow it.
+    pub(super) async fn serve(self, app: &App, stop: impl Future<Output = ()>) -> Result<(), Error> {
+        let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::command("proxy list"));
+        let base = self.base();
+        // The socket is removed when this ends.
+        let (listener, listening, _socket) = match self.listener {
+            BoundListener::Tcp(listener, address) => {
+                let listener = tokio::net::TcpListener::from_std(listener).map_err(unexpected)?;
+                (Listener::Tcp(listener), Listening::Tcp(address), None)
+            }
+            BoundListener::Unix(listener, socket) => {
+                let listener = tokio::net::UnixListener::from_std(listener).map_err(unexpected)?;
+                (Listener::Unix(listener), Listening::Unix, Some(socket))
+            }
+        };
+        let (provider, credentials) = Provider::new(app, self.profile, self.target.url().clone());
+        let ui = app.ui();
+        let clock = app.shared_clock();
+        let proxy = Proxy {
+            target: self.target,
+            rules: self.rules.rules(),
+            max_requests: self.rules.max_requests,
+            listening,
+            base,
+            key: self.key,
+            credentials: Arc::new(credentials),
+            on_event: Box::new(move |event| log(ui, clock.now(), event)),
+            passed_on: 0.into(),
+        };
+        tokio::select! {
+            () = serve(Arc::new(proxy), listener, app.clock(), stop) => {}
+            () = provider.provide() => {}
+        }
+        Ok(())
+    }
+}
+
+/// Logs what was refused and what failed; with -v every request.
+fn log(ui: crate::ui::Ui, now: UnixTime, event: &Event<'_>) {
+    let Event { method, path, status, refused_by } = event;
+    let status = status.as_u16();
+    match refused_by {
+        Some(rule) => ui.notice(&format!("{now} {method} {path} -> {status} (refused: {rule})")),
+        None if status == 401 || status == 403 => ui.notice(&format!("{now} {method} {path} -> {status} (from the API)")),
+        None => tracing::info!("{method} {path} -> {status}"),
+    }
+}

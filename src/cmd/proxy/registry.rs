@@ -1,0 +1,130 @@
+//! The running proxies: a file for each, locked while its process exists, without its key.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::clock::UnixTime;
+use crate::cmd::output::{self, Style};
+use crate::error::{Error, ErrorCode, Hint};
+use crate::fs::{FileLock, LockFile, create_private_dir, directory_of, is_locked, replace};
+use crate::model::ProfileName;
+
+/// A proxy, as `proxy list --json` prints it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) pid: u32,
+    /// Its URL, or `unix:` and the path of its socket.
+    pub(super) address: String,
+    /// The profile whose tokens it uses; `None` if its token was supplied.
+    pub(super) profile: Option<ProfileName>,
+    pub(super) api: String,
+    pub(super) started_at: UnixTime,
+    pub(super) ends_at: Option<UnixTime>,
+}
+
+/// The file of this process's proxy, removed when it ends.
+pub(super) struct Registered {
+    file: PathBuf,
+    _lock: FileLock,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.file);
+        let _ = std::fs::remove_file(lock_of(&self.file));
+    }
+}
+
+/// Returns the directory, which is beside the agent's socket.
+fn directory(app: &App) -> Result<PathBuf, Error> {
+    Ok(directory_of(&app.paths()?.agent_socket).join("proxies"))
+}
+
+fn lock_of(file: &Path) -> PathBuf {
+    file.with_extension("lock")
+}
+
+/// Adds a proxy to the list.
+///
+/// # Errors
+/// [`ErrorCode::StoreUnavailable`] if its file cannot be written.
+pub(super) fn register(app: &App, entry: &Entry) -> Result<Registered, Error> {
+    let directory = directory(app)?;
+    let failed = |e: std::io::Error| {
+        let error = anyhow::Error::new(e).context(format!("cannot write to {}", directory.display()));
+        Error::new(ErrorCode::StoreUnavailable, error, Hint::list(&directory))
+    };
+    create_private_dir(&directory).map_err(failed)?;
+    let file = directory.join(format!("{}.json", entry.pid));
+    let lock = LockFile::open(lock_of(&file)).and_then(LockFile::try_lock)?;
+    let lock = lock.ok_or_else(|| failed(std::io::ErrorKind::ResourceBusy.into()))?;
+    let text = serde_json::to_vec(entry).map_err(|e| failed(e.into()))?;
+    replace(&file, &text, 0o600).map_err(failed)?;
+    Ok(Registered { file, _lock: lock })
+}
+
+/// Returns the running proxies, and removes the files of those that were killed.
+fn running(app: &App) -> Result<Vec<Entry>, Error> {
+    let Ok(files) = std::fs::read_dir(directory(app)?) else { return Ok(Vec::new()) };
+    let mut entries: Vec<Entry> = Vec::new();
+    for file in files.flatten().map(|file| file.path()).filter(|path| path.extension() == Some(OsStr::new("json"))) {
+        if !is_locked(&lock_of(&file)) {
+            let _ = std::fs::remove_file(&file);
+            let _ = std::fs::remove_file(lock_of(&file));
+            continue;
+        }
+        let text = crate::fs::regular_file::read(&file, 64 * 1024);
+        entries.extend(text.ok().and_then(|text| serde_json::from_slice::<Entry>(text.expose()).ok()));
+    }
+    entries.sort_by_key(|entry| (entry.started_at, entry.pid));
+    Ok(entries)
+}
+
+/// Prints the running proxies.
+pub(super) fn list(app: &App) -> Result<u8, Error> {
+    let entries = running(app)?;
+    if app.common.json {
+        output::json(&entries)?;
+        return Ok(0);
+    }
+    if entries.is_empty() {
+        app.ui().notice("no proxy is running");
+        return Ok(0);
+    }
+    let cell = |text: &str| (Style::Plain, text.to_owned());
+    let mut rows = vec![["ADDRESS", "PROFILE", "API", "PID"].map(|title| (Style::Bold, title.to_owned())).to_vec()];
+    rows.extend(entries.iter().map(|entry| {
+        let profile = entry.profile.as_ref().map_or("-", ProfileName::as_str);
+        vec![cell(&entry.address), cell(profile), cell(&entry.api), cell(&entry.pid.to_string())]
+    }));
+    let color = app.has_color(&std::io::stdout());
+    output::table(&rows, &[2, 0], output::width(), color).iter().try_for_each(|line| output::line(line))?;
+    Ok(0)
+}
+
+/// Asks the proxies at `address`, or all, to stop.
+pub(super) fn stop(app: &App, address: Option<&str>) -> Result<u8, Error> {
+    let is_meant = |entry: &Entry| address.is_none_or(|text| entry.address == text || entry.pid.to_string() == text);
+    let entries: Vec<Entry> = running(app)?.into_iter().filter(is_meant).collect();
+    if let (true, Some(address)) = (entries.is_empty(), address) {
+        let message = format!("no proxy runs at {address}");
+        return Err(Error::msg(ErrorCode::Usage, message, Hint::command("proxy list")));
+    }
+    for entry in &entries {
+        let pid = i32::try_from(entry.pid).ok().and_then(Pid::from_raw);
+        let file = directory(app)?.join(format!("{}.json", entry.pid));
+        // Its lock shows that the process is the proxy's.
+        if let Some(pid) = pid.filter(|_| is_locked(&lock_of(&file))) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        app.ui().notice(&format!("stopping the proxy at {}", entry.address));
+    }
+    if entries.is_empty() {
+        app.ui().notice("no proxy is running");
+    }
+    Ok(0)
+}

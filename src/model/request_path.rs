@@ -1,0 +1,249 @@
+//! The path of a request: one reading that a proxy and every server behind it share, or none.
+//!
+//! Servers differ in what they make of `..`, `%2e`, `//`, `\` and escaped slashes. A path is passed on only if no server can
+//! take it for one outside of what was checked.
+
+/// The longest path, in bytes.
+const MAX_PATH: usize = 8 * 1024;
+
+/// Why a path is not passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPath {
+    /// It does not begin with a slash.
+    #[error("the path does not begin with `/`")]
+    Relative,
+    /// It is longer than 8 KiB.
+    #[error("the path is longer than 8192 bytes")]
+    TooLong,
+    /// It has a segment that servers read in different ways.
+    #[error("servers read this path in different ways")]
+    Ambiguous,
+    /// It has a byte that a path cannot have (RFC 3986, section 3.3).
+    #[error("the path contains a character that is not allowed")]
+    Character,
+}
+
+/// A path without `.` and `..` (RFC 3986, section 5.2.4), and without empty segments except the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CleanPath {
+    /// As it is sent: escapes are as the client wrote them.
+    segments: Vec<String>,
+}
+
+impl CleanPath {
+    /// Reads the path of a request target.
+    ///
+    /// # Errors
+    /// [`InvalidPath`].
+    pub fn parse(path: &str) -> Result<Self, InvalidPath> {
+        if path.len() > MAX_PATH {
+            return Err(InvalidPath::TooLong);
+        }
+        let mut rest = path.strip_prefix('/').ok_or(InvalidPath::Relative)?.split('/').peekable();
+        let mut segments: Vec<String> = Vec::new();
+        while let Some(segment) = rest.next() {
+            let is_last = rest.peek().is_none();
+            match meaning(segment)? {
+                Segment::Up => {
+                    segments.pop();
+                }
+                Segment::Here => {}
+                Segment::Empty if !is_last => return Err(InvalidPath::Ambiguous),
+                Segment::Empty | Segment::Name => {
+                    segments.push(segment.to_owned());
+                    continue;
+                }
+            }
+            if is_last {
+                segments.push(String::new());
+            }
+        }
+        Ok(Self { segments })
+    }
+
+    /// Returns the segments as they are sent.
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().map(String::as_str)
+    }
+
+    /// Returns whether this path is `prefix` or below it.
+    #[must_use]
+    pub fn is_below(&self, prefix: &Self) -> bool {
+        // A prefix may end with a slash.
+        let wanted = match prefix.segments.split_last() {
+            Some((last, before)) if last.is_empty() => before,
+            _ => &prefix.segments,
+        };
+        let starts = self.segments.len() >= wanted.len()
+            && self.segments.iter().zip(wanted).all(|(here, there)| decoded(here) == decoded(there));
+        // `/v1/` is not above `/v1`.
+        starts && (wanted.len() == prefix.segments.len() || self.segments.len() > wanted.len())
+    }
+}
+
+impl std::fmt::Display for CleanPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.segments.iter().try_for_each(|segment| write!(f, "/{segment}"))
+    }
+}
+
+/// What a segment does.
+enum Segment {
+    Name,
+    Empty,
+    Here,
+    Up,
+}
+
+/// Returns what every server reads in `segment`.
+fn meaning(segment: &str) -> Result<Segment, InvalidPath> {
+    if !segment.bytes().all(is_path_byte) {
+        return Err(InvalidPath::Character);
+    }
+    match decode_dots(segment).as_str() {
+        "" => return Ok(Segment::Empty),
+        "." => return Ok(Segment::Here),
+        ".." => return Ok(Segment::Up),
+        _ => {}
+    }
+    // What servers make of it that decode more than once.
+    let mut read = segment.as_bytes().to_vec();
+    loop {
+        let again = decode(&read);
+        if again.len() == read.len() {
+            break;
+        }
+        read = again;
+    }
+    if read.iter().any(|byte| byte.is_ascii_control()) {
+        return Err(InvalidPath::Character);
+    }
+    // Some servers take `\` for a slash, and ignore what follows a `;`.
+    let is_step = |piece: &[u8]| matches!(piece.split(|byte| *byte == b';').next(), Some(b"" | b"." | b".."));
+    if read.contains(&b'\\') || read.split(|byte| *byte == b'/').any(is_step) {
+        return Err(InvalidPath::Ambiguous);
+    }
+    Ok(Segment::Name)
+}
+
+fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%\\".contains(&byte)
+}
+
+/// Decodes escapes once; what is no escape stays as it is.
+fn decode(text: &[u8]) -> Vec<u8> {
+    percent_encoding::percent_decode(text).collect()
+}
+
+/// Returns the segment with its escaped dots decoded.
+fn decode_dots(segment: &str) -> String {
+    segment.replace("%2e", ".").replace("%2E", ".")
+}
+
+/// Returns what a segment names: escapes that need none are decoded (RFC 3986, section 6.2.2.2).
+pub(super) fn decoded(segment: &str) -> Vec<u8> {
+    decode(segment.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the path that is sent, or why none is.
+    fn sent(path: &str) -> String {
+        match CleanPath::parse(path) {
+            Ok(clean) => clean.to_string(),
+            Err(error) => format!("{error:?}"),
+        }
+    }
+
+    #[test]
+    fn path_has_one_reading_or_is_refused() {
+        for (path, expected) in [
+            ("/", "/"),
+            ("/v1/items", "/v1/items"),
+            ("/v1/items/", "/v1/items/"),
+            ("/v1/./items", "/v1/items"),
+            ("/v1/a/../b", "/v1/b"),
+            ("/v1/a/..", "/v1/"),
+            ("/v1/.", "/v1/"),
+            ("/v1/%2e%2E/admin", "/admin"),
+            ("/v1/.%2e/admin", "/admin"),
+            ("/../../etc", "/etc"),
+            ("/v1/group%2Fproject", "/v1/group%2Fproject"),
+            ("/v1/a%20b", "/v1/a%20b"),
+            ("/v1/caf%C3%A9", "/v1/caf%C3%A9"),
+            ("/v1/a;b=c", "/v1/a;b=c"),
+            ("/v1/...", "/v1/..."),
+            ("/v1/a..b", "/v1/a..b"),
+            ("/v1/100%", "/v1/100%"),
+            ("/v1//items", "Ambiguous"),
+            ("//other.example/v1", "Ambiguous"),
+            ("/v1/..%2Fadmin", "Ambiguous"),
+            ("/v1/%2e%2e%2fadmin", "Ambiguous"),
+            ("/v1/a%2F..%2F..%2Fadmin", "Ambiguous"),
+            ("/v1/%252e%252e/admin", "Ambiguous"),
+            ("/v1/%25252e%25252e/admin", "Ambiguous"),
+            ("/v1/a%252f..%252fadmin", "Ambiguous"),
+            ("/v1/..;/admin", "Ambiguous"),
+            ("/v1/..;x=y/admin", "Ambiguous"),
+            ("/v1/;/admin", "Ambiguous"),
+            ("/v1/..\\admin", "Ambiguous"),
+            ("/v1/..%5cadmin", "Ambiguous"),
+            ("/v1/%255cadmin", "Ambiguous"),
+            ("/v1/a%2F%2Fb", "Ambiguous"),
+            ("/v1/%2F", "Ambiguous"),
+            ("/v1/%00", "Character"),
+            ("/v1/%0d%0aX", "Character"),
+            ("/v1/%2500", "Character"),
+            ("/v1/a b", "Character"),
+            ("/v1/a#b", "Character"),
+            ("/v1/a?b", "Character"),
+            ("/v1/caf\u{e9}", "Character"),
+            ("v1", "Relative"),
+            ("", "Relative"),
+            ("*", "Relative"),
+        ] {
+            assert_eq!(sent(path), expected, "{path}");
+        }
+        assert_eq!(sent(&format!("/{}", "a".repeat(MAX_PATH))), "TooLong");
+    }
+
+    #[test]
+    fn only_the_prefix_and_what_is_below_can_be_reached() {
+        for (prefix, path, expected) in [
+            ("/", "/", true),
+            ("/", "/anything", true),
+            ("/v1", "/v1", true),
+            ("/v1", "/v1/", true),
+            ("/v1", "/v1/items", true),
+            ("/v1", "/%76%31/items", true),
+            ("/v1/", "/v1/items", true),
+            ("/v1/", "/v1/", true),
+            ("/v1/", "/v1", false),
+            ("/v1", "/v10", false),
+            ("/v1", "/v1%2Fadmin", false),
+            ("/v1", "/V1/items", false),
+            ("/v1", "/", false),
+            ("/v1", "/v1/../admin", false),
+            ("/v1/a", "/v1", false),
+        ] {
+            let clean = |path| CleanPath::parse(path).expect(path);
+            assert_eq!(clean(path).is_below(&clean(prefix)), expected, "{path} below {prefix}");
+        }
+    }
+
+    proptest::proptest! {
+        /// A browser's reading (WHATWG URL) of what is sent is what was checked.
+        #[test]
+        fn sent_path_is_read_the_same_by_a_url_parser(path in "/([a-z.;%/\\\\]|%2[eEfF]|%5[cC]|%25){0,24}") {
+            if let Ok(clean) = CleanPath::parse(&path) {
+                let sent = clean.to_string();
+                let url = url::Url::parse(&format!("https://api.example{sent}")).expect("a URL");
+                proptest::prop_assert_eq!(url.path(), sent.as_str());
+                proptest::prop_assert_eq!(url.host_str(), Some("api.example"));
+                proptest::prop_assert_eq!(CleanPath::parse(&sent), Ok(clean));
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Which requests a caller of a proxy may make: methods and paths.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::request_path::{CleanPath, decoded};
+
+/// A rule of `--allow`: methods and a path with wildcards, such as `GET /v1/*` or `GET,POST /v1/search/**`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestRule {
+    text: String,
+    /// Empty: any method.
+    methods: Vec<String>,
+    pattern: Vec<Part>,
+}
+
+/// A segment of a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    /// A name with `*` for any number of characters: the pieces between them.
+    Name(Vec<Vec<u8>>),
+    /// `**`: any number of segments.
+    Any,
+}
+
+/// Why a text is no rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid rule `{0}` (example: `GET /v1/*`)")]
+pub struct InvalidRule(String);
+
+impl FromStr for RequestRule {
+    type Err = InvalidRule;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRule> {
+        let invalid = || InvalidRule(text.chars().filter(|c| !c.is_control()).take(100).collect());
+        let mut words = text.split_whitespace();
+        let (methods, path) = match (words.next(), words.next(), words.next()) {
+            (Some(methods), Some(path), None) => (methods, path),
+            _ => return Err(invalid()),
+        };
+        let methods = match methods {
+            "*" => Vec::new(),
+            list => list
+                .split(',')
+                .map(|method| {
+                    let is_method = !method.is_empty() && method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
+                    if is_method { Ok(method.to_owned()) } else { Err(invalid()) }
+                })
+                .collect::<Result<_, _>>()?,
+        };
+        // A pattern is read as a request's path is: a rule for `/v1/../x` would never match.
+        let clean = CleanPath::parse(path).map_err(|_| invalid())?;
+        if clean.to_string() != path {
+            return Err(invalid());
+        }
+        let part = |segment: &str| match segment {
+            "**" => Ok(Part::Any),
+            name if name.contains("**") => Err(invalid()),
+            name => Ok(Part::Name(name.split('*').map(decoded).collect())),
+        };
+        let pattern = clean.segments().map(part).collect::<Result<_, _>>()?;
+        Ok(Self { text: format!("{} {path}", text.split_whitespace().next().unwrap_or_default()), methods, pattern })
+    }
+}
+
+impl fmt::Display for RequestRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl RequestRule {
+    fn allows(&self, method: &str, path: &CleanPath) -> bool {
+        // HEAD is GET without the content (RFC 9110, section 9.3.2).
+        let is_named = |name: &String| name == method || method == "HEAD" && name == "GET";
+        let has_method = self.methods.is_empty() || self.methods.iter().any(is_named);
+        let segments: Vec<Vec<u8>> = path.segments().map(decoded).collect();
+        has_method && matches(&self.pattern, &segments)
+    }
+}
+
+/// Returns whether the pattern matches the whole path.
+fn matches(pattern: &[Part], segments: &[Vec<u8>]) -> bool {
+    // Which segments the pattern so far can end at.
+    let mut ends = vec![false; segments.len() + 1];
+    ends[0] = true;
+    for part in pattern {
+        let mut next = vec![false; segments.len() + 1];
+        for at in (0..=segments.len()).filter(|at| ends[*at]) {
+            match part {
+                Part::Any => next[at..].fill(true),
+                Part::Name(pieces) => {
+                    if segments.get(at).is_some_and(|segment| name_matches(pieces, segment)) {
+                        next[at + 1] = true;
+                    }
+                }
+            }
+        }
+        ends = next;
+    }
+    ends[segments.len()]
+}
+
+/// Returns whether a segment has these pieces in this order, the first at its begin and the last at its end. An escaped slash is
+/// part of no name that `*` stands for: a server may take it for the end of the segment.
+fn name_matches(pieces: &[Vec<u8>], segment: &[u8]) -> bool {
+    let [first, middle @ .., last] = pieces else { return pieces.first().is_some_and(|only| only == segment) };
+    if segment.contains(&b'/') {
+        return false;
+    }
+    let Some(mut rest) = segment.strip_prefix(first.as_slice()).and_then(|rest| rest.strip_suffix(last.as_slice()))
+    else {
+        return false;
+    };
+    for piece in middle.iter().filter(|piece| !piece.is_empty()) {
+        match rest.windows(piece.len()).position(|window| window == piece) {
+            Some(at) => rest = &rest[at + piece.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+/// What a caller may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestRules {
+    /// Requests that are allowed; empty: all.
+    pub allowed: Vec<RequestRule>,
+    /// Whether only methods that change nothing are allowed (RFC 9110, section 9.2.1).
+    pub read_only: bool,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No rule allows it.
+    #[error("no rule allows {0} {1}")]
+    NotAllowed(String, String),
+    /// It may change something.
+    #[error("read-only: {0} is not GET, HEAD or OPTIONS")]
+    ReadOnly(String),
+    /// A method that would end at the proxy, or return the token to the caller (RFC 9110, sections 9.3.6 and 9.3.8).
+    #[error("{0} is never passed on")]
+    Method(String),
+}
+
+impl Refusal {
+    /// Returns the name of the rule that refuses.
+    #[must_use]
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::NotAllowed(..) => "allow",
+            Self::ReadOnly(_) => "read-only",
+            Self::Method(_) => "method",
+        }
+    }
+}
+
+impl RequestRules {
+    /// Checks a request.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn check(&self, method: &str, path: &CleanPath) -> Result<(), Refusal> {
+        if matches!(method, "CONNECT" | "TRACE") {
+            return Err(Refusal::Method(method.to_owned()));
+        }
+        if self.read_only && !matches!(method, "GET" | "HEAD" | "OPTIONS") {
+            return Err(Refusal::ReadOnly(method.to_owned()));
+        }
+        if self.allowed.is_empty() || self.allowed.iter().any(|rule| rule.allows(method, path)) {
+            return Ok(());
+        }
+        Err(Refusal::NotAllowed(method.to_owned(), path.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allows(rule: &str, request: &str) -> bool {
+        let (method, path) = request.split_once(' ').expect("a method and a path");
+        let rules = RequestRules { allowed: vec![rule.parse().expect(rule)], read_only: false };
+        rules.check(method, &CleanPath::parse(path).expect(path)).is_ok()
+    }
+
+    #[test]
+    fn rule_allows_what_its_pattern_says() {
+        for (rule, request, expected) in [
+            ("GET /v1/*", "GET /v1/items", true),
+            ("GET /v1/*", "HEAD /v1/items", true),
+            ("GET /v1/*", "POST /v1/items", false),
+            ("GET /v1/*", "GET /v1/items/7", false),
+            ("GET /v1/*", "GET /v1/", true),
+            ("GET /v1/*", "GET /v1", false),
+            ("GET /v1/*", "GET /v1/a%2Fb", false),
+            ("GET /v1/*", "GET /v1/x/../../v2/y", false),
+            ("GET /v1/**", "GET /v1/items/7/parts", true),
+            ("GET /v1/**", "GET /v1", true),
+            ("GET /v1/**", "GET /v1/a%2Fb", true),
+            ("GET /v1/**", "GET /v2/items", false),
+            ("GET /v1/**/parts", "GET /v1/items/7/parts", true),
+            ("GET /v1/**/parts", "GET /v1/parts", true),
+            ("GET /v1/**/parts", "GET /v1/parts/7", false),
+            ("GET,POST /v1/search", "POST /v1/search", true),
+            ("GET,POST /v1/search", "POST /v1/search/", false),
+            ("* /v1/search", "DELETE /v1/search", true),
+            ("GET /v1/group%2Fproject", "GET /v1/group%2fproject", true),
+            ("GET /v1/group%2Fproject", "GET /v1/group/project", false),
+            ("GET /v1/items/*.json", "GET /v1/items/7.json", true),
+            ("GET /v1/items/*.json", "GET /v1/items/7.xml", false),
+            ("GET /v1/a*a", "GET /v1/a", false),
+            ("GET /v1/a*b*c", "GET /v1/a-b-c", true),
+            ("GET /v1/%69tems", "GET /v1/items", true),
+        ] {
+            assert_eq!(allows(rule, request), expected, "{rule}: {request}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_rule_is_refused() {
+        for text in [
+            "", "GET", "/v1", "GET v1", "get /v1", "GET /v1 x", "GET /v1/../x", "GET //v1", "GET /v1/a**", "GE(T /v1",
+            ", /v1", "GET /v1?x=y",
+        ] {
+            assert!(text.parse::<RequestRule>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn read_only_allows_methods_that_change_nothing() {
+        let rules = RequestRules { allowed: Vec::new(), read_only: true };
+        let path = CleanPath::parse("/v1").expect("a path");
+        for (method, expected) in
+            [("GET", true), ("HEAD", true), ("OPTIONS", true), ("POST", false), ("DELETE", false), ("PROPFIND", false)]
+        {
+            assert_eq!(rules.check(method, &path).is_ok(), expected, "{method}");
+        }
+    }
+
+    #[test]
+    fn methods_that_return_the_token_or_open_a_tunnel_are_never_passed_on() {
+        let path = CleanPath::parse("/v1").expect("a path");
+        for method in ["TRACE", "CONNECT"] {
+            assert_eq!(RequestRules::default().check(method, &path), Err(Refusal::Method(method.to_owned())));
+        }
+    }
+
+    /// Reads a pattern as a set of strings: letter by letter, with every choice tried.
+    fn reference(pattern: &[&str], path: &[&str]) -> bool {
+        fn name(pattern: &[u8], text: &[u8]) -> bool {
+            match pattern.split_first() {
+                None => text.is_empty(),
+                Some((b'*', rest)) => (0..=text.len()).any(|taken| name(rest, &text[taken..])),
+                Some((first, rest)) => text.split_first().is_some_and(|(letter, left)| letter == first && name(rest, left)),
+            }
+        }
+        match pattern.split_first() {
+            None => path.is_empty(),
+            Some((&"**", rest)) => (0..=path.len()).any(|taken| reference(rest, &path[taken..])),
+            Some((first, rest)) => path
+                .split_first()
+                .is_some_and(|(segment, left)| name(first.as_bytes(), segment.as_bytes()) && reference(rest, left)),
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn patterns_match_as_the_reference_does(
+            pattern in proptest::collection::vec("[ab*]{1,4}|\\*\\*", 1..5),
+            path in proptest::collection::vec("[ab]{1,4}", 1..6),
+        ) {
+            let pattern: Vec<&str> = pattern.iter().map(String::as_str).filter(|part| *part == "**" || !part.contains("**")).collect();
+            proptest::prop_assume!(!pattern.is_empty());
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
+            let (rule, request) = (format!("GET /{}", pattern.join("/")), format!("GET /{}", path.join("/")));
+            proptest::prop_assert_eq!(allows(&rule, &request), reference(&pattern, &path), "{}: {}", rule, request);
+        }
+    }
+}

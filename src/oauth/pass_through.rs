@@ -1,0 +1,64 @@
+//! Passes requests of other programs on to an API as they are, with bodies that stream both ways.
+
+use reqwest::header::HeaderMap;
+use reqwest::{Method, redirect};
+use url::Url;
+
+use super::error::IssuerError;
+use super::http::{ApiVersion, Http, host_of};
+use super::transport_error::Destination;
+
+/// The body of a request.
+pub type ApiRequestBody = reqwest::Body;
+
+/// The body of a response.
+pub type ApiBody = reqwest::Body;
+
+/// Clients for one API, which follow no redirect and add nothing.
+#[derive(Clone)]
+pub struct PassThrough {
+    /// What they were made from.
+    http: Http,
+    requests: reqwest::Client,
+    /// A change of the protocol, such as to WebSocket, needs HTTP/1.1 (RFC 9110, section 7.8).
+    upgrades: reqwest::Client,
+    proxy: Option<String>,
+}
+
+impl Http {
+    /// Returns clients for the API at `url`, which the user has named; `before` if that trusts the same authorities.
+    ///
+    /// # Errors
+    /// [`IssuerError`] if the URL is insecure or TLS cannot be set up.
+    pub fn pass_through(&self, url: &Url, before: Option<&PassThrough>) -> Result<PassThrough, IssuerError> {
+        if let Some(before) = before.filter(|before| before.http.shares_clients(self)) {
+            return Ok(before.clone());
+        }
+        let client = |version| self.api_client(url, redirect::Policy::none(), version);
+        let (requests, proxy) = client(ApiVersion::Any)?;
+        let (upgrades, _) = client(ApiVersion::Http1)?;
+        Ok(PassThrough { http: self.clone(), requests, upgrades, proxy })
+    }
+}
+
+impl PassThrough {
+    /// Sends a request, and returns the response as soon as its head has arrived. With `upgrades`, the response may change the
+    /// protocol of its connection (`hyper::upgrade`).
+    ///
+    /// # Errors
+    /// [`IssuerError`] if there is no response.
+    pub async fn send(
+        &self,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: ApiRequestBody,
+        upgrades: bool,
+    ) -> Result<hyper::Response<ApiBody>, IssuerError> {
+        let host = host_of(&url);
+        let destination = Destination { host: &host, proxy: self.proxy.as_deref() };
+        let client = if upgrades { &self.upgrades } else { &self.requests };
+        let sent = client.request(method, url).headers(headers).body(body).send().await;
+        sent.map(Into::into).map_err(|error| destination.error(&error))
+    }
+}

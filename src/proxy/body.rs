@@ -1,0 +1,122 @@
+//! Bodies: what passes through, and what is remembered of a request so that it can be sent a second time.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use http_body_util::Either;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+
+use crate::oauth::ApiBody;
+
+/// The longest body that is remembered, in bytes.
+const MAX_KEPT: usize = 1 << 20;
+
+/// A response's body: of the API, or of the proxy itself.
+pub type ResponseBody = Either<ApiBody, http_body_util::Full<Bytes>>;
+
+/// What has passed of a request's body. It may contain secrets of the caller, and ends with the request.
+#[derive(Debug, Default)]
+pub struct Kept(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    parts: Vec<Bytes>,
+    length: usize,
+    is_complete: bool,
+    is_too_long: bool,
+}
+
+impl Kept {
+    /// Returns the whole body; `None` if it was too long, has trailers, or has not arrived to its end.
+    #[must_use]
+    pub fn whole(&self) -> Option<Bytes> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.is_complete && !state.is_too_long).then(|| state.parts.concat().into())
+    }
+
+    fn add(&self, frame: Option<&Frame<Bytes>>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match frame.map(Frame::data_ref) {
+            None => state.is_complete = true,
+            Some(Some(data)) if !state.is_too_long && state.length + data.len() <= MAX_KEPT => {
+                state.length += data.len();
+                state.parts.push(data.clone());
+            }
+            Some(_) => {
+                state.is_too_long = true;
+                state.parts = Vec::new();
+            }
+        }
+    }
+}
+
+/// A request's body on its way, remembered in [`Kept`].
+#[derive(Debug)]
+pub struct KeptBody {
+    body: Incoming,
+    kept: Arc<Kept>,
+}
+
+impl KeptBody {
+    /// Wraps the body of a request.
+    #[must_use]
+    pub fn new(body: Incoming) -> (Self, Arc<Kept>) {
+        let kept = Arc::new(Kept::default());
+        if body.is_end_stream() {
+            kept.add(None);
+        }
+        (Self { body, kept: Arc::clone(&kept) }, kept)
+    }
+}
+
+impl Body for KeptBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context)).transpose()?;
+        self.kept.add(frame.as_ref());
+        // A body of a known length is not asked for its end.
+        if frame.is_some() && self.body.is_end_stream() {
+            self.kept.add(None);
+        }
+        Poll::Ready(frame.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn body_is_remembered_whole_or_not_at_all() {
+        let data = |length| Frame::data(Bytes::from(vec![b'x'; length]));
+        let kept = Kept::default();
+        kept.add(Some(&data(3)));
+        assert_eq!(kept.whole(), None, "it may go on");
+        kept.add(Some(&data(2)));
+        kept.add(None);
+        assert_eq!(kept.whole().as_deref(), Some(b"xxxxx".as_slice()));
+        let long = Kept::default();
+        long.add(Some(&data(MAX_KEPT)));
+        long.add(Some(&data(1)));
+        long.add(None);
+        assert_eq!(long.whole(), None, "longer than a mebibyte");
+        let most = Kept::default();
+        most.add(Some(&data(MAX_KEPT)));
+        most.add(None);
+        assert_eq!(most.whole().map(|body| body.len()), Some(MAX_KEPT));
+    }
+}

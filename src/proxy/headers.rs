@@ -1,0 +1,164 @@
+//! What of a message's header belongs to one connection, what to the caller, and what is passed on (RFC 9110, section 7.6).
+
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use url::Url;
+
+use super::target::Target;
+
+/// The header with the caller's key, for clients whose `Authorization` is taken.
+pub const KEY_HEADER: HeaderName = HeaderName::from_static("x-authctl-key");
+
+/// Fields that belong to one connection whether `Connection` lists them or not.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Credentials of the caller, and what speaks for a browser's page.
+const CALLER: [HeaderName; 6] = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, KEY_HEADER, HOST, ORIGIN];
+
+/// Returns whether a request or response changes the protocol of its connection, such as to WebSocket (RFC 9110, section 7.8).
+#[must_use]
+pub fn upgrades(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPGRADE) && connection_options(headers).any(|option| option == UPGRADE)
+}
+
+fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).filter_map(|option| HeaderName::from_bytes(option.trim().as_bytes()).ok())
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = connection_options(headers).collect();
+    let upgrade = if upgrades(headers) { headers.get(UPGRADE).cloned() } else { None };
+    for name in listed.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+    if let Some(protocol) = upgrade {
+        headers.insert(UPGRADE, protocol);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+}
+
+/// Leaves in a request what the server may have from the caller.
+pub fn clean_request(headers: &mut HeaderMap) {
+    let takes_trailers = headers.get_all(TE).iter().any(|value| {
+        value.to_str().is_ok_and(|value| value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
+    });
+    remove_hop_by_hop(headers);
+    for name in &CALLER {
+        headers.remove(name);
+    }
+    // hyper has answered it.
+    headers.remove(hyper::header::EXPECT);
+    if takes_trailers && !headers.contains_key(UPGRADE) {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    headers.append(VIA, HeaderValue::from_static("1.1 authctl"));
+}
+
+/// Leaves in a response what the caller may have: no cookie, which would be a credential, and addresses of the API as those of
+/// the proxy at `base`.
+pub fn clean_response(headers: &mut HeaderMap, target: &Target, base: &str, requested: &Url) {
+    remove_hop_by_hop(headers);
+    headers.remove(SET_COOKIE);
+    headers.remove(HeaderName::from_static("set-cookie2"));
+    let Some(location) = headers.get(LOCATION).and_then(|value| requested.join(value.to_str().ok()?).ok()) else {
+        return;
+    };
+    if target.is_same_origin(&location) {
+        let path = &location[url::Position::BeforePath..];
+        if let Ok(value) = HeaderValue::from_str(&format!("{base}{path}")) {
+            headers.insert(LOCATION, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value"))).collect()
+    }
+
+    fn shown(headers: &HeaderMap) -> Vec<String> {
+        let mut lines: Vec<String> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().expect("text"))).collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn request_keeps_what_is_for_the_server() {
+        let mut request = headers(&[
+            ("host", "127.0.0.1:1"),
+            ("authorization", "Bearer key"),
+            ("proxy-authorization", "Basic x"),
+            ("cookie", "a=b"),
+            ("x-authctl-key", "key"),
+            ("origin", "http://127.0.0.1:1"),
+            ("connection", "keep-alive, X-Private"),
+            ("x-private", "for this connection"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("te", "gzip, trailers"),
+            ("expect", "100-continue"),
+            ("range", "bytes=0-9"),
+            ("content-type", "text/plain"),
+        ]);
+        clean_request(&mut request);
+        let expected = ["connection: te", "content-type: text/plain", "range: bytes=0-9", "te: trailers", "via: 1.1 authctl"];
+        assert_eq!(shown(&request), expected);
+    }
+
+    #[test]
+    fn connection_cannot_list_away_the_protection() {
+        // Fields that a server relies on, named as connection options (a known way to remove them).
+        let mut request = headers(&[("connection", "close, authorization, via"), ("via", "1.1 other")]);
+        clean_request(&mut request);
+        assert_eq!(shown(&request), ["via: 1.1 authctl"]);
+    }
+
+    #[test]
+    fn change_of_protocol_is_passed_on() {
+        let mut request = headers(&[("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")]);
+        clean_request(&mut request);
+        let expected = ["connection: upgrade", "sec-websocket-version: 13", "upgrade: websocket", "via: 1.1 authctl"];
+        assert_eq!(shown(&request), expected);
+        let mut without = headers(&[("upgrade", "h2c")]);
+        clean_request(&mut without);
+        assert_eq!(shown(&without), ["via: 1.1 authctl"], "an upgrade that Connection does not list");
+    }
+
+    #[test]
+    fn location_at_the_api_becomes_one_at_the_proxy() {
+        let api = "https://api.example/v1".parse().expect("a URL");
+        let target = Target::try_from(&api).expect("a target");
+        let requested = Url::parse("https://api.example/v1/items?x=y").expect("a URL");
+        for (location, expected) in [
+            ("https://api.example/v1/items/7?a=b#c", "http://127.0.0.1:9/v1/items/7?a=b#c"),
+            ("https://api.example:443/login", "http://127.0.0.1:9/login"),
+            ("/v1/items/7", "http://127.0.0.1:9/v1/items/7"),
+            ("7", "http://127.0.0.1:9/v1/7"),
+            ("//api.example/v1/7", "http://127.0.0.1:9/v1/7"),
+            ("https://other.example/v1", "https://other.example/v1"),
+            ("http://api.example/v1", "http://api.example/v1"),
+            ("https://api.example:8443/v1", "https://api.example:8443/v1"),
+            ("//other.example/v1", "//other.example/v1"),
+        ] {
+            let mut response = headers(&[("location", location), ("set-cookie", "session=1"), ("connection", "close")]);
+            clean_response(&mut response, &target, "http://127.0.0.1:9", &requested);
+            assert_eq!(shown(&response), [format!("location: {expected}")], "{location}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A reverse proxy for one API: clients send requests without a token, and the proxy adds what the session has at that moment.
+//!
+//! A request takes one path: `serve` accepts it, `caller` checks who sends it, [`CleanPath`](crate::model::CleanPath) and the rules what it asks for, `exchange`
+//! gives it its credentials and passes it on, with bodies that stream both ways. The proxy asks the agent or the session
+//! service for tokens ([`Credentials`]), never a store.
+
+mod body;
+mod caller;
+mod exchange;
+mod headers;
+mod serve;
+mod target;
+
+pub use caller::Listening;
+pub use serve::{Listener, serve};
+pub use target::Target;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, StatusCode};
+use url::Url;
+
+use crate::error::Error;
+use crate::model::RequestRules;
+use crate::oauth::PassThrough;
+use crate::secret::Secret;
+
+/// What one request needs.
+#[derive(Clone)]
+pub struct Access {
+    /// The headers with the credentials.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The client to send it with.
+    pub api: PassThrough,
+}
+
+/// A future of [`Credentials`].
+pub type Pending<'a> = Pin<Box<dyn Future<Output = Result<Access, Error>> + Send + 'a>>;
+
+/// Where requests get their credentials from.
+pub trait Credentials: Send + Sync {
+    /// Returns what a request with this method to `url` needs. If the API has refused `refused` with the challenges in
+    /// `challenges`, it returns something else: after a refresh, or with the nonce that the API has asked for.
+    ///
+    /// # Errors
+    /// If the session has no token, or none but the refused one.
+    fn access<'a>(
+        &'a self,
+        method: &'a Method,
+        url: &'a Url,
+        refused: Option<(&'a Access, &'a HeaderMap)>,
+    ) -> Pending<'a>;
+}
+
+/// What happened to a request.
+#[derive(Debug)]
+pub struct Event<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its path, without the query, which may contain secrets.
+    pub path: &'a str,
+    /// The status of the response.
+    pub status: StatusCode,
+    /// The rule that refused it, or the stable word of the error.
+    pub refused_by: Option<&'static str>,
+}
+
+/// A proxy for one API.
+pub struct Proxy {
+    /// The API.
+    pub target: Target,
+    /// What callers may do.
+    pub rules: RequestRules,
+    /// The highest number of requests that are passed on.
+    pub max_requests: Option<u64>,
+    /// What it listens on.
+    pub listening: Listening,
+    /// Its own origin, such as `http://127.0.0.1:8080`.
+    pub base: String,
+    /// The key of callers.
+    pub key: Secret,
+    /// Where requests get their credentials from.
+    pub credentials: Arc<dyn Credentials>,
+    /// Called for each request.
+    pub on_event: Box<dyn Fn(&Event<'_>) + Send + Sync>,
+    /// The number of requests that were passed on.
+    pub passed_on: AtomicU64,
+}
+
+impl Proxy {
+    fn report(&self, event: &Event<'_>) {
+        (self.on_event)(event);
+    }
+
+    /// Counts a request; returns whether it may be passed on.
+    fn count_request(&self) -> bool {
+        let before = self.passed_on.fetch_add(1, Ordering::Relaxed);
+        self.max_requests.is_none_or(|max| before < max)
+    }
+}

@@ -1,0 +1,103 @@
+//! Accepts connections on a TCP port or a Unix socket, and serves them until the proxy stops.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, watch};
+
+use super::Proxy;
+use super::exchange::exchange;
+use crate::clock::Clock;
+
+/// The time limit for a request's head, and for an idle connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The maximum size of a request's head, in bytes.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// The maximum number of connections; one more waits until another has ended.
+const MAX_CONNECTIONS: usize = 4096;
+
+/// The pause after `accept` has failed because no descriptor was free.
+const ACCEPT_RETRY: Duration = Duration::from_millis(20);
+
+/// How long requests may go on after the proxy was asked to stop.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Where clients connect.
+pub enum Listener {
+    /// A TCP port.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+/// Serves until `stop`, then lets the requests in flight end.
+pub async fn serve(proxy: Arc<Proxy>, listener: Listener, clock: &dyn Clock, stop: impl Future<Output = ()>) {
+    let (stopping, stopped) = watch::channel(false);
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let accepting = async {
+        let own_uid = rustix::process::geteuid().as_raw();
+        loop {
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+            let (proxy, mut stopped) = (Arc::clone(&proxy), stopped.clone());
+            let accepted = match &listener {
+                Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
+                    let _ = stream.set_nodelay(true);
+                    tokio::spawn(async move { connection(proxy, stream, &mut stopped).await; drop(slot) });
+                }),
+                Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| {
+                    // The credentials are those at connect time.
+                    if stream.peer_cred().is_ok_and(|peer| peer.uid() == own_uid) {
+                        tokio::spawn(async move { connection(proxy, stream, &mut stopped).await; drop(slot) });
+                    }
+                }),
+            };
+            if accepted.is_err() {
+                clock.sleep(ACCEPT_RETRY).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        () = stop => {}
+    }
+    drop(listener);
+    stopping.send_replace(true);
+    let ended = slots.acquire_many(u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX));
+    tokio::select! {
+        _ = ended => {}
+        () = clock.sleep(DRAIN_LIMIT) => {}
+    }
+}
+
+/// Serves one connection until the client closes it, it is idle for too long, or the proxy stops.
+async fn connection(
+    proxy: Arc<Proxy>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stopped: &mut watch::Receiver<bool>,
+) {
+    let service = service_fn(move |request| {
+        let proxy = Arc::clone(&proxy);
+        async move { Ok::<_, Infallible>(exchange(&proxy, request).await) }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(serving);
+    tokio::select! {
+        _ = &mut serving => return,
+        _ = stopped.wait_for(|stop| *stop) => serving.as_mut().graceful_shutdown(),
+    }
+    let _ = serving.await;
+}

@@ -1,0 +1,372 @@
+//! `authctl proxy` and `authctl exec --proxy`: requests get the session's token, and their senders never do.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, ChildStdout, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::process::wait_until;
+use crate::support::stub_server::{Reply, Request, StubServer};
+use crate::support::{Sandbox, issuer, quick_issuer};
+
+/// A running proxy.
+struct Proxy {
+    child: Child,
+    /// Its URL with the API's path, or `unix:` and its socket.
+    address: String,
+    key: String,
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Proxy {
+    fn start(home: &Sandbox, args: &[&str]) -> Self {
+        let mut command = home.command(&[&["proxy"], args].concat());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("started");
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = || {
+            let mut line = String::new();
+            stdout.read_line(&mut line).expect("a line");
+            line.trim_end().to_owned()
+        };
+        let (address, key) = (line(), line());
+        assert!(!key.is_empty(), "the proxy printed an address and a key");
+        Self { child, address, key, _stdout: stdout }
+    }
+
+    fn host(&self) -> &str {
+        self.address.trim_start_matches("http://").split('/').next().expect("a host")
+    }
+
+    /// Sends these bytes and returns everything that comes back before the connection closes.
+    fn send(&self, bytes: &str) -> String {
+        let mut stream = TcpStream::connect(self.host()).expect("connected");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        stream.write_all(bytes.as_bytes()).expect("sent");
+        let mut reply = Vec::new();
+        let _ = stream.read_to_end(&mut reply);
+        String::from_utf8_lossy(&reply).into_owned()
+    }
+
+    /// Sends a request with the key; returns its status and body.
+    fn request(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let (host, key, length) = (self.host(), &self.key, body.len());
+        let text = self.send(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nX-Authctl-Key: {key}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        ));
+        (status(&text), text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        self.request("GET", path, "")
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn status(reply: &str) -> u16 {
+    reply.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
+}
+
+/// An API that answers each request with its path, and takes any token.
+fn api() -> StubServer {
+    StubServer::start(|_, request: &Request| Reply {
+        status: 200,
+        headers: String::new(),
+        body: serde_json::json!({ "path": request.path }).to_string(),
+    })
+}
+
+/// An API that refuses one token, which the test sets, or every token if that is `*`.
+fn refusing_api() -> (StubServer, Arc<Mutex<String>>) {
+    let refused = Arc::new(Mutex::new(String::new()));
+    let token = Arc::clone(&refused);
+    let server = StubServer::start(move |_, request: &Request| {
+        let refused = token.lock().expect("not poisoned");
+        let is_refused = *refused == "*" || request.authorization.as_deref() == Some(&format!("Bearer {refused}"));
+        Reply {
+            status: if is_refused { 401 } else { 200 },
+            headers: if is_refused { "www-authenticate: Bearer error=\"invalid_token\"\r\n".into() } else { String::new() },
+            body: serde_json::json!({ "body": request.body }).to_string(),
+        }
+    });
+    (server, refused)
+}
+
+#[test]
+fn api_gets_the_sessions_token_and_not_the_callers_credentials() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let api = api();
+    let proxy = Proxy::start(&home, &["work", "--for", &format!("{}/v1", api.url)]);
+    assert_eq!(proxy.get("/v1/items?x=1"), (200, r#"{"path":"/v1/items?x=1"}"#.into()));
+    let (host, key) = (proxy.host(), &proxy.key);
+    let bearer = proxy.send(&format!(
+        "GET /v1/a HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"
+    ));
+    assert_eq!(status(&bearer), 200);
+    let token = format!("Bearer {}", home.token("work"));
+    let seen: Vec<Option<String>> = api.requests().into_iter().map(|request| request.authorization).collect();
+    assert_eq!(seen, [Some(token.clone()), Some(token)]);
+}
+
+#[test]
+fn only_the_api_can_be_reached() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let api = api();
+    let proxy = Proxy::start(&home, &["work", "--for", &format!("{}/v1", api.url)]);
+    for (path, expected) in [
+        ("/v2", 403),
+        ("/", 403),
+        ("/v1/../v2", 403),
+        ("/v1/%2e%2e/v2", 403),
+        ("/v1/..%2fv2", 400),
+        ("//v1", 400),
+        ("/v1//evil.example", 400),
+        ("/v1/%252e%252e/v2", 400),
+        ("/v1/..;/v2", 400),
+        ("/v1/..\\v2", 400),
+        ("*", 400),
+    ] {
+        assert_eq!(proxy.get(path).0, expected, "{path}");
+    }
+    assert_eq!(proxy.request("TRACE", "/v1", "").0, 403, "the response would contain the token");
+    assert!(api.requests().is_empty());
+}
+
+#[test]
+fn request_of_another_caller_is_refused() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let api = api();
+    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let (host, key) = (proxy.host(), &proxy.key);
+    let own = format!("Host: {host}\r\n");
+    let with_key = format!("{own}X-Authctl-Key: {key}\r\n");
+    for (target, headers, expected) in [
+        ("/", own.clone(), 401),
+        ("/", format!("{own}X-Authctl-Key: wrong\r\n"), 401),
+        ("/", format!("{own}Authorization: Bearer wrong\r\n"), 401),
+        (&*format!("/?key={key}&X-Authctl-Key={key}"), own.clone(), 401),
+        ("/", format!("Host: evil.example\r\nX-Authctl-Key: {key}\r\n"), 421),
+        ("/", format!("{own}{with_key}"), 421),
+        ("http://evil.example/", with_key.clone(), 421),
+        ("/", format!("{with_key}Origin: null\r\n"), 403),
+        ("/", format!("{with_key}Origin: http://evil.example\r\n"), 403),
+    ] {
+        let reply = proxy.send(&format!("GET {target} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n"));
+        assert_eq!(status(&reply), expected, "{target} {headers}: {reply}");
+        assert!(!reply.to_ascii_lowercase().contains("access-control"), "{reply}");
+    }
+    assert!(api.requests().is_empty());
+    assert_eq!(proxy.get("/").0, 200);
+}
+
+/// Requests that two servers could split in different ways (RFC 9112, sections 6.3 and 11.2).
+#[test]
+fn smuggled_request_does_not_reach_the_api() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let api = api();
+    let proxy = Proxy::start(&home, &["work", "--for", &format!("{}/v1", api.url)]);
+    let (host, key) = (proxy.host(), &proxy.key);
+    let head = format!("Host: {host}\r\nX-Authctl-Key: {key}\r\nConnection: close\r\n");
+    let inner = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
+    let chunked = format!("0\r\n\r\n{inner}");
+    for request in [
+        format!("POST /v1/cl-te HTTP/1.1\r\n{head}Content-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n{chunked}", chunked.len()),
+        format!("POST /v1/te-cl HTTP/1.1\r\n{head}Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n{chunked}"),
+        format!("POST /v1/two HTTP/1.1\r\n{head}Content-Length: 0\r\nContent-Length: {}\r\n\r\n{inner}", inner.len()),
+        format!("POST /v1/te HTTP/1.1\r\n{head}Transfer-Encoding: xchunked\r\n\r\n{chunked}"),
+        format!("POST /v1/te2 HTTP/1.1\r\n{head}Transfer-Encoding: chunked, identity\r\n\r\n{chunked}"),
+        format!("GET /v1/fold HTTP/1.1\r\n{head}X-Folded: a\r\n b: c\r\n\r\n"),
+        format!("GET /v1/space HTTP/1.1\r\n{head}Content-Length : {}\r\n\r\n{inner}", inner.len()),
+        format!("GET /v1/nul HTTP/1.1\r\n{head}X-Nul: a\0b\r\n\r\n"),
+        format!("GET /v1/lf HTTP/1.1\r\n{head}X-Bare: a\rGET /smuggled HTTP/1.1\r\n\r\n"),
+    ] {
+        let _ = proxy.send(&request);
+    }
+    let reached: Vec<String> = api.requests().into_iter().map(|request| request.path).collect();
+    assert!(reached.iter().all(|path| path.starts_with("/v1/")), "{reached:?}");
+    assert_eq!(proxy.get("/v1/still").0, 200);
+}
+
+#[test]
+fn refused_token_is_refreshed_once_for_all_callers() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let (api, refused) = refusing_api();
+    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    assert_eq!(proxy.get("/").0, 200);
+    *refused.lock().unwrap() = home.token("work");
+    let before = idp.stats().requests["token"];
+    std::thread::scope(|scope| {
+        let callers: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| proxy.request("POST", "/upload", "the whole body"))).collect();
+        for caller in callers {
+            assert_eq!(caller.join().unwrap(), (200, r#"{"body":"the whole body"}"#.into()));
+        }
+    });
+    assert_eq!(idp.stats().requests["token"] - before, 1);
+}
+
+#[test]
+fn token_that_is_refused_although_new_is_not_refreshed_again() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let (api, refused) = refusing_api();
+    *refused.lock().unwrap() = "*".into();
+    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let before = idp.stats().requests["token"];
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/").0, 401);
+    }
+    assert_eq!(idp.stats().requests["token"] - before, 1);
+    assert_eq!(api.requests().len(), 6, "one request was sent again");
+}
+
+#[test]
+fn request_for_another_sign_in_is_passed_on() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let api = StubServer::start(|_, _: &Request| Reply {
+        status: 401,
+        headers: "www-authenticate: Bearer error=\"insufficient_user_authentication\", acr_values=\"gold\"\r\n".into(),
+        body: "{}".into(),
+    });
+    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let before = idp.stats().requests["token"];
+    let (host, key) = (proxy.host(), &proxy.key);
+    let reply =
+        proxy.send(&format!("GET / HTTP/1.1\r\nHost: {host}\r\nX-Authctl-Key: {key}\r\nConnection: close\r\n\r\n"));
+    assert!(reply.contains("acr_values=\"gold\""), "{reply}");
+    assert_eq!((idp.stats().requests["token"], api.requests().len()), (before, 1));
+}
+
+#[test]
+fn session_that_needs_a_login_is_a_problem_with_the_command() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let api = api();
+    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    home.run(&["logout", "work"]).exits(0);
+    let answer = wait_until("the logout to take effect", || Some(proxy.get("/")).filter(|(status, _)| *status != 200));
+    assert_eq!(answer.0, 503);
+    let problem: serde_json::Value = serde_json::from_str(&answer.1).unwrap();
+    assert_eq!((problem["code"].as_str(), problem["hint"].as_str()), (Some("login_required"), Some("authctl login work")));
+}
+
+#[test]
+fn rules_limit_methods_paths_and_numbers() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let api = api();
+    let url = &api.url;
+    let rules = ["work", "--for", url, "--allow", "GET /v1/*", "--allow", "POST /v1/search", "--max-requests", "3"];
+    let proxy = Proxy::start(&home, &rules);
+    for (method, path, expected) in [
+        ("GET", "/v1/items", 200),
+        ("POST", "/v1/search", 200),
+        ("POST", "/v1/items", 403),
+        ("DELETE", "/v1/search", 403),
+        ("GET", "/v1/a/b", 403),
+        ("GET", "/v1/items", 200),
+        ("GET", "/v1/items", 429),
+    ] {
+        assert_eq!(proxy.request(method, path, "").0, expected, "{method} {path}");
+    }
+    let read_only = Proxy::start(&home, &["work", "--for", url, "--read-only"]);
+    assert_eq!((read_only.get("/").0, read_only.request("POST", "/", "").0), (200, 403));
+    for (args, text) in [
+        (&["--for", "http://api.example"][..], "https"),
+        (&["--for", url, "--listen", "0.0.0.0:0"], "other machines"),
+        (&["--for", url, "--allow", "GET"], "invalid rule"),
+        (&["--listen", "127.0.0.1:0"], "--for"),
+    ] {
+        home.run(&[&["proxy", "work"], args].concat()).exits(2).reports(text);
+    }
+}
+
+#[test]
+fn proxies_are_listed_and_stopped() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let api = api();
+    let mut one = Proxy::start(&home, &["work", "--for", &api.url]);
+    let socket = home.path().join("api.sock");
+    let listen = format!("unix:{}", socket.display());
+    let mut two = Proxy::start(&home, &["work", "--for", &api.url, "--listen", &listen]);
+    let listed = home.run(&["proxy", "list", "--json"]).exits(0).json();
+    let addresses: Vec<&str> = listed.as_array().unwrap().iter().filter_map(|entry| entry["address"].as_str()).collect();
+    assert_eq!(addresses, [&*one.address, &listen]);
+    assert!(!listed.to_string().contains(&one.key));
+    let mut client = UnixStream::connect(&socket).unwrap();
+    client.write_all(b"GET /by-socket HTTP/1.1\r\nHost: any.example\r\nConnection: close\r\n\r\n").unwrap();
+    let mut reply = String::new();
+    client.read_to_string(&mut reply).unwrap();
+    assert!(reply.contains("/by-socket"), "{reply}");
+    home.run(&["proxy", "stop", &listen]).exits(0);
+    wait_until("the proxy to exit", || two.child.try_wait().unwrap());
+    assert!(!socket.exists());
+    home.run(&["proxy", "stop", "http://127.0.0.1:1"]).exits(2).reports("no proxy runs at");
+    home.run(&["proxy", "stop"]).exits(0);
+    wait_until("the proxy to exit", || one.child.try_wait().unwrap());
+    home.run(&["proxy", "list"]).exits(0).reports("no proxy is running");
+}
+
+#[test]
+fn killed_proxy_is_not_listed() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let api = api();
+    let mut proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    kill_process(Pid::from_child(&proxy.child), Signal::KILL).unwrap();
+    proxy.child.wait().unwrap();
+    home.run(&["proxy", "list"]).exits(0).reports("no proxy is running");
+}
+
+#[test]
+fn command_gets_an_address_and_a_key_instead_of_a_token() {
+    let mut home = Sandbox::new();
+    let idp = issuer(|_| {});
+    home.log_in("work", &idp);
+    home.set("AUTHCTL_SOCK", "/nowhere/agent.sock");
+    let token = home.token("work");
+    let api = api();
+    let target = format!("{}/v1", api.url);
+    let program = "import os, sys, urllib.request as r\n\
+        q = r.Request(sys.argv[1] + '/by-command', headers={'X-Authctl-Key': os.environ['API_KEY']})\n\
+        print(r.urlopen(q).read().decode()); print(dict(os.environ)); sys.exit(7)";
+    let ran = home.run(&[
+        "exec", "--proxy", "work", "--for", &target, "--env", "API_KEY={key}", "--env", "API_BASE={url}", "--", "python3", "-c",
+        program, "{url}",
+    ]);
+    let ran = ran.exits(7);
+    assert!(ran.stdout.contains("/v1/by-command"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains(&token) && !ran.stdout.contains("AUTHCTL_SOCK"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("'API_BASE': 'http://127.0.0.1:"), "{}", ran.stdout);
+    home.run(&["proxy", "list"]).exits(0).reports("no proxy is running");
+    home.run(&["exec", "--proxy", "work", "--", "true"]).exits(2).reports("--for");
+    home.run(&["exec", "--proxy", "work", "--for", &target, "--env", "X", "--", "true"]).exits(2).reports("{key}");
+}
