@@ -139,15 +139,15 @@ impl App {
 
     /// Prints a hint on stderr, with the options that the user typed.
     pub fn report_hint(&self, hint: &Hint) {
-        if let Some(line) = hint.clone().repeating(&self.typed_args()).line(self.has_color(&std::io::stderr())) {
+        if let Some(line) = self.with_typed_options(hint.clone()).line(self.has_color(&std::io::stderr())) {
             let _ = writeln!(std::io::stderr(), "{line}");
         }
     }
 
-    /// Returns the text of a hint, with the options that the user typed.
+    /// Returns a hint with the options that the user typed, as an error shows it.
     #[must_use]
-    pub fn hint_text(&self, hint: &Hint) -> String {
-        hint.clone().repeating(&self.typed_args()).to_string()
+    pub fn with_typed_options(&self, hint: Hint) -> Hint {
+        hint.repeating(&self.typed_args())
     }
 
     /// Returns the locations of the files.
@@ -285,7 +285,7 @@ impl App {
     /// Returns the text of a hint with the options that the user typed, as an error shows it.
     #[must_use]
     pub fn next_command(&self, hint: Hint) -> String {
-        hint.repeating(&self.typed_args()).to_string()
+        self.with_typed_options(hint).to_string()
     }
 
     /// Adds to the error about an unknown profile where its name comes from.
@@ -390,6 +390,9 @@ impl App {
         let paths = self.paths()?;
         let locks = LockDirectories { keychain: paths.keychain_locks(), file: paths.locks };
         let built = SessionService::new(Arc::clone(&self.clock), self.stores()?, locks, paths.revoked_file);
+        if let Some(config) = self.common.config.as_ref().and_then(|config| std::path::absolute(config).ok()) {
+            built.name_config(config);
+        }
         Ok(Arc::clone(self.sessions.get_or_init(|| built)))
     }
 

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use directories::ProjectDirs;
 use percent_encoding::percent_decode_str;
@@ -61,7 +62,7 @@ impl Environment {
         let display = cfg!(target_os = "macos") || os("DISPLAY").is_some() || os("WAYLAND_DISPLAY").is_some();
         Self {
             profile: text("AUTHCTL_PROFILE"),
-            config: os("AUTHCTL_CONFIG").map(PathBuf::from),
+            config: os(CONFIG_VARIABLE).map(PathBuf::from),
             store: text("AUTHCTL_STORE"),
             key_file: os(KEY_FILE_VARIABLE).map(PathBuf::from),
             credentials_directory: os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
@@ -299,10 +300,27 @@ pub const PROXY_KEY_VARIABLE: &str = "AUTHCTL_PROXY_KEY";
 pub const PROXY_SOCKET_VARIABLE: &str = "AUTHCTL_PROXY_SOCKET";
 
 /// Keeps from a command everything by which it could get a token without asking for one.
-pub fn without_secrets(command: &mut std::process::Command) {
-    for name in [TOKEN_VARIABLE, TOKEN_FILE_VARIABLE, AGENT_SOCKET_VARIABLE, KEY_FILE_VARIABLE] {
-        command.env_remove(name);
-    }
+pub fn without_secrets(command: &mut Command) {
+    without_tokens(command).env_remove(AGENT_SOCKET_VARIABLE).env_remove(KEY_FILE_VARIABLE);
+}
+
+/// The variable with the path of the configuration file.
+pub const CONFIG_VARIABLE: &str = "AUTHCTL_CONFIG";
+
+/// Returns the program of this process, to start it again: its own version, also after an upgrade has replaced the file.
+///
+/// # Errors
+/// As [`env::current_exe`].
+pub fn own_program() -> std::io::Result<PathBuf> {
+    let path = env::current_exe()?;
+    // The system then adds ` (deleted)` to the path.
+    let is_replaced = cfg!(target_os = "linux") && !path.exists();
+    Ok(if is_replaced { PathBuf::from("/proc/self/exe") } else { path })
+}
+
+/// Keeps the token of `authctl exec`, or the file with it, from a program that is not the command of that.
+pub fn without_tokens(command: &mut Command) -> &mut Command {
+    command.env_remove(TOKEN_VARIABLE).env_remove(TOKEN_FILE_VARIABLE)
 }
 
 /// The variable with the key file of the `file` store.

@@ -113,6 +113,12 @@ pub fn shell_word(text: &str) -> String {
     }
 }
 
+/// Returns the words as a shell command.
+#[must_use]
+pub fn shell_line(words: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    words.into_iter().map(|word| shell_word(word.as_ref())).collect::<Vec<_>>().join(" ")
+}
+
 /// Replaces the path `home` by `~`, at the start of each path in a message or a command. In a word that is quoted for a shell
 /// the quote begins after it.
 #[must_use]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::App;
 use crate::error::Error;
 use crate::model::Profile;
+use crate::paths::own_program;
 use crate::session::{
     Decision, Demand, MinTtl, RequestedToken, ServedToken, SessionError, SessionService, TokenRequest,
 };
@@ -98,7 +99,7 @@ impl App {
     }
 
     fn start_refresh(&self, profile: &Profile, request: &TokenRequest) -> std::io::Result<Child> {
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::new(own_program()?);
         if let Some(config) = &self.common.config {
             command.arg("--config").arg(config);
         }

@@ -106,7 +106,7 @@ impl Examination<'_> {
 
     fn check_running_agent(&mut self, state: &AgentStatus) -> Result<(), Error> {
         let before = self.number();
-        let [stop, start] = ["agent stop", "agent start"].map(|verbs| self.app.hint_text(&Hint::command(verbs)));
+        let [stop, start] = ["agent stop", "agent start"].map(|verbs| self.app.next_command(Hint::command(verbs)));
         let unavailable =
             |message| Error::msg(ErrorCode::AgentUnavailable, message, Hint::shell(format!("{stop} && {start}")));
         let (running, own) = (state.version.as_deref().unwrap_or("unknown"), env!("CARGO_PKG_VERSION"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::login::log_in_again;
-use super::output::{self, rough_span};
+use super::output::{self, exact_span, rough_span};
 use super::refresh::refresh_one;
 use crate::app::App;
 use crate::cli::{Ensure, Login};
@@ -104,16 +104,16 @@ fn read(app: &App, profile: &Profile) -> Result<Found, Error> {
 fn too_short(app: &App, profile: &Profile, found: &Found, wanted: Duration) -> Option<Error> {
     let now = app.clock().now();
     let (limit, end) = found.end.limit.filter(|_| !found.end.is_after(now.plus(wanted)))?;
-    let wanted_span = rough_span(wanted);
-    let what = described(limit, now, end);
+    let what = described(limit, now, end, wanted);
     let error = match found.end.new_session_lasts.filter(|lasts| *lasts <= wanted) {
         Some(lasts) => {
-            let message =
-                format!("a session of `{}` lasts {}, not {wanted_span}: {what}", profile.name, rough_span(lasts));
+            let (lasts, wanted_span) = distinct_spans(lasts, wanted);
+            let message = format!("a session of `{}` lasts {lasts}, not {wanted_span}: {what}", profile.name);
             let hint = Hint::advice("split the job, or ask the issuer's operator for longer sessions");
             Error::msg(ErrorCode::SessionTooShort, message, hint)
         }
         None => {
+            let (_, wanted_span) = distinct_spans(now.until(end), wanted);
             let message = format!("the session of `{}` does not last {wanted_span}: {what}", profile.name);
             let hint = match max_age(profile, wanted).filter(|_| limit == SessionLimit::MaxAuthAge) {
                 Some(age) => Hint::login().with_option("--max-age", format_duration(age)),
@@ -125,9 +125,16 @@ fn too_short(app: &App, profile: &Profile, found: &Found, wanted: Duration) -> O
     Some(error.about(&profile.name))
 }
 
+/// Returns two durations in words, exact ones if they would look the same.
+fn distinct_spans(one: Duration, other: Duration) -> (String, String) {
+    let (rough, exact) = ([one, other].map(rough_span), [one, other].map(exact_span));
+    let [one, other] = if rough[0] == rough[1] { exact } else { rough };
+    (one, other)
+}
+
 /// Returns what is known of the end of a session, in words.
-fn described(limit: SessionLimit, now: UnixTime, end: UnixTime) -> String {
-    let left = rough_span(now.until(end));
+fn described(limit: SessionLimit, now: UnixTime, end: UnixTime, wanted: Duration) -> String {
+    let (left, _) = distinct_spans(now.until(end), wanted);
     let is_over = end <= now;
     match limit {
         SessionLimit::AccessToken if is_over => "the access token has expired and cannot be refreshed".to_owned(),
@@ -162,7 +169,9 @@ fn report(app: &App, profile: &Profile, found: &Found, wanted: Duration, logged_
         })?;
     }
     let text = match (end.limit, end.extended_by) {
-        (Some((limit, at)), _) => format!("{}; enough for {wanted_span}", described(limit, app.clock().now(), at)),
+        (Some((limit, at)), _) => {
+            format!("{}; enough for {wanted_span}", described(limit, app.clock().now(), at, wanted))
+        }
         (None, _) if session.grant.is_unattended() => {
             format!("the client logs in by itself; enough for {wanted_span}")
         }

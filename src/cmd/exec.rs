@@ -20,10 +20,11 @@ use crate::app::App;
 use crate::cli::Exec;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{DecidingToken, InvalidProfileName, Profile, ProfileName};
-use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_FILE_VARIABLE, TOKEN_VARIABLE};
+use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, without_tokens};
 use crate::secret::{Secret, SecretBytes, limit_core_dumps};
 use crate::session::SessionError;
-use crate::text::shell_word;
+use crate::session::refresh_policy::Validity;
+use crate::text::shell_line;
 use crate::verify::ReceivedVerdict;
 use verified::{VerifiedToken, verified};
 
@@ -49,8 +50,8 @@ impl Run {
         if args.command.is_empty() && app.common.profile.is_some() {
             return Ok(Self { profile: None, command: words, without_profile: None });
         }
-        let quoted: Vec<String> = words.iter().map(|word| shell_word(&word.to_string_lossy())).collect();
-        let hint = Hint::shell(format!("authctl exec -- {}", quoted.join(" ")));
+        let line = shell_line(words.iter().map(|word| word.to_string_lossy()));
+        let hint = Hint::shell(format!("authctl exec -- {line}"));
         let without_profile = args.command.is_empty().then_some(hint);
         let name = |text: &OsString| {
             let hint = without_profile.clone().unwrap_or_else(|| Hint::command("profile list"));
@@ -85,7 +86,7 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
         (ErrorCode::UnknownProfile, Some(hint)) => Error { hint: hint.clone(), ..error },
         _ => error,
     })?;
-    let token = match token {
+    let (token, validity) = match token {
         Ok(token) => token,
         Err(denied) => return Ok(denied),
     };
@@ -99,15 +100,15 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
     };
     let mut command = Command::new(program);
     command.args(rest);
-    command.env_remove(TOKEN_VARIABLE);
+    without_tokens(&mut command);
     command.env(AGENT_SOCKET_VARIABLE, app.agent_socket()?);
     if let Some(path) = &args.file {
         let path = std::path::absolute(path)
             .map_err(|e| Error::new(ErrorCode::Usage, e, Hint::command("exec").with_flag("--help")))?;
         command.env(env.unwrap_or(TOKEN_FILE_VARIABLE), &path);
-        let name = run.profile.as_ref();
-        let profile = if app.supplied_token(name)?.is_none() { Some(app.profile(name)?) } else { None };
-        return file::run(app, profile.as_ref(), &path, token, command, cannot_run);
+        let profile = validity.is_some().then(|| app.profile(run.profile.as_ref())).transpose()?;
+        let source = profile.as_ref().zip(validity);
+        return file::run(app, source, &path, token, command, cannot_run);
     }
     command.env(env.unwrap_or(TOKEN_VARIABLE), token.expose());
     drop(token);
@@ -135,18 +136,18 @@ fn search_hint(program: &Path) -> Hint {
     }
 }
 
-/// Returns the token for the command, or the exit code if it is denied.
-fn token(app: &App, run: &Run) -> Result<Result<Secret, u8>, Error> {
+/// Returns the token for the command, and how long it is valid if it is a profile's, or the exit code if it is denied.
+fn token(app: &App, run: &Run) -> Result<Result<(Secret, Option<Validity>), u8>, Error> {
     let name = run.profile.as_ref();
     Ok(Ok(match app.supplied_token(name)? {
-        Some(token) => token.clone(),
+        Some(token) => (token.clone(), None),
         None => {
             let verified = match through_agent(app, name)? {
                 Some(verified) => verified,
                 None => without_agent(app, name)?,
             };
             match verified {
-                VerifiedToken::Granted(token) => token,
+                VerifiedToken::Granted(token, validity) => (token, Some(validity)),
                 VerifiedToken::Denied(reasons, Some(error)) if is_expired(&reasons) => return Err(error),
                 VerifiedToken::Denied(reasons, _) => {
                     let profile = app.profile(name).ok();
@@ -182,7 +183,9 @@ fn through_agent(app: &App, named: Option<&ProfileName>) -> Result<Option<Verifi
         login_required = refreshed.err().filter(|error| error.code == ErrorCode::LoginRequired);
     }
     let reply: Option<ReceivedToken> = app.try_agent("GET", &format!("/v1/token{name}"), None)?;
-    let Some(ReceivedToken { access_token: Some(token), profile: Some(profile), warning, token_type, .. }) = reply
+    let Some(ReceivedToken {
+        access_token: Some(token), profile: Some(profile), warning, token_type, expires_at, ..
+    }) = reply
     else {
         return Ok(None);
     };
@@ -201,7 +204,7 @@ fn through_agent(app: &App, named: Option<&ProfileName>) -> Result<Option<Verifi
         super::token::report_warning(app, &profile, &warning);
     }
     Ok(verdict.map(|verdict| match verdict.valid {
-        true => VerifiedToken::Granted(token),
+        true => VerifiedToken::Granted(token, Validity { obtained_at: app.clock().now(), expires_at }),
         false => VerifiedToken::Denied(verdict.reasons, login_required),
     }))
 }

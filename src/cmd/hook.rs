@@ -2,20 +2,33 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use crate::agent::server::close_inherited_descriptors;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::fs::LockFile;
+use crate::fs::{FileLock, LockError, LockFile};
 use crate::session::{RunningGroup, run_limited};
 
 /// How long a hook may run, and how long it waits for its turn.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// How many hooks may wait for a turn.
+const MAX_WAITING: usize = 8;
+
 /// The maximum size of an event.
 const MAX_EVENT: u64 = 32 * 1024;
+
+/// Takes one of the places in which hooks wait for `slot`; `None` if there is none.
+fn waiting_place(slot: &Path) -> Result<Option<FileLock>, LockError> {
+    for place in 0..MAX_WAITING {
+        if let Some(lock) = LockFile::open(slot.with_extension(format!("waiting{place}")))?.try_lock()? {
+            return Ok(Some(lock));
+        }
+    }
+    Ok(None)
+}
 
 /// Runs the command with the event on stdin, while `slot` is locked. Its process group is killed when it ends or after
 /// [`LIMIT`].
@@ -29,9 +42,15 @@ pub(super) fn run(slot: PathBuf, words: &[OsString]) -> Result<u8, Error> {
     let mut event = Vec::new();
     let unexpected = |e: io::Error| Error::new(ErrorCode::Unexpected, e, Hint::None);
     io::stdin().take(MAX_EVENT).read_to_end(&mut event).map_err(unexpected)?;
-    let _slot = LockFile::open(slot)?.lock_blocking(LIMIT)?;
     let name = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
     let failed = |what: String| Error::msg(ErrorCode::Unexpected, format!("the hook `{name}` {what}"), Hint::None);
+    let place =
+        waiting_place(&slot)?.ok_or_else(|| failed(format!("was not run: {MAX_WAITING} others are waiting")))?;
+    let _slot = LockFile::open(slot)?.lock_blocking(LIMIT).map_err(|error| match error {
+        LockError::TimedOut { .. } => failed(format!("was not run: others took {} s", LIMIT.as_secs())),
+        error => error.into(),
+    })?;
+    drop(place);
     let Some((program, arguments)) = words.split_first() else { return Err(failed("is empty".into())) };
     let mut command = Command::new(program);
     command.args(arguments);

@@ -241,6 +241,17 @@ pub fn rough_span(duration: Duration) -> String {
     span(Duration::from_secs(if seconds < 60 { seconds } else { seconds - seconds % 60 }))
 }
 
+/// Formats a duration in all units that it has, such as `9 h 59 min 58 s`.
+#[must_use]
+pub fn exact_span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let parts =
+        [(seconds / 86_400, "d"), (seconds % 86_400 / 3600, "h"), (seconds % 3600 / 60, "min"), (seconds % 60, "s")];
+    let used: Vec<String> =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count} {unit}")).collect();
+    if used.is_empty() { "0 s".to_owned() } else { used.join(" ") }
+}
+
 /// Breaks a line for the terminal on stdout, between words; what follows the first line is indented.
 #[must_use]
 pub fn wrapped(line: &str, indent: usize) -> Vec<String> {
@@ -248,6 +259,19 @@ pub fn wrapped(line: &str, indent: usize) -> Vec<String> {
     match width() {
         usize::MAX => vec![line.into_owned()],
         width => fill(&line, width, "", &" ".repeat(indent.min(width / 3))),
+    }
+}
+
+/// Breaks a text for the terminal on stdout, between words; all lines are indented, by less on a narrow terminal.
+#[must_use]
+pub fn indented(text: &str, indent: usize) -> Vec<String> {
+    let text = sanitize_line(text);
+    match width() {
+        usize::MAX => vec![format!("{:indent$}{text}", "")],
+        width => {
+            let indent = " ".repeat(indent.min(width / 3));
+            fill(&text, width, &indent, &indent)
+        }
     }
 }
 

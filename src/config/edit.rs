@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
@@ -13,7 +13,7 @@ use super::layers::{DEFAULT_PROFILE, LayeredProfile, Layers, PROFILES};
 use super::settings::{self, SETTINGS, Section, Setting};
 use super::{Config, parse_document, read};
 use crate::clock::Clock;
-use crate::fs::{AtomicFile, FileLock, LockError, LockFile, create_private_dir, directory_of};
+use crate::fs::{AtomicFile, FileLock, LockError, LockFile, create_private_dir, link_target};
 use crate::model::{Hooks, Profile, ProfileName};
 use crate::paths::ConfigFiles;
 use crate::text::excerpt;
@@ -54,6 +54,7 @@ pub fn save_all(files: &ConfigFiles, profiles: &[Profile]) -> Result<(), ConfigE
         for profile in profiles {
             before.existing(&profile.name)?;
             before.check_locks(profile)?;
+            before.check_token_files(profile)?;
             let machine = before.machine.get(profile.name.as_str());
             let table = profile_table(document, &profile.name);
             fill(table, profile, machine);
@@ -239,8 +240,8 @@ fn change(
     let changed = document.to_string();
     // Every command would fail if the new text were invalid.
     let after = Config::above(machine, &changed, path)?;
-    if let Some(error) = after.errors().nth(before.errors().count()) {
-        return Err(error);
+    if let Some((_, (file, reason))) = after.invalid.iter().find(|(name, now)| before.invalid.get(*name) != Some(now)) {
+        return Err(invalid(file, reason));
     }
     let target = link_target(path);
     replace(&target, &changed).map_err(|source| unwritable(path, &target, source))
@@ -318,23 +319,6 @@ fn is_same(old: &Item, new: &Value) -> bool {
         (None, None) => old.as_str().is_some() && old.as_str() == new.as_str(),
         _ => false,
     }
-}
-
-/// How many symbolic links are followed, as by the system.
-const MAX_LINKS: usize = 40;
-
-/// Returns the file that `path` leads to. A symbolic link is followed, so that a configuration stored elsewhere stays there,
-/// and also if that file does not exist yet.
-#[must_use]
-pub fn link_target(path: &Path) -> PathBuf {
-    let mut target = path.to_owned();
-    for _ in 0..MAX_LINKS {
-        match fs::read_link(&target) {
-            Ok(next) => target = directory_of(&target).join(next),
-            Err(_) => break,
-        }
-    }
-    target
 }
 
 /// Refuses a file that is a mount point, as a file that is bind-mounted into a container is: a rename cannot replace it, and

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::token_files::SharedTokenFile;
 use crate::fs::regular_file::{ReadError, UntrustedFile};
 use crate::model::ProfileName;
 
@@ -63,6 +64,12 @@ pub enum ConfigError {
     /// A machine-wide file locks a setting to another value.
     #[error(transparent)]
     Locked(#[from] LockedSetting),
+    /// A token file is another one too.
+    #[error("cannot change `{}`: {shared}", shared.name)]
+    SharedTokenFile {
+        /// Which, and of what.
+        shared: SharedTokenFile,
+    },
     /// The user's file does not have this profile, so it cannot be removed or renamed.
     #[error("cannot {verb} `{name}`: {} configures it for the whole machine", path.display())]
     MachineWide {

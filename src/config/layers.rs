@@ -46,9 +46,13 @@ impl BrokenFile {
         }
     }
 
-    /// Returns whether the file may set or lock something in this profile.
-    pub(super) fn mentions(&self, name: &str) -> bool {
-        matches!(&self.defect, Defect::Invalid { text, .. } if text.contains(name))
+    /// Returns whether the file may set or lock something in this profile. One that cannot be read, or that another user may
+    /// have written, may do so in any.
+    pub(super) fn may_concern(&self, name: &str) -> bool {
+        match &self.defect {
+            Defect::Unreadable(_) => true,
+            Defect::Invalid { text, .. } => text.contains(name),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod layers;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod token_files;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use toml_edit::DocumentMut;
 
 pub use directory::directory_profile;
-pub use edit::{exported, imported, link_target, lock, probe, remove, rename, repair, save, save_all, set_default};
+pub use edit::{exported, imported, lock, probe, remove, rename, repair, save, save_all, set_default};
 pub use error::{ConfigError, LockedSetting};
 pub use settings::{
     Form, InvalidSetting, SETTINGS, Section, Setting, UnknownSetting, Value, change_issuer, parse_pair,
@@ -29,6 +30,7 @@ use crate::text::excerpt;
 use error::{invalid, nearest, unreadable};
 pub use layers::MAX_BYTES;
 use layers::{BrokenFile, LayeredProfile, Layers, PROFILES, document, read_text};
+pub use token_files::SharedTokenFile;
 
 /// The profiles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,9 +101,9 @@ impl Config {
             ..Self::default()
         };
         let server = Arc::default();
-        for (name, layered) in all.profiles {
+        for (name, layered) in &all.profiles {
             let Ok(valid) = name.parse() else { continue };
-            if config.invalid.contains_key(&name) {
+            if config.invalid.contains_key(name) {
                 continue;
             }
             match layered.profile(&valid, &server) {
@@ -111,7 +113,21 @@ impl Config {
                 }
             }
         }
+        // Which of the two is meant is not known.
+        for shared in token_files::shared(&config.profiles) {
+            config.profiles.remove(&shared.name);
+            let name = shared.name.to_string();
+            let source = all.profiles.get(&name).and_then(|layered| layered.source(shared.key));
+            let file = source.map_or(path, |(file, _)| file).to_owned();
+            config.invalid.entry(name).or_insert((file, format!("{PROFILES}.{}: {shared}", shared.name)));
+        }
         Ok(config)
+    }
+
+    /// Returns the profile and the setting of the token file at `path`, if there is one.
+    #[must_use]
+    pub fn token_file_owner(&self, path: &Path) -> Option<(ProfileName, &'static str)> {
+        token_files::owner(&self.profiles, path)
     }
 
     /// Returns the profile of that name.
@@ -133,12 +149,13 @@ impl Config {
     /// Returns the profile of that name, or `None` if there is none.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`], also if a machine-wide file that is invalid may set or lock something in the profile.
+    /// [`ConfigError::Invalid`]; the error of a machine-wide file that cannot be used and may set or lock something in the
+    /// profile.
     pub fn existing(&self, name: &ProfileName) -> Result<Option<&Profile>, ConfigError> {
         if let Some((path, reason)) = self.invalid.get(name.as_str()) {
             return Err(invalid(path, reason));
         }
-        match self.broken.iter().find(|file| file.mentions(name.as_str())) {
+        match self.broken.iter().find(|file| file.may_concern(name.as_str())) {
             Some(broken) => Err(broken.error()),
             None => Ok(self.profiles.get(name)),
         }
@@ -201,6 +218,17 @@ impl Config {
             Some(machine) => Ok(machine.check_locks(profile)?),
             None => Ok(()),
         }
+    }
+
+    /// Checks that no token file of the profile is another one too.
+    ///
+    /// # Errors
+    /// [`ConfigError::SharedTokenFile`].
+    pub fn check_token_files(&self, profile: &Profile) -> Result<(), ConfigError> {
+        let mut all = self.profiles.clone();
+        all.insert(profile.name.clone(), profile.clone());
+        let own = token_files::shared(&all).into_iter().find(|shared| shared.name == profile.name);
+        own.map_or(Ok(()), |shared| Err(ConfigError::SharedTokenFile { shared }))
     }
 
     /// Checks that the profile can be removed: only one that the user's file has.

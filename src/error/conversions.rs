@@ -59,6 +59,9 @@ impl From<ConfigError> for Error {
                 let hint = Hint::advice("leave that setting out; only an administrator can unlock it");
                 (ErrorCode::Configuration, hint)
             }
+            ConfigError::SharedTokenFile { shared } => {
+                (ErrorCode::Configuration, Hint::command("profile show").with_argument(shared.other.as_str()))
+            }
             ConfigError::MachineWide { path, .. } => (ErrorCode::Usage, Hint::edit(path)),
             ConfigError::Exists(_) => (ErrorCode::Usage, Hint::command("profile list")),
             ConfigError::UnknownProfile { name, nearest, is_another } => {
@@ -224,8 +227,10 @@ impl From<IssuerError> for Error {
             IssuerError::Unreachable { phase: Phase::Tls, .. } => Hint::doctor(
                 "check the address and this machine's clock, or report the certificate to the issuer's operator",
             ),
-            IssuerError::Unreachable { phase: Phase::UnknownAuthority, .. } => Hint::setting("ca_cert", "FILE")
-                .after_advice("if it is your company's, trust it with --ca-cert or SSL_CERT_FILE:"),
+            IssuerError::Unreachable { phase: Phase::UnknownAuthority, .. } => Hint::advice(
+                "if it is your company's, name the PEM file of its certificate authority: in SSL_CERT_FILE, with --ca-cert of \
+                 login, or as ca_cert with profile set",
+            ),
             IssuerError::Unreachable { phase: Phase::NoTls, .. } => Hint::doctor(
                 "give the address with the port that is for https; http is accepted only on this machine (127.0.0.1, [::1])",
             ),
@@ -252,7 +257,11 @@ impl From<IssuerError> for Error {
                 "access_denied" | "invalid_grant" | "expired_token" | "unsupported_grant_type" => Hint::login(),
                 _ => Hint::advice("ask the issuer's operator what this means for your client"),
             },
-            IssuerError::OtherSubject { .. } | IssuerError::OtherAudience { .. } => Hint::login(),
+            IssuerError::OtherSubject { .. } => Hint::login(),
+            // Of a client without a user: the same login would have the same result.
+            IssuerError::OtherAudience { .. } => Hint::advice(
+                "ask the issuer's operator to allow this client that audience, or request another one with --audience",
+            ),
             IssuerError::Rejected { status: 404 | 405, .. }
             | IssuerError::InvalidResponse { wrong_address: true, .. }
             | IssuerError::NotAnIssuer { .. } => Hint::check_settings(WRONG_ADDRESS),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::cli::OPTIONS_WITH_VALUE;
 use crate::model::ProfileName;
-use crate::text::{sanitize_line, shell_word};
+use crate::text::{sanitize_line, shell_line};
 use crate::ui;
 
 /// What to do next.
@@ -47,8 +47,6 @@ pub struct CommandLine {
     options: Vec<(String, Option<String>)>,
     /// The typed words to repeat.
     typed: Vec<String>,
-    /// Whether the command sets what an option of `login` sets too.
-    is_setting: bool,
 }
 
 /// The options of `login` that exclude each other.
@@ -69,7 +67,6 @@ impl Hint {
             profile: None,
             options: Vec::new(),
             typed: Vec::new(),
-            is_setting: false,
         })
     }
 
@@ -83,18 +80,7 @@ impl Hint {
             profile: None,
             options: Vec::new(),
             typed: Vec::new(),
-            is_setting: false,
         })
-    }
-
-    /// Suggests to change a setting of the profile: with `profile set`, or with its option if the typed command is `login`.
-    #[must_use]
-    pub fn setting(key: &'static str, value: &'static str) -> Self {
-        let mut hint = Self::profile_command("profile set").with_flag(format!("{key}={value}")).without_typed_options();
-        if let Some(command) = hint.command_mut() {
-            command.is_setting = true;
-        }
-        hint
     }
 
     /// Suggests to check the profile's settings. A login shows `advice` and itself again.
@@ -275,13 +261,6 @@ impl Hint {
             Some(value) => value.strip_prefix('=').map(str::to_owned),
             None => None,
         });
-        if command.is_setting && verb.is_some_and(|at| words[at] == "login") {
-            (command.verbs, command.repeats) = ("login", true);
-            for (name, value) in &mut command.options {
-                let (key, text) = name.split_once('=').unwrap_or((name, ""));
-                (*value, *name) = (Some(text.to_owned()), format!("--{}", key.replace('_', "-")));
-            }
-        }
         let verbs: Vec<&str> = command.verbs.split(' ').collect();
         let is_same = |at: &usize| words[*at..].iter().map(String::as_str).take(verbs.len()).eq(verbs.iter().copied());
         if let Some(verb) = verb.filter(|at| command.repeats && is_same(at)) {
@@ -314,8 +293,8 @@ fn corrected(words: &[String], typed: &str, meant: &str) -> Option<String> {
     if !is_profile || words[verb..end].iter().any(|word| word == "-" || word.ends_with("-stdin")) {
         return None;
     }
-    let line = words.iter().enumerate().map(|(at, word)| shell_word(if at == wrong { meant } else { word }));
-    Some(std::iter::once("authctl".to_owned()).chain(line).collect::<Vec<_>>().join(" "))
+    let words = words.iter().enumerate().map(|(at, word)| if at == wrong { meant } else { word });
+    Some(shell_line(std::iter::once("authctl").chain(words)))
 }
 
 impl CommandLine {
@@ -370,8 +349,7 @@ impl fmt::Display for Hint {
 
 impl fmt::Display for CommandLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("authctl")?;
-        self.words().iter().try_for_each(|word| write!(f, " {}", shell_word(word)))
+        write!(f, "authctl {}", shell_line(self.words()))
     }
 }
 

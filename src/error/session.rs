@@ -126,11 +126,7 @@ impl From<WorkloadError> for Error {
                 Hint::advice("run this where the platform issues a new one, or correct this machine's clock")
             }
         };
-        let code = match &error.problem {
-            WorkloadProblem::Request(error) => error.code(),
-            _ => ErrorCode::WorkloadUnavailable,
-        };
-        Self::new(code, error, hint)
+        Self::new(error.code(), error, hint)
     }
 }
 

@@ -172,3 +172,20 @@ impl Directory {
 pub fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
+
+/// How many symbolic links are followed, as by the system.
+const MAX_LINKS: usize = 40;
+
+/// Returns the file that `path` leads to. A symbolic link is followed, so that a configuration stored elsewhere stays there,
+/// and also if that file does not exist yet.
+#[must_use]
+pub fn link_target(path: &Path) -> PathBuf {
+    let mut target = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match std::fs::read_link(&target) {
+            Ok(next) => target = directory_of(&target).join(next),
+            Err(_) => break,
+        }
+    }
+    target
+}

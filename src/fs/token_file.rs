@@ -2,7 +2,7 @@
 //! write to.
 
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD};
@@ -28,6 +28,12 @@ pub enum TokenFileError {
     /// It holds something else, which is not replaced.
     #[error("it exists and holds something other than a token")]
     NotAToken,
+    /// It was there before the command that wants it for itself.
+    #[error("it exists already")]
+    Exists,
+    /// It no longer has the token that this process has written.
+    #[error("another program has changed it")]
+    Changed,
     /// The token has characters with which a file could mean something else.
     #[error("the token has characters that a token file may not have")]
     Unsafe,
@@ -51,13 +57,20 @@ fn is_token(bytes: &[u8]) -> bool {
     bytes.len() as u64 <= MAX_BYTES && bytes.trim_ascii().iter().all(u8::is_ascii_graphic)
 }
 
-/// Returns whether the file has this token, for the user alone.
+/// Returns whether the file has this token. Makes it the user's alone, unless the modes of its file system are fixed, as those of
+/// vfat are: another file would have the same one.
 ///
 /// # Errors
 /// As [`read`].
 pub fn has(path: &Path, token: &[u8]) -> Result<bool, TokenFileError> {
-    let is_same = read(path)?.is_some_and(|found| found.expose() == token);
-    Ok(is_same && std::fs::symlink_metadata(path)?.mode() & 0o077 == 0)
+    if read(path)?.is_none_or(|found| found.expose() != token) {
+        return Ok(false);
+    }
+    // `read` has checked that it is no link.
+    if std::fs::symlink_metadata(path)?.mode() & 0o077 != 0 {
+        let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
+    }
+    Ok(true)
 }
 
 /// Returns what the file holds; `None` if there is none. It is checked as it is before a write: nothing that another user
@@ -126,6 +139,51 @@ fn write_here(path: &Path, token: &[u8], is_abandoned: impl Fn() -> bool) -> Res
     Ok(next.replace_unless(token, is_abandoned)?)
 }
 
+/// Writes `token` to a new file. Creates the directory if it is missing.
+///
+/// # Errors
+/// [`TokenFileError::Exists`] if anything is there, and others.
+pub fn create(path: &Path, token: &[u8]) -> Result<(), TokenFileError> {
+    if !is_token(token) {
+        return Err(TokenFileError::Unsafe);
+    }
+    create_private_dir(directory_of(path))?;
+    let path = place(path)?;
+    AtomicFile::beside(&path)?.create_new(token).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => TokenFileError::Exists,
+        _ => error.into(),
+    })
+}
+
+/// Replaces the token `before` by `token`. A file that was removed is created again.
+///
+/// # Errors
+/// [`TokenFileError::Changed`] if the file has anything else, and others.
+pub fn replace(path: &Path, before: &[u8], token: &[u8]) -> Result<(), TokenFileError> {
+    match read_own(path, before)? {
+        true => write(path, token, || false),
+        false => create(path, token),
+    }
+}
+
+/// Removes the file if it has this token.
+///
+/// # Errors
+/// [`TokenFileError::Changed`] if it has anything else, and others.
+pub fn remove_own(path: &Path, token: &[u8]) -> Result<(), TokenFileError> {
+    if read_own(path, token)? { remove(path) } else { Ok(()) }
+}
+
+/// Returns whether the file is there, which must have this token then.
+fn read_own(path: &Path, token: &[u8]) -> Result<bool, TokenFileError> {
+    match read(path) {
+        Ok(Some(found)) if found.expose() == token => Ok(true),
+        Ok(None) => Ok(false),
+        Ok(Some(_)) | Err(TokenFileError::NotAToken | TokenFileError::Link) => Err(TokenFileError::Changed),
+        Err(error) => Err(error),
+    }
+}
+
 /// Removes the file if it holds a token.
 ///
 /// # Errors
@@ -184,8 +242,7 @@ mod tests {
         }
         assert_eq!(directory_of(&path).metadata().expect("there").mode() & 0o7777, 0o700);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("set");
-        assert!(!has(&path, b"second").expect("read"), "others can read it");
-        put(&path, "second").expect("written");
+        assert!(has(&path, b"second").expect("read"));
         assert_eq!(path.metadata().expect("there").mode() & 0o7777, 0o600);
         for other in ["ssh-ed25519 AAAA x", "a\nb", &"x".repeat(1 << 17)] {
             assert!(matches!(put(&path, other), Err(TokenFileError::Unsafe)));

@@ -107,7 +107,7 @@ impl SessionService {
         api: &ApiUrl,
         work: impl Future<Output = Result<T, IssuerError>>,
     ) -> Result<T, SessionError> {
-        let limit = super::issuer::DISCOVERY_LIMIT;
+        let limit = super::DISCOVERY_LIMIT;
         tokio::select! {
             found = work => Ok(found?),
             () = self.clock.sleep(limit) => {

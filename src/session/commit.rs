@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::refresh::refresh_failure;
+use super::refresh::issuer_failure;
 use super::refresh_policy::TokenRequest;
 use super::session_end::refreshes_extend;
 use super::stores::session_of;
@@ -60,7 +60,7 @@ impl SessionService {
         let unusable = IssuerError::for_token_type(&new, before.dpop_key.is_some(), profile.server.dpop);
         if let Some(error) = &unusable {
             tracing::info!("{}: the refreshed token is not stored", profile.name);
-            session.last_failure = Some(refresh_failure(&session, error, self.clock.now()));
+            session.last_failure = Some(issuer_failure(&session, error, self.clock.now()));
         } else {
             session.refreshed_at = Some(new.obtained_at);
             session.last_failure = None;

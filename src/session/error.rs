@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::model::{IssuerUrl, ProfileName, RefreshFailure};
+use crate::model::{ErrorCode, IssuerUrl, ProfileName, RefreshFailure};
 use crate::oauth::IssuerError;
 use crate::store::{LockError, RevocationListError, StoreError};
 use crate::verify::Reason;
@@ -79,6 +80,26 @@ pub struct WorkloadError {
     pub workload: String,
     /// What is wrong.
     pub problem: WorkloadProblem,
+}
+
+impl WorkloadError {
+    /// Returns the code that users and callers see.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match &self.problem {
+            WorkloadProblem::Request(error) => error.code(),
+            _ => ErrorCode::WorkloadUnavailable,
+        }
+    }
+
+    /// Returns how long the platform asks to wait.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match &self.problem {
+            WorkloadProblem::Request(error) => error.retry_after(),
+            _ => None,
+        }
+    }
 }
 
 /// What is wrong with an identity token or its source.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::refresh::{Caller, refresh_failure};
+use super::refresh::{Caller, issuer_failure};
 use super::refresh_policy::TokenRequest;
 use super::send_refresh::{check_audience, names, of_same_subject};
 use super::unsaved::Stored;
@@ -100,7 +100,7 @@ impl SessionService {
     ) -> (Session, SessionError) {
         match error {
             SessionError::Issuer(error @ (IssuerError::Unreachable { .. } | IssuerError::Unavailable { .. })) => {
-                let failure = refresh_failure(&session, &error, self.clock.now());
+                let failure = issuer_failure(&session, &error, self.clock.now());
                 session.last_failure = Some(RefreshFailure { other_target: true, ..failure });
                 if let Err(unwritten) = self.write(profile, &session).await {
                     tracing::warn!("cannot record the failed token exchange: {unwritten}");

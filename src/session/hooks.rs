@@ -16,7 +16,7 @@ use crate::broker::{self, Outcome, Pending, Request};
 use crate::clock::UnixTime;
 use crate::fs::{create_private_dir, unblock};
 use crate::model::{HookCommand, Profile, ProfileName, Session};
-use crate::paths::TOKEN_VARIABLE;
+use crate::paths::{CONFIG_VARIABLE, own_program, without_tokens};
 use crate::text::{excerpt, sanitize_line};
 
 /// What happened, as the hook reads it. Never has a token.
@@ -92,7 +92,9 @@ impl SessionService {
         let event = serde_json::to_vec(event).unwrap_or_default();
         let subject = format!("@hook {name}");
         if !broker::is_connected() {
-            let started = unblock(subject, move || start_hook_process(&locks, &profile, hook, &event)).await.flatten();
+            let config = self.config.get().cloned();
+            let start = move || start_hook_process(&locks, config.as_deref(), &profile, hook, &event);
+            let started = unblock(subject, start).await.flatten();
             if let Err(error) = started {
                 tracing::warn!("{name}: cannot start the hook: {error}");
             }
@@ -135,18 +137,26 @@ impl Hook {
     }
 }
 
-/// Starts the process that runs a hook, and gives it the event. `locks` is the directory of the locks of session files.
+/// Starts the process that runs a hook, and gives it the event. `locks` is the directory of the locks of session files, `config`
+/// the configuration that what the hook starts reads too.
 ///
 /// # Errors
 /// Of the system.
-pub fn start_hook_process(locks: &Path, profile: &Profile, hook: Hook, event: &[u8]) -> io::Result<Child> {
+pub fn start_hook_process(
+    locks: &Path,
+    config: Option<&Path>,
+    profile: &Profile,
+    hook: Hook,
+    event: &[u8],
+) -> io::Result<Child> {
     let mut hasher = DefaultHasher::new();
     profile.name.hash(&mut hasher);
     let slot = hook_dir(locks).join(format!("{}.lock", hasher.finish() % MAX_HOOKS));
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(own_program()?);
     command.args(["exec", "--no-input", "--hook"]).arg(slot).arg("--").args(hook.command(profile).words());
     // The token of `authctl exec`, if a command that it runs is refreshing.
-    command.env_remove(TOKEN_VARIABLE);
+    without_tokens(&mut command);
+    command.envs(config.map(|config| (CONFIG_VARIABLE, config)));
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(event)?;

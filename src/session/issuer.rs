@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use url::Url;
 
-use super::{SessionError, SessionService};
+use super::{DISCOVERY_LIMIT, SECOND_DOCUMENT_LIMIT, SessionError, SessionService};
 use crate::fs::unblock;
 use crate::model::{ClientAuth, IssuerSearch, IssuerUrl, Profile};
 use crate::oauth::aws_sts::{self, AwsCredentials, Role};
@@ -15,12 +14,6 @@ use crate::oauth::{
     discover, fetch_missing_endpoints, webfinger,
 };
 use crate::secret::Secret;
-
-/// How long to wait for the issuer's metadata, which may take two requests: longer than one takes.
-pub(super) const DISCOVERY_LIMIT: Duration = Duration::from_secs(35);
-
-/// How long to wait for the second metadata document where the first lacks an endpoint.
-const SECOND_DOCUMENT_LIMIT: Duration = Duration::from_secs(5);
 
 impl SessionService {
     /// Returns the issuer's metadata, with the profile's own endpoints in place of the published ones. With a token or

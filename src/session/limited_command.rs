@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::clock::{Clock as _, SystemClock};
-use crate::paths::TOKEN_VARIABLE;
+use crate::paths::without_tokens;
 use crate::secret::SecretBytes;
 
 /// How often a command that prints nothing is polled.
@@ -81,7 +81,7 @@ pub fn run_limited(
     max_output: Option<usize>,
     group: &RunningGroup,
 ) -> io::Result<Ended> {
-    command.env_remove(TOKEN_VARIABLE).process_group(0);
+    without_tokens(&mut command).process_group(0);
     let stdout = if max_output.is_some() { Stdio::piped() } else { Stdio::null() };
     command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::null());
     let mut child = group.start(&mut command)?;

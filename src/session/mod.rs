@@ -32,8 +32,8 @@ mod verifier;
 mod workload;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore, watch};
@@ -85,6 +85,8 @@ pub struct SessionService {
     serves_unsaved: AtomicBool,
     marks: Arc<Marks>,
     failed_files: FailedFiles,
+    /// The configuration that was named, for the programs that are started.
+    config: OnceLock<PathBuf>,
     /// Limits for each kind of store, so that one that hangs does not block the other.
     keychain_calls: Semaphore,
     file_calls: Semaphore,
@@ -97,9 +99,22 @@ const MAX_KEYCHAIN_CALLS: usize = 4;
 /// that the C library does not return to the system.
 const MAX_FILE_CALLS: usize = 2;
 
-/// The longest refresh: the limits of the metadata (`issuer.rs`), 45 seconds for the request and its repetition (the limits
-/// of `oauth/http.rs` and of `send_refresh.rs`), [`UNSAVED_LIMIT`] for a store that is not available, and what its calls take.
-pub const MAX_REFRESH: Duration = Duration::from_secs(150);
+/// How long to wait for the issuer's metadata, which may take two requests: longer than one takes.
+const DISCOVERY_LIMIT: Duration = Duration::from_secs(35);
+
+/// How long to wait for the second metadata document where the first lacks an endpoint.
+const SECOND_DOCUMENT_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long the platform may take to return the token: a command, or a request, which has the same limit.
+const IDENTITY_LIMIT: Duration = Duration::from_secs(30);
+
+/// The longest request for a token, with what comes before and after it, in seconds: the issuer's metadata, the request and its
+/// repetition (the limits of `oauth/http.rs` and of `send_refresh.rs`), and a store that is not available.
+const MAX_REQUEST: u64 = DISCOVERY_LIMIT.as_secs() + SECOND_DOCUMENT_LIMIT.as_secs() + 45 + UNSAVED_LIMIT.as_secs();
+
+/// The longest refresh: the platform's identity token, the session's own token, and one that is exchanged for it, and what the
+/// calls of the store take.
+pub const MAX_REFRESH: Duration = Duration::from_secs(IDENTITY_LIMIT.as_secs() + 2 * MAX_REQUEST + 10);
 
 /// How what a signal has waited for ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,9 +149,15 @@ impl SessionService {
             unsaved: watch::Sender::default(),
             serves_unsaved: AtomicBool::new(false),
             failed_files: FailedFiles::default(),
+            config: OnceLock::new(),
             keychain_calls: Semaphore::new(MAX_KEYCHAIN_CALLS),
             file_calls: Semaphore::new(MAX_FILE_CALLS),
         })
+    }
+
+    /// Sets the configuration that hooks and what they start are to use.
+    pub fn name_config(&self, file: PathBuf) {
+        let _ = self.config.set(file);
     }
 
     /// Returns the clock.

@@ -305,6 +305,14 @@ impl SessionService {
         }
     }
 
+    /// Stores the session with its record of a failed refresh.
+    async fn write_failure(&self, profile: &Profile, session: &Session) {
+        if let Err(unwritten) = self.write(profile, session).await {
+            tracing::warn!("cannot record the failed refresh: {unwritten}");
+        }
+        self.write_token_files(profile, Some(session)).await;
+    }
+
     /// Records a failed refresh in the session, and returns the error for the caller.
     async fn record_failure(
         &self,
@@ -313,9 +321,19 @@ impl SessionService {
         session: &mut Session,
         error: SessionError,
     ) -> SessionError {
-        let SessionError::Issuer(issuer_error) = error else { return error };
+        let now = self.clock.now();
+        let issuer_error = match error {
+            SessionError::Issuer(error) => error,
+            SessionError::Workload(error) => {
+                let failure = refresh_failure(session, error.code(), error.to_string(), error.retry_after(), now);
+                session.last_failure = Some(failure);
+                self.write_failure(profile, session).await;
+                return error.into();
+            }
+            error => return error,
+        };
         let ended = issuer_error.ends_session() && !session.grant.is_unattended();
-        let mut failure = refresh_failure(session, &issuer_error, self.clock.now());
+        let mut failure = issuer_failure(session, &issuer_error, now);
         // Only if the refresh token was sent, and not for another target, which may be what is refused.
         let is_refusal = issuer_error.is_refusal() && session.refreshing_since.is_some();
         failure.other_target = !request.target().is_plain();
@@ -332,10 +350,7 @@ impl SessionService {
             session.refreshing_since = None;
         }
         session.last_failure = Some(failure);
-        if let Err(unwritten) = self.write(profile, session).await {
-            tracing::warn!("cannot record the failed refresh: {unwritten}");
-        }
-        self.write_token_files(profile, Some(session)).await;
+        self.write_failure(profile, session).await;
         match issuer_error {
             error @ IssuerError::InvalidResponse { wrong_address: false, .. } => SessionError::RefreshReply(error),
             error => error.into(),
@@ -344,13 +359,20 @@ impl SessionService {
 }
 
 /// Returns the record of a refresh of `session` that failed with `error`.
-pub(super) fn refresh_failure(session: &Session, error: &IssuerError, at: UnixTime) -> RefreshFailure {
-    let retry_at = match error {
-        IssuerError::Unavailable { retry_after: Some(wait), .. } => Some(at.plus(*wait)),
-        _ => None,
-    };
+pub(super) fn issuer_failure(session: &Session, error: &IssuerError, at: UnixTime) -> RefreshFailure {
+    refresh_failure(session, error.code(), error.to_string(), error.retry_after(), at)
+}
+
+fn refresh_failure(
+    session: &Session,
+    code: ErrorCode,
+    message: String,
+    retry_after: Option<Duration>,
+    at: UnixTime,
+) -> RefreshFailure {
+    let retry_at = retry_after.map(|wait| at.plus(wait));
     let (failures, refusals) = session.last_failure.as_ref().map_or((0, 0), |last| (last.failures, last.refusals));
     let failures = failures.saturating_add(1);
     let other_target = false;
-    RefreshFailure { at, failures, refusals, other_target, code: error.code(), message: error.to_string(), retry_at }
+    RefreshFailure { at, failures, refusals, other_target, code, message, retry_at }
 }

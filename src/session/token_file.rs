@@ -65,7 +65,8 @@ fn is_current(path: &Path, token: Option<&Secret>) -> bool {
 }
 
 impl SessionService {
-    /// Makes the profile's token files what `session` gives. Call it under the profile lock.
+    /// Makes the profile's token files what `session` gives. Call it under the profile lock, unless it
+    /// removes them.
     pub(super) async fn write_token_files(&self, profile: &Profile, session: Option<&Session>) {
         for (path, token) in files(profile) {
             let token = wanted(session, &token, self.clock.now());
@@ -117,8 +118,10 @@ impl SessionService {
         }
     }
 
-    /// Removes the token files of a profile, whatever its session is.
+    /// Removes the token files of a profile, whatever its session is: at once, and once more after a refresh in progress, which
+    /// writes them.
     pub async fn remove_token_files(&self, profile: &Profile) {
+        self.write_token_files(profile, None).await;
         let Ok(lock) = self.lock(profile).await else { return };
         self.write_token_files(profile, None).await;
         lock.release().await;

@@ -5,12 +5,11 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::error::{WorkloadError, WorkloadProblem};
 use super::limited_command::{Ended, KillOnDrop, RunningGroup, run_limited};
 use super::send_refresh::{check_audience, names};
-use super::{SessionError, SessionService};
+use super::{IDENTITY_LIMIT, SessionError, SessionService};
 use crate::broker::{self, Outcome, Pending, Request};
 use crate::fs::{regular_file, unblock};
 use crate::model::{AssertionAudience, IssuerUrl, Profile, TokenSet, TokenTarget, Workload};
@@ -24,9 +23,6 @@ use crate::verify::{MAX_TOKEN_LENGTH, unverified_claims};
 
 /// The token of the pod's service account, which the kubelet replaces before it expires.
 pub const KUBERNETES_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
-
-/// How long a command may take that prints the token.
-const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 
 impl SessionService {
     /// Requests tokens for `target` with the identity token of the profile's workload: as an assertion, or by token exchange
@@ -129,7 +125,7 @@ impl SessionService {
     }
 }
 
-/// Returns what a command prints, of a limited length and within [`COMMAND_LIMIT`]. A confined agent has its broker run it.
+/// Returns what a command prints, of a limited length and within [`IDENTITY_LIMIT`]. A confined agent has its broker run it.
 async fn run(profile: &Profile, workload: &Workload, words: &[String]) -> Result<Secret, SessionError> {
     let failed = |text: String| failed(workload, WorkloadProblem::Command(text));
     let unusable = |error: io::Error| failed(format!("cannot be run: {error}"));
@@ -163,7 +159,7 @@ pub fn run_workload_command(words: &[String], group: &RunningGroup) -> io::Resul
     let [program, arguments @ ..] = words else { return Err(io::Error::other("it is empty")) };
     let mut command = Command::new(program);
     command.args(arguments);
-    run_limited(command, b"", COMMAND_LIMIT, Some(MAX_TOKEN_LENGTH), group)
+    run_limited(command, b"", IDENTITY_LIMIT, Some(MAX_TOKEN_LENGTH), group)
 }
 
 fn failed(workload: &Workload, problem: WorkloadProblem) -> SessionError {
@@ -176,7 +172,7 @@ fn token_of(Ended { status, output }: Ended) -> Result<Secret, String> {
         None if output.expose().len() > MAX_TOKEN_LENGTH => {
             Err(format!("printed more than {} KiB", MAX_TOKEN_LENGTH >> 10))
         }
-        None => Err(format!("did not end within {} s", COMMAND_LIMIT.as_secs())),
+        None => Err(format!("did not end within {} s", IDENTITY_LIMIT.as_secs())),
         Some(Some(0)) => text(&output).ok_or_else(|| "printed binary data".to_owned()),
         Some(Some(code)) => Err(format!("exited with status {code}")),
         Some(None) => Err("was killed".to_owned()),

@@ -3,10 +3,6 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 
-use authctl::dev_issuer::Algorithm;
-use rustix::process::Signal;
-
-use crate::support::agent::Agent;
 use crate::support::process::wait_until;
 use crate::support::{AUTHCTL, Sandbox, issuer, quick_issuer};
 
@@ -226,69 +222,13 @@ fn command_after_the_profile_needs_no_dashes() {
     home.run(&["exec", "other", "--profile", "work", "--", "true"]).exits(2).reports("two profiles");
 }
 
-/// Waits until the file has another token, three times.
-const WATCH: &str = r#"
-    umask 077; echo "${AUTHCTL_TOKEN-unset} $(stat -c %a "$AUTHCTL_TOKEN_FILE")"
-    for round in 1 2 3; do
-        cp "$AUTHCTL_TOKEN_FILE" before
-        while cmp -s "$AUTHCTL_TOKEN_FILE" before; do :; done
-        cat "$AUTHCTL_TOKEN_FILE"; echo
-    done
-    exit 7
-"#;
-
-#[test]
-fn file_has_a_fresh_token_while_the_command_runs() {
-    let idp = issuer(|options| {
-        options.algorithm = Algorithm::ES256;
-        options.access_token_ttl = std::time::Duration::from_secs(4);
-    });
-    let home = Sandbox::new();
-    home.log_in("work", &idp);
-    let file = home.path().join("token");
-    let exec = || home.run(&["exec", "work", "--file", "token", "--", "sh", "-c", WATCH]).exits(7);
-    let check = |ran: crate::support::CommandOutput| {
-        let lines: Vec<&str> = ran.stdout.lines().collect();
-        assert_eq!(lines[0], "unset 600");
-        let expiry = |token: &str| crate::support::jwt::claims(token)["exp"].as_i64().unwrap();
-        assert!(lines[1..].is_sorted_by_key(|token| expiry(token)) && lines.len() == 4, "{}", ran.stdout);
-        assert_eq!(ran.stderr, "");
-        assert!(!file.exists());
-    };
-    check(exec());
-    let _agent = Agent::run(&home);
-    check(exec());
-}
-
-#[test]
-fn file_goes_when_the_command_is_terminated_or_cannot_run() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
-    let file = home.path().join("token");
-    let path = file.to_str().unwrap();
-    let script = "trap 'exit 9' TERM; cat \"$T\" > seen; while :; do read -r line || :; done";
-    let running = home.spawn(&["exec", "work", "--file", path, "--env", "T", "--", "sh", "-c", script]);
-    wait_until("the command", || home.path().join("seen").exists().then_some(()));
-    running.signal(Signal::TERM);
-    running.wait().exits(9);
-    assert!(!file.exists());
-    home.run(&["exec", "work", "--file", path, "--", "sh", "-c", "kill -KILL $$"]).exits(137);
-    home.run(&["exec", "work", "--file", path, "--", "no-such-command-here"]).exits(127);
-    home.run(&["exec", "work", "--file", path, "--", "/etc"]).exits(126);
-    assert!(!file.exists());
-    std::fs::write(&file, "not a token\n").unwrap();
-    let ran = home.run(&["exec", "work", "--file", path, "--", "echo", "ran"]).exits(2).reports("other than a token");
-    assert_eq!(ran.stdout, "");
-    assert!(file.exists());
-}
-
 #[test]
 fn command_inherits_no_token_and_no_other_variable_of_authctl() {
     let mut home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
     home.set("AUTHCTL_TOKEN", "from-env");
+    home.set("AUTHCTL_TOKEN_FILE", "/from/env");
     let names = |words: &[&str]| {
         let ran = home.run(&[&["exec"][..], words, &["--", "env"]].concat()).exits(0).stdout;
         let lines = ran.lines().filter(|line| line.starts_with("AUTHCTL_"));

@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use serde_json::Value;
 
 use crate::support::agent::Agent;
-use crate::support::process::wait_until;
+use crate::support::process::{copy_program, wait_until};
 use crate::support::{CommandOutput, Sandbox, quick_issuer};
 
 /// Records its event, its environment and whether another hook runs at the same time, and prints what must not be seen.
@@ -189,4 +189,58 @@ fn hooks_come_only_from_the_configuration_of_the_user() {
     assert!(!home.path().join("events").exists(), "no hook has run");
     home.run(&["profile", "set", "work", "on_refresh="]).exits(0);
     assert_eq!(show(&home), Value::Null);
+}
+
+#[test]
+fn hook_uses_the_configuration_that_was_named() {
+    let (home, _issuer) =
+        with_hooks(&RECORDS.replace("event=$(cat)", "event=$(cat); echo \"$AUTHCTL_CONFIG\" > \"$HOME/named\""));
+    let config = home.path().join("other.toml");
+    fs::rename(home.config_file(), &config).unwrap();
+    let named = || fs::read_to_string(home.path().join("named")).unwrap();
+    home.run(&["--config", "other.toml", "refresh", "work"]).exits(0);
+    events(&home, 1);
+    assert_eq!(named(), format!("{}\n", config.display()));
+    fs::remove_file(home.path().join("named")).unwrap();
+    let agent = home.spawn(&["agent", "run", "--config", "other.toml"]);
+    agent.reports("the agent listens at");
+    home.run(&["--config", "other.toml", "refresh", "work"]).exits(0);
+    events(&home, 2);
+    assert_eq!(named(), format!("{}\n", config.display()));
+    home.run(&["--config", "other.toml", "agent", "stop"]).exits(0);
+}
+
+#[test]
+fn agent_whose_program_was_replaced_runs_hooks() {
+    let (home, _issuer) = with_hooks(RECORDS);
+    let program = home.path().join("authctl");
+    copy_program(&program);
+    let agent = home.spawn_command(home.command_for(&program, &["agent", "run"]), &["agent", "run"]);
+    agent.reports("the agent listens at");
+    // As an upgrade does, and then as a removal does.
+    fs::write(home.path().join("next"), "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(home.path().join("next"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(home.path().join("next"), &program).unwrap();
+    home.run(&["refresh", "work"]).exits(0);
+    events(&home, 1);
+    fs::remove_file(&program).unwrap();
+    home.run(&["refresh", "work"]).exits(0);
+    events(&home, 2);
+    home.run(&["agent", "stop"]).exits(0);
+}
+
+#[test]
+fn few_hooks_wait_and_others_are_reported() {
+    let (home, _issuer) = with_hooks(&RECORDS.replace("event=$(cat)", "event=$(cat); read -r _ < \"$HOME/go\""));
+    assert!(std::process::Command::new("mkfifo").arg(home.path().join("go")).status().unwrap().success());
+    let agent = home.spawn(&["agent", "run", "-v"]);
+    agent.reports("the agent listens at");
+    for _ in 0..11 {
+        home.run(&["refresh", "work"]).exits(0);
+    }
+    agent.reports("was not run: 8 others are waiting");
+    // Each that runs makes room for another one.
+    let_go(&home.path().join("go"));
+    events(&home, 1);
+    home.run(&["agent", "stop"]).exits(0);
 }

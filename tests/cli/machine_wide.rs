@@ -183,23 +183,59 @@ fn machine_wide_profile_is_logged_in_to_without_being_copied() {
     assert_eq!(show(&home, "corp")["audience"], json!(null));
 }
 
+/// What is reported of a file, and what makes it so.
+type Breakage<'a> = (&'a str, &'a dyn Fn(&Path));
+
+#[test]
+fn machine_wide_file_that_cannot_be_read_may_lock_every_profile() {
+    let (home, first, _) = home();
+    let issuer = quick_issuer();
+    home.log_in("own", &issuer);
+    let locks = "[profiles.own]\nrequired_roles = [\"admin\"]\nlocked = [\"required_roles\"]\n";
+    let breakages: [Breakage<'_>; 5] = [
+        ("other users can write", &|file| {
+            fs::write(file, locks).unwrap();
+            fs::set_permissions(file, PermissionsExt::from_mode(0o666)).unwrap();
+        }),
+        ("not a regular file", &|file| {
+            assert!(std::process::Command::new("mkfifo").arg(file).status().unwrap().success());
+        }),
+        ("larger than", &|file| fs::write(file, format!("{locks}{}", "#".repeat(1 << 21))).unwrap()),
+        ("not UTF-8", &|file| fs::write(file, [locks.as_bytes(), b"# \xff"].concat()).unwrap()),
+        ("directory", &|file| fs::create_dir(file).unwrap()),
+    ];
+    for (reason, breaks) in breakages {
+        let _ = fs::remove_file(&first);
+        breaks(&first);
+        for args in [
+            &["token", "own"][..],
+            &["token"],
+            &["verify", "own"],
+            &["exec", "own", "true"],
+            &["refresh", "own"],
+            &["login", "own", "--device"],
+            &["login", "new", "--issuer", issuer.issuer(), "--client-id", "x", "--device"],
+            &["profile", "set", "own", "required_roles="],
+        ] {
+            home.run(args).exits(2).reports(first.to_str().unwrap());
+        }
+        let status = home.run(&["status"]).exits(2).reports(first.to_str().unwrap());
+        assert!(status.stdout.contains("own"), "{reason}: {}", status.stdout);
+    }
+    fs::remove_dir(&first).unwrap();
+    home.run(&["token", "own"]).exits(0);
+    fs::write(&first, locks).unwrap();
+    home.run(&["verify", "own"]).exits(4);
+}
+
 #[test]
 fn broken_machine_wide_file_costs_no_other_profile() {
     let (home, first, second) = home();
     let issuer = quick_issuer();
     home.log_in("own", &issuer);
     fs::write(&second, CORP).unwrap();
-    type Breakage<'a> = (&'a str, &'a dyn Fn(&Path));
-    let breakages: [Breakage<'_>; 6] = [
+    let breakages: [Breakage<'_>; 3] = [
         ("line 1, column 8", &|file| fs::write(file, "[broken").unwrap()),
-        ("other users can write", &|file| {
-            fs::write(file, CORP).unwrap();
-            fs::set_permissions(file, PermissionsExt::from_mode(0o666)).unwrap();
-        }),
-        ("not a regular file", &|file| {
-            assert!(std::process::Command::new("mkfifo").arg(file).status().unwrap().success());
-        }),
-        ("larger than", &|file| fs::write(file, "#".repeat(1 << 21)).unwrap()),
         ("did you mean `profiles`", &|file| fs::write(file, "[profile.x]\n").unwrap()),
         ("is a setting of a profile", &|file| fs::write(file, "required_roles = [\"x\"]\n").unwrap()),
     ];

@@ -19,6 +19,7 @@ mod durability;
 mod endpoints;
 mod ensure;
 mod exec;
+mod exec_file;
 mod exit_codes;
 mod first_login;
 mod helper;

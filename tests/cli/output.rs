@@ -294,3 +294,27 @@ fn verbose_output_names_profile_store_and_agent_with_the_reason() {
     home.run(&["agent", "stop"]).exits(0);
     drop(idp);
 }
+
+#[test]
+fn doctor_wraps_advice_at_the_width_of_the_terminal() {
+    let (mut home, idp) = (Sandbox::new(), quick_issuer());
+    home.set("NO_COLOR", "1");
+    home.log_in("work", &idp);
+    drop(idp);
+    let advice = home.run(&["doctor", "work", "--json"]).json()["checks"].clone();
+    let texts = advice.as_array().expect("checks").iter().flat_map(|check| [&check["message"], &check["hint"]]);
+    let texts: Vec<String> = texts.filter_map(|text| text.as_str().map(str::to_owned)).collect();
+    assert!(texts.iter().any(|text| text.len() > 60), "one has to be wrapped: {texts:?}");
+    for width in [40, 60, 80] {
+        let shown = home.spawn_program_in_terminal(crate::support::AUTHCTL, &["doctor", "work"], width).wait().stderr;
+        let is_word = |line: &str| !line.trim().contains(' ');
+        for line in shown.lines().map(str::trim_end) {
+            let fits = line.chars().count() <= usize::from(width);
+            assert!(fits || line.contains("authctl ") || is_word(line), "{width}: {line}");
+        }
+        let words: Vec<&str> = shown.split_whitespace().collect();
+        for text in texts.iter().flat_map(|text| text.split_whitespace()) {
+            assert!(words.contains(&text), "{width}: {text} is missing in {shown}");
+        }
+    }
+}

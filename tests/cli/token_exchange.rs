@@ -253,3 +253,57 @@ fn agent_exchanges_serves_and_forgets_tokens_as_the_command_does() {
     home.run(&["logout"]).exits(0);
     agent.get("/v1/token/work?audience=https://api.example").expect_problem(401, "login_required");
 }
+
+#[test]
+fn unreachable_exchange_is_recorded_until_one_succeeds() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let is_down = Arc::new(AtomicBool::new(true));
+    let down = Arc::clone(&is_down);
+    let server = StubServer::start(move |own, request| match request.path.as_str() {
+        "/token" if down.load(Ordering::Relaxed) => (503, "{}".into()),
+        "/token" => {
+            let reply = json!({"access_token": "exchanged-token-4711", "token_type": "Bearer", "expires_in": 60,
+                "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"});
+            (200, reply.to_string())
+        }
+        _ => {
+            let token = format!("{own}/token");
+            (200, json!({"issuer": own, "token_endpoint": token, "grant_types_supported": [EXCHANGE]}).to_string())
+        }
+    });
+    let home = Sandbox::new();
+    home.run_with(
+        &["login", "work", "--issuer", &server.url, "--client-id", "c", "--with-token"],
+        &SUPPLIED.replace("subject", "supplied-token-4711"),
+    )
+    .exits(0);
+    let failure = || home.status("work")["last_failure"].clone();
+    for failures in 1..=2 {
+        home.run(&FOR_API).exits(6);
+        assert_eq!((&failure()["code"], &failure()["failures"]), (&json!("issuer_unreachable"), &json!(failures)));
+    }
+    assert_eq!(home.run(&["token", "work"]).exits(0).line(), "supplied-token-4711", "the session itself is as it was");
+    is_down.store(false, Ordering::Relaxed);
+    assert_eq!(home.run(&FOR_API).exits(0).line(), "exchanged-token-4711");
+    assert_eq!(failure(), Value::Null);
+    // A failure of the session's own refresh is not over with an exchange.
+    let other = ["token", "work", "--audience", "https://second.example"];
+    for other_target in [true, false] {
+        home.change_session("work", |session| {
+            session.last_failure = Some(authctl::model::RefreshFailure {
+                at: session.logged_in_at,
+                failures: 1,
+                refusals: 0,
+                other_target,
+                code: authctl::model::ErrorCode::IssuerUnreachable,
+                message: "before".into(),
+                retry_at: None,
+            });
+            session.others.clear();
+        });
+        home.run(&other).exits(0);
+        assert_eq!(failure().is_null(), other_target);
+    }
+}

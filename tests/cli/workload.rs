@@ -5,10 +5,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use authctl::dev_issuer::{Algorithm, DevIssuer, GrantType, PlatformKeys};
+use rustix::process::{Pid, test_kill_process_group};
 use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
 use crate::support::jwt::{Signer, claims, now};
+use crate::support::process::wait_until;
 use crate::support::stub_server::StubServer;
 use crate::support::{CommandOutput, Sandbox, issuer};
 
@@ -335,4 +337,53 @@ fn unknown_workload_is_a_usage_error() {
     }
     let args = ["login", "ci", "--issuer", setup.issuer.issuer(), "--workload", "github", "--device"];
     setup.home.run(&args).exits(2).reports("cannot be used with");
+}
+
+#[test]
+fn failure_of_the_platform_is_recorded_and_delays_the_next_attempt() {
+    let setup = Setup::new(&[GrantType::JwtBearer]);
+    let home = &setup.home;
+    setup.write(json!({}));
+    let program = home.path().join("identity-command");
+    let script = format!("#!/bin/sh\necho x >> '{0}/runs'; exec cat '{0}/identity'\n", home.path().display());
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let runs = || fs::read_to_string(home.path().join("runs")).unwrap().lines().count();
+    setup.log_in(&format!("command:{}", program.display())).exits(0);
+    let token = home.token("ci");
+    fs::remove_file(setup.file()).unwrap();
+    // The token is still valid, and due for a refresh.
+    home.advance_time("ci", 280);
+    let before = runs();
+    for _ in 0..3 {
+        assert_eq!(home.run(&["token", "ci"]).exits(0).line(), token);
+    }
+    assert_eq!(runs(), before + 1);
+    let failure = home.status("ci")["last_failure"].clone();
+    assert_eq!((&failure["code"], &failure["failures"]), (&json!("workload_unavailable"), &json!(1)), "{failure}");
+    assert!(home.run(&["status", "ci"]).stdout.contains("exited with status 1"));
+    // A command that needs a new token tries again.
+    home.run(&["refresh", "ci"]).exits(2).reports("exited with status 1");
+    assert_eq!((runs(), home.status("ci")["last_failure"]["failures"].clone()), (before + 2, json!(2)));
+    setup.write(json!({}));
+    home.run(&["refresh", "ci"]).exits(0);
+    assert_eq!(home.status("ci")["last_failure"], json!(null));
+}
+
+#[test]
+fn interrupted_workload_command_ends_with_authctl() {
+    let setup = Setup::new(&[GrantType::JwtBearer]);
+    let home = &setup.home;
+    let program = home.path().join("identity-command");
+    fs::write(&program, format!("#!/bin/sh\necho $$ > '{}/pid'\nsleep 1000 & wait\n", home.path().display())).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let (issuer, source) = (setup.issuer.issuer(), format!("command:{}", program.display()));
+    let login = ["login", "ci", "--issuer", issuer, "--client-id", "authctl", "--workload", &source];
+    let mut running = home.spawn_in_terminal(&login);
+    let pid =
+        wait_until("the command", || fs::read_to_string(home.path().join("pid")).ok()?.trim().parse::<i32>().ok());
+    running.type_text("\u{3}");
+    running.wait().exits(130);
+    let group = Pid::from_raw(pid).expect("a process");
+    wait_until("its end", || test_kill_process_group(group).is_err().then_some(()));
 }

@@ -282,9 +282,10 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
              `authctl exec`. The token in the variable is not refreshed: a program that runs for longer than the token is \
              valid asks the agent (its socket is in AUTHCTL_SOCK) or `authctl token` for each, or reads it from a file.\n\n\
              With `--file`, the token is in the file PATH and not in the environment, and AUTHCTL_TOKEN_FILE has the path. \
-             authctl stays the parent of the command, replaces the token before it expires, passes SIGTERM and SIGHUP on, and \
+             The file is a new one: one that exists is refused, and one that another program has changed is left alone. authctl \
+             stays the parent of the command, replaces the token before it expires, passes SIGTERM and SIGHUP on, and \
              removes the file when the command exits. A command that a signal ends exits with 128 and its number, as in a \
-             shell. If authctl itself is killed, the file stays. Each command that runs at the same time needs a file of its \
+             shell. If authctl itself is killed, the file stays, and has to be removed. Each command that runs at the same time needs a file of its \
              own.\n\n\
              Without `--`, the first word is the profile and the next the command; with `--profile`, the first word is the \
              command. A command that is not found exits with 127, and one that cannot be run with 126, as in a shell.",
@@ -314,7 +315,8 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  ID tokens.\n\
                  cargo  `global-credential-providers` in cargo's configuration. The registry gets `Authorization: Bearer TOKEN`.\n\
                  keyring  pip and uv with `--keyring-provider subprocess`: the link keyring in ~/.local/bin. The user name is \
-                 oauth2, as in https://oauth2@index.example/simple.\n\
+                 oauth2, as in https://oauth2@index.example/simple. Requests for other hosts go to the `keyring` command that the \
+                 link hides, if there is one.\n\
                  terraform  Terraform and OpenTofu: `credentials_helper` in ~/.terraformrc, and the link \
                  terraform-credentials-authctl in ~/.terraform.d/plugins.\n\
                  google  `credential_source.executable` in the credential configuration of workload identity federation.\n\
@@ -345,8 +347,7 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  token refresh it once\n\
                  cargo 1.95  Builds with a crate from a private sparse registry\n\
                  pip 26.3, uv 0.13  Install a package from a private index. pip does not show why it has no password.\n\
-                 Terraform 1.11  Gets a module from a private registry. It is in no package archive: this test is run by hand, \
-                 the protocol is checked byte by byte everywhere. It does not show why it has no token.\n\
+                 Terraform 0.15  Gets a module from a private registry. It does not show why it has no token.\n\
                  AWS CLI 1.46, boto3 1.44  Assume a role at moto 5.2, by `credential_process` and by a token file\n\
                  google-auth 2.63  Exchanges the token at a stub of the token service, by the executable and by a token file\n\
                  azure-identity 1.27  Exchanges the token file at a stub of Microsoft Entra ID, over https\n\

@@ -163,7 +163,7 @@ impl Broker {
     fn start_hook(&self, profile: &str, is_end: bool, event: &SecretBytes) -> io::Result<Child> {
         let profile = self.profile(profile)?;
         let hook = if is_end { Hook::LoginRequired } else { Hook::Refresh };
-        start_hook_process(&self.locks, &profile, hook, event.expose())
+        start_hook_process(&self.locks, Some(&self.config.user), &profile, hook, event.expose())
     }
 
     /// Returns the profile of that name, as it is configured now.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, watch};
 
 use crate::model::ProfileName;
-use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_VARIABLE};
+use crate::paths::{AGENT_SOCKET_VARIABLE, own_program, without_tokens};
 
 /// The prompts of all profiles.
 #[derive(Default)]
@@ -75,9 +75,9 @@ impl LoginPrompts {
 
 /// Returns the command that logs in with the browser.
 pub(super) fn login_command(config: &Path, socket: &Path, name: &str) -> std::io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(own_program()?);
     command.args(["login", name, "--browser", "--no-input", "--config"]).arg(config);
-    command.env(AGENT_SOCKET_VARIABLE, socket).env_remove(TOKEN_VARIABLE);
+    without_tokens(&mut command).env(AGENT_SOCKET_VARIABLE, socket);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     Ok(command)
 }

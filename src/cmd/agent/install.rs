@@ -18,7 +18,7 @@ use crate::cli::AgentInstall;
 use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::paths::{KEY_FILE_VARIABLE, stable_link};
-use crate::text::shell_word;
+use crate::text::shell_line;
 #[cfg(target_os = "macos")]
 use launchd as service_manager;
 use service::{Service, Unit};
@@ -102,7 +102,7 @@ fn write(unit: &Unit) -> Result<(), Error> {
 fn run_commands(app: &App, commands: &[Vec<String>], done: &str) -> bool {
     let succeeded = commands.iter().all(|command| run_command(command));
     if !succeeded {
-        let words = |command: &Vec<String>| command.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
+        let words = |command: &Vec<String>| shell_line(command);
         let lines: String = commands.iter().map(|command| format!("\n  {}", words(command))).collect();
         app.ui()
             .notice(&format!("warning: the service manager is not available; in a session that has one, run:{lines}"));

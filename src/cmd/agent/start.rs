@@ -13,7 +13,7 @@ use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::is_locked;
 use crate::model::StoreKind;
-use crate::paths::TOKEN_VARIABLE;
+use crate::paths::{own_program, without_tokens};
 
 /// How long a concurrent start may take.
 const CONCURRENT_START_LIMIT: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
         return started(app, "the agent is already running");
     }
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::command("agent run"));
-    let mut command = Command::new(std::env::current_exe().map_err(unexpected)?);
+    let mut command = Command::new(own_program().map_err(unexpected)?);
     command.args(["agent", "run", "--detach", "--no-input"]);
     if args.notify {
         command.arg("--notify");
@@ -52,7 +52,7 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
     if let Some(key) = &app.environment.key_file {
         command.env(crate::paths::KEY_FILE_VARIABLE, std::path::absolute(key).map_err(unexpected)?);
     }
-    command.env_remove(TOKEN_VARIABLE);
+    without_tokens(&mut command);
     let socket = std::path::absolute(app.agent_socket()?).map_err(unexpected)?;
     command.env(crate::paths::AGENT_SOCKET_VARIABLE, socket);
     let mut child =

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::app::App;
 use crate::clock::Sleep;
 use crate::cmd::output::{self, Style, StyledLine};
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
 use crate::paths::home_directories;
 use crate::text::abbreviate_home;
@@ -62,6 +62,9 @@ struct DoctorReport<'a> {
     checks: &'a [Finding],
 }
 
+/// The width of status and check before a message.
+const INDENT: usize = 21;
+
 /// The findings so far. Each is printed at once, unless the output is JSON.
 pub(super) struct Examination<'a> {
     pub(super) app: &'a App,
@@ -104,10 +107,10 @@ impl<'a> Examination<'a> {
         status: CheckStatus,
         code: Option<ErrorCode>,
         message: &str,
-        hint: &str,
+        hint: &Hint,
     ) -> Result<(), Error> {
-        let finding =
-            Finding { check, status, code, message: self.without_home(message), hint: self.without_home(hint) };
+        let text = self.without_home(&hint.to_string());
+        let finding = Finding { check, status, code, message: self.without_home(message), hint: text };
         if !self.app.common.json {
             let style = match status {
                 CheckStatus::Ok => Style::Good,
@@ -115,12 +118,16 @@ impl<'a> Examination<'a> {
                 CheckStatus::Warning | CheckStatus::Error => Style::Bad,
             };
             let word = format!("{:<8}", status.word());
-            StyledLine::new(self.app)
-                .styled(style, &word)
-                .text(&format!(" {check:<11} {}", finding.message))
-                .print()?;
-            if !finding.hint.is_empty() {
-                output::line(&format!("{:21}{}", "", finding.hint))?;
+            let lines = output::wrapped(&format!("{word} {check:<11} {}", finding.message), INDENT);
+            let (first, rest) = lines.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+            let first = first.strip_prefix(&word).unwrap_or(first);
+            StyledLine::new(self.app).styled(style, &word).text(first).print()?;
+            rest.iter().try_for_each(|line| output::line(line))?;
+            // A command is copied as it is.
+            match hint.is_command() {
+                _ if finding.hint.is_empty() => {}
+                true => output::line(&format!("{:INDENT$}{}", "", finding.hint))?,
+                false => output::indented(&finding.hint, INDENT).iter().try_for_each(|line| output::line(line))?,
             }
         }
         self.findings.push(finding);
@@ -132,11 +139,11 @@ impl<'a> Examination<'a> {
     }
 
     pub(super) fn ok(&mut self, check: &'static str, message: &str) -> Result<(), Error> {
-        self.add(check, CheckStatus::Ok, None, message, "")
+        self.add(check, CheckStatus::Ok, None, message, &Hint::None)
     }
 
     pub(super) fn skip(&mut self, checks: &[&'static str], reason: &str) -> Result<(), Error> {
-        checks.iter().try_for_each(|check| self.add(check, CheckStatus::Skipped, None, reason, ""))
+        checks.iter().try_for_each(|check| self.add(check, CheckStatus::Skipped, None, reason, &Hint::None))
     }
 
     /// Adds an error as a warning or an error. One that was shown before is not repeated.
@@ -150,7 +157,7 @@ impl<'a> Examination<'a> {
         if let Some(profile) = &self.profile {
             error = error.about(profile);
         }
-        let (message, hint) = (error.message(), self.app.hint_text(&error.hint));
+        let (message, hint) = (error.message(), self.app.with_typed_options(error.hint.clone()));
         let shown = self.without_home(&message);
         // A warning of before does not stand for an error: the exit code is that of the first error.
         let is_same = |known: &&Finding| {

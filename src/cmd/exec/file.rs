@@ -1,13 +1,14 @@
-//! `authctl exec --file`: runs the command with its token in a file, which is kept fresh until the command exits.
+//! `authctl exec --file`: runs the command with its token in a file of its own, which is refreshed until the command exits.
 
 use std::future::pending;
-use std::io::IsTerminal as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getpgrp, kill_process};
+use rustix::termios::tcgetpgrp;
 
 use super::verified::{VerifiedToken, verified};
 use crate::app::{App, Signals};
@@ -17,35 +18,48 @@ use crate::fs::token_file::{self, TokenFileError};
 use crate::fs::unblock;
 use crate::model::Profile;
 use crate::secret::{Secret, limit_core_dumps};
-use crate::session::refresh_policy::default_min_ttl;
+use crate::session::refresh_policy::{Validity, default_min_ttl};
 use crate::verify::unverified_claims;
 
 /// The pause after a refresh that brought no new token.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Runs the command with `token` in the file at `path`, which then has the newest token of `profile`. Without a profile, it stays
-/// as it is. Returns the exit code of the command, as a shell does.
+/// The file of the command.
+struct TokenFile<'a> {
+    path: &'a Path,
+    /// The token in it, locked while the file is changed; `None` when it is to have none any more.
+    token: Arc<Mutex<Option<Secret>>>,
+}
+
+/// Runs the command with `token` in a new file at `path`, which then has the newest token of the profile. Without a profile, it
+/// stays as it is. Returns the exit code of the command, as a shell does.
 pub(super) fn run(
     app: &App,
-    profile: Option<&Profile>,
+    source: Option<(&Profile, Validity)>,
     path: &Path,
     token: Secret,
     mut command: Command,
     cannot_run: fn(&Command, std::io::Error) -> Error,
 ) -> Result<u8, Error> {
+    if let Some((name, key)) = app.config()?.token_file_owner(path) {
+        let message = format!("cannot write a token to {}: it is the `{key}` of `{name}`", path.display());
+        let hint = Hint::command("profile show").with_argument(name.as_str());
+        return Err(Error::msg(ErrorCode::Configuration, message, hint));
+    }
     app.run_with_signals(|signals| async move {
-        write(path, &token).await.map_err(|e| {
-            let error = anyhow::Error::new(e).context(format!("cannot keep a token in {}", path.display()));
+        let file = TokenFile { path, token: Arc::new(Mutex::new(Some(token.clone()))) };
+        file.create(&token).await.map_err(|e| {
+            let error = anyhow::Error::new(e).context(format!("cannot write a token to {}", path.display()));
             Error::new(ErrorCode::Configuration, error, Hint::list(path))
         })?;
         limit_core_dumps(false);
         let started = command.spawn();
         limit_core_dumps(true);
         let result = match started {
-            Ok(child) => attend(app, profile, path, token, child, signals).await,
+            Ok(child) => attend(app, source, &file, token, child, signals).await,
             Err(error) => Err(cannot_run(&command, error)),
         };
-        if let Err(error) = token_file::remove(path) {
+        if let Err(error) = file.end() {
             app.ui().notice(&format!("warning: the token file {} is not removed: {error}", path.display()));
         }
         result
@@ -55,19 +69,17 @@ pub(super) fn run(
 /// Waits for the command, passes signals on to it, and keeps its token fresh.
 async fn attend(
     app: &App,
-    profile: Option<&Profile>,
-    path: &Path,
+    source: Option<(&Profile, Validity)>,
+    file: &TokenFile<'_>,
     token: Secret,
     mut child: Child,
     mut signals: Signals,
 ) -> Result<u8, Error> {
     let pid = Pid::from_child(&child);
-    // Ctrl-C reaches the command by itself.
-    let has_terminal = std::io::stdin().is_terminal();
     let exited = tokio::task::spawn_blocking(move || child.wait());
     let refreshes = async {
-        match profile {
-            Some(profile) => keep_fresh(app, profile, path, token).await,
+        match source {
+            Some((profile, validity)) => keep_fresh(app, profile, (token, validity), file).await,
             None => pending().await,
         }
     };
@@ -79,7 +91,8 @@ async fn attend(
                 return status.map(exit_code).map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::None));
             }
             signal = signals.next() => {
-                if signal != Signal::INT || !has_terminal {
+                // Ctrl-C reaches the command by itself.
+                if signal != Signal::INT || !is_in_foreground() {
                     let _ = kill_process(pid, signal);
                 }
             }
@@ -88,19 +101,25 @@ async fn attend(
     }
 }
 
+/// Returns whether the process group, to which the command belongs too, gets the signals of a terminal, wherever its streams
+/// lead.
+fn is_in_foreground() -> bool {
+    std::fs::File::open("/dev/tty").is_ok_and(|terminal| tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp()))
+}
+
 /// Replaces the token in the file before it expires. Never returns.
-async fn keep_fresh(app: &App, profile: &Profile, path: &Path, mut token: Secret) {
+async fn keep_fresh(app: &App, profile: &Profile, (mut token, mut validity): (Secret, Validity), file: &TokenFile<'_>) {
     let (mut has_warned, mut not_before) = (false, app.clock().now());
     loop {
-        match refresh_time(&token) {
+        match refresh_time(validity, &token) {
             Some(at) => app.clock().until(at.max(not_before)).await,
             None => pending().await,
         }
         not_before = app.clock().now().plus(RETRY);
         let error = match fresh_token(app, profile).await {
-            Ok(fresh) => match write(path, &fresh).await {
+            Ok((fresh, until)) => match file.replace(fresh.clone()).await {
                 Ok(()) => {
-                    (token, has_warned) = (fresh, false);
+                    (token, validity, has_warned) = (fresh, until, false);
                     continue;
                 }
                 Err(error) => error.to_string(),
@@ -110,19 +129,19 @@ async fn keep_fresh(app: &App, profile: &Profile, path: &Path, mut token: Secret
         if !std::mem::replace(&mut has_warned, true) {
             app.ui().notice(&format!("warning: the token of the command is not refreshed: {error}"));
         }
-        if unverified_claims(token.expose()).and_then(|claims| claims.exp).is_some_and(|end| end <= app.clock().now()) {
-            let _ = token_file::remove(path);
+        if expiry(validity, &token).is_some_and(|end| end <= app.clock().now()) {
+            let _ = file.remove();
         }
     }
 }
 
 /// Returns a valid token of the profile, refreshed if it expires soon.
-async fn fresh_token(app: &App, profile: &Profile) -> Result<Secret, Error> {
+async fn fresh_token(app: &App, profile: &Profile) -> Result<(Secret, Validity), Error> {
     if app.quick_agent_status().is_some_and(|status| status.locked) {
         return Err(Error::msg(ErrorCode::AgentLocked, "the agent is locked", Hint::command("agent unlock")));
     }
     match verified(app, profile).await?.0 {
-        VerifiedToken::Granted(token) => Ok(token),
+        VerifiedToken::Granted(token, validity) => Ok((token, validity)),
         VerifiedToken::Denied(reasons, _) => {
             let reason = reasons.first().map(|reason| reason.message.clone()).unwrap_or_default();
             Err(Error::msg(ErrorCode::TokenDenied, format!("token denied: {reason}"), Hint::None))
@@ -131,17 +150,48 @@ async fn fresh_token(app: &App, profile: &Profile) -> Result<Secret, Error> {
 }
 
 /// Returns when a token is due for a refresh: when the policy no longer takes it for fresh.
-fn refresh_time(token: &Secret) -> Option<UnixTime> {
-    let claims = unverified_claims(token.expose())?;
-    let end = claims.exp?;
-    let margin = default_min_ttl(claims.iat.unwrap_or(end).until(end)).as_secs();
+fn refresh_time(validity: Validity, token: &Secret) -> Option<UnixTime> {
+    let end = expiry(validity, token)?;
+    let issued_at = unverified_claims(token.expose()).and_then(|claims| claims.iat).unwrap_or(validity.obtained_at);
+    let margin = default_min_ttl(issued_at.until(end)).as_secs();
     Some(UnixTime(end.0 - i64::try_from(margin).unwrap_or(0) + 1))
 }
 
-async fn write(path: &Path, token: &Secret) -> Result<(), TokenFileError> {
-    let (file, token) = (path.to_owned(), token.clone());
-    let written = unblock(path, move || token_file::write(&file, token.expose().as_bytes(), || false));
-    written.await.map_err(TokenFileError::System)?
+/// Returns when a token expires, by its claims or as the issuer has stated it.
+fn expiry(validity: Validity, token: &Secret) -> Option<UnixTime> {
+    unverified_claims(token.expose()).and_then(|claims| claims.exp).or(validity.expires_at)
+}
+
+impl TokenFile<'_> {
+    async fn create(&self, token: &Secret) -> Result<(), TokenFileError> {
+        let (file, token) = (self.path.to_owned(), token.clone());
+        let created = unblock(self.path, move || token_file::create(&file, token.expose().as_bytes()));
+        created.await.map_err(TokenFileError::System)?
+    }
+
+    async fn replace(&self, next: Secret) -> Result<(), TokenFileError> {
+        let (file, token) = (self.path.to_owned(), Arc::clone(&self.token));
+        let replaced = unblock(self.path, move || {
+            let mut token = token.lock().unwrap_or_else(PoisonError::into_inner);
+            // The command may have exited.
+            let Some(before) = token.as_ref() else { return Ok(()) };
+            token_file::replace(&file, before.expose().as_bytes(), next.expose().as_bytes())?;
+            *token = Some(next);
+            Ok(())
+        });
+        replaced.await.map_err(TokenFileError::System)?
+    }
+
+    fn remove(&self) -> Result<(), TokenFileError> {
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        token.as_ref().map_or(Ok(()), |token| token_file::remove_own(self.path, token.expose().as_bytes()))
+    }
+
+    /// Removes the file for good, after a change of it that is in progress.
+    fn end(&self) -> Result<(), TokenFileError> {
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).take();
+        token.map_or(Ok(()), |token| token_file::remove_own(self.path, token.expose().as_bytes()))
+    }
 }
 
 /// Returns the exit code as a shell reports it.

@@ -5,12 +5,13 @@ use crate::cmd::token::require_bearer;
 use crate::error::{Error, ErrorCode};
 use crate::model::{DecidingToken, Profile, TokenTarget, canonical_type};
 use crate::secret::Secret;
+use crate::session::refresh_policy::Validity;
 use crate::session::{SessionError, TokenRequest};
 use crate::verify::{Policy, Reason, Verdict};
 
 /// A verified token, or why it is denied.
 pub(super) enum VerifiedToken {
-    Granted(Secret),
+    Granted(Secret, Validity),
     /// With the error if only a login would bring an ID token that is required.
     Denied(Vec<Reason>, Option<Error>),
 }
@@ -31,7 +32,10 @@ pub(super) async fn verified(app: &App, profile: &Profile) -> Result<(VerifiedTo
     let policy = Policy::new("", Vec::new(), app.clock().now());
     let verifier = sessions.verifier(profile, policy, None).map_err(|e| Error::from(e).about(&profile.name))?;
     let token = match verifier.verify_session(profile, &served.session, false).verdict {
-        Verdict::Granted(_) => VerifiedToken::Granted(served.session.tokens.access_token),
+        Verdict::Granted(_) => {
+            let tokens = served.session.tokens;
+            VerifiedToken::Granted(tokens.access_token.clone(), Validity::from(&tokens))
+        }
         Verdict::Denied(reasons) => VerifiedToken::Denied(reasons, login_required),
     };
     Ok((token, served.warning))

@@ -14,7 +14,7 @@ use crate::model::{Profile, secure_url};
 use crate::oauth::aws_sts::Role;
 use crate::paths::{self, tool_variable};
 use crate::secret::Secret;
-use crate::text::shell_word;
+use crate::text::shell_line;
 
 pub(super) struct Aws;
 
@@ -88,7 +88,7 @@ impl Protocol for Aws {
                     words.extend(value.iter().flat_map(|value| [option.to_owned(), value.clone()]));
                 }
                 words.extend(call.args.id_token.then(|| "--id-token".to_owned()));
-                words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
+                shell_line(words)
             }
         };
         let section = Change::Section {
@@ -103,8 +103,9 @@ impl Protocol for Aws {
         if call.args.setup {
             let (file, arn) = (TokenFile::of(call)?.path, role(call, &profile)?.arn);
             changes.push(Change::Note(format!(
-                "or, for clients without credential_process, keep a token file (`authctl helper file --write`) and set\n  \
+                "or, for clients without credential_process, have the token written to a file (`{}`) and set\n  \
                  web_identity_token_file = {}\n  role_arn = {arn}",
+                call.write_token_file()?,
                 file.display()
             )));
         }

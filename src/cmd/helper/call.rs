@@ -31,8 +31,8 @@ pub(super) struct ToolToken<'a> {
     pub(super) expires_at: Option<UnixTime>,
 }
 
-/// Returns an error and what to do next in one line, for a tool that shows it to its user.
-pub(super) fn one_line(error: &Error) -> String {
+/// Returns an error and what to do next, for a tool that shows its user one line.
+pub(super) fn error_and_hint(error: &Error) -> String {
     match (error.hint.is_command(), error.hint.to_string()) {
         (_, hint) if hint.is_empty() => error.message(),
         (true, hint) => format!("{}; run: {hint}", error.message()),
@@ -44,6 +44,18 @@ impl Call<'_> {
     /// Returns the words of the tool.
     pub(super) fn words(&self) -> Vec<&str> {
         self.args.words.iter().map(String::as_str).collect()
+    }
+
+    /// Adds the profile of this call to a command.
+    pub(super) fn for_profile(&self, hint: Hint) -> Result<Hint, Error> {
+        Ok(hint.with_option("--profile", self.app.profile(None)?.name.as_str()))
+    }
+
+    /// Returns the command that sets up the profile's token file.
+    pub(super) fn write_token_file(&self) -> Result<String, Error> {
+        let hint = Hint::command("helper").with_argument("file").with_flag("--write");
+        let hint = if self.args.id_token { hint.with_flag("--id-token") } else { hint };
+        Ok(self.app.next_command(self.for_profile(hint)?))
     }
 
     /// Returns the error of words that the tool's protocol does not have.

@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, Read as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::call::{Call, MAX_INPUT, one_line, unreadable};
+use super::call::{Call, MAX_INPUT, error_and_hint, unreadable};
 use super::program::program;
 use super::protocol::Protocol;
 use super::setup::Change;
@@ -43,7 +43,7 @@ impl Protocol for Cargo {
                 // Its rest is no request.
                 length if length > MAX_INPUT => {
                     let error = unreadable(anyhow::anyhow!("the request has more than {MAX_INPUT} bytes"));
-                    return reply(other(&one_line(&error))).map(|()| error.code.exit_code());
+                    return reply(other(&error_and_hint(&error))).map(|()| error.code.exit_code());
                 }
                 _ => {}
             }
@@ -53,7 +53,7 @@ impl Protocol for Cargo {
                 Ok(request) if request.kind != "get" => reply(json!({"Err": {"kind": "operation-not-supported"}}))?,
                 Ok(request) => {
                     if let Err(error) = get(call, &request.registry.index_url) {
-                        reply(other(&one_line(&error)))?;
+                        reply(other(&error_and_hint(&error)))?;
                     }
                 }
             }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::call::{Call, USERNAME, one_line, unreadable};
+use super::call::{Call, USERNAME, error_and_hint, unreadable};
 use super::protocol::{Failure, Protocol};
 use super::setup::Change;
 use crate::cmd::output;
@@ -61,7 +61,7 @@ impl Protocol for Docker {
 
     /// Docker shows what is on stdout.
     fn failure(&self, error: &Error) -> Failure {
-        Failure { stdout: Some(one_line(error)), code: error.code.exit_code(), on_stderr: false }
+        Failure { stdout: Some(error_and_hint(error)), code: error.code.exit_code(), on_stderr: false }
     }
 
     fn setup(&self, call: &Call<'_>) -> Result<Vec<Change>, Error> {

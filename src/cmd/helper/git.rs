@@ -9,7 +9,7 @@ use crate::cmd::refresh::refresh_one;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ToolHost;
 use crate::session::Demand;
-use crate::text::{excerpt, shell_word};
+use crate::text::{excerpt, shell_line, shell_word};
 
 pub(super) struct Git;
 
@@ -76,7 +76,7 @@ impl Protocol for Git {
         let mut words = program(call.app)?;
         words.extend(["helper", "git"].map(str::to_owned));
         words.extend(call.args.id_token.then(|| "--id-token".to_owned()));
-        let helper = format!("!{}", words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" "));
+        let helper = format!("!{}", shell_line(words));
         let mut changes = Vec::new();
         for address in call.args.hosts.iter().flat_map(addresses) {
             let key = format!("credential.{address}.helper");

@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use super::call::{Call, one_line};
+use super::call::{Call, error_and_hint};
 use super::program::program;
 use super::protocol::{Failure, Protocol};
 use super::setup::{Change, TokenFile};
 use crate::cmd::output;
 use crate::error::Error;
 use crate::paths::tool_variable;
-use crate::text::shell_word;
+use crate::text::shell_line;
 
 pub(super) struct Google;
 
@@ -37,7 +37,7 @@ impl Protocol for Google {
 
     /// The client reads the reason from stdout, and only if the exit code is 0. google-auth reads stderr as well, as a part of it.
     fn failure(&self, error: &Error) -> Failure {
-        let reply = json!({"version": 1, "success": false, "code": error.code, "message": one_line(error)});
+        let reply = json!({"version": 1, "success": false, "code": error.code, "message": error_and_hint(error)});
         Failure { stdout: Some(reply.to_string()), code: 0, on_stderr: false }
     }
 
@@ -46,13 +46,14 @@ impl Protocol for Google {
         let mut words = program(call.app)?;
         words.extend(["helper", "google", "--quiet", "--profile", profile.as_str()].map(str::to_owned));
         words.extend(call.args.id_token.then(|| "--id-token".to_owned()));
-        let command = words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
+        let command = shell_line(words);
         let source = json!({"executable": {"command": command, "timeout_millis": 30_000}});
         let file = json!({"file": TokenFile::of(call)?.path});
         Ok(vec![Change::Note(format!(
             "set `credential_source` in the credential configuration of the client to\n  {source}\nand set \
-             GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES=1 for it; or keep a token file (`authctl helper file --write`) \
-             and set it to\n  {file}"
+             GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES=1 for it; or have the token written to a file (`{}`) and set it \
+             to\n  {file}",
+            call.write_token_file()?
         ))])
     }
 }

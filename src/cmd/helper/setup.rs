@@ -18,9 +18,9 @@ use crate::cli::{Helper, Tool};
 use crate::cmd::output;
 use crate::config;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::ToolHost;
+use crate::model::{ProfileName, ToolHost};
 use crate::paths;
-use crate::text::{excerpt, shell_word};
+use crate::text::{excerpt, shell_line};
 use files::{cannot, edit_array, edit_lines, edit_members, read};
 pub(super) use token_file::TokenFile;
 
@@ -147,17 +147,14 @@ fn check_hosts(call: &Call<'_>, changes: &[Change]) -> Result<(), Error> {
 impl Change {
     /// Returns what the user would do, in lines.
     fn shown(&self, call: &Call<'_>) -> Result<Vec<String>, Error> {
-        let line = |words: &[String]| words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
         Ok(match self {
             Self::Hosts => {
                 let profile = call.app.profile(None)?;
                 let mut hosts = profile.hosts.clone();
                 hosts.extend(call.args.hosts.iter().filter(|host| !profile.hosts.contains(host)).cloned());
-                let hosts: Vec<&str> = hosts.iter().map(|host| host.as_str()).collect();
-                let setting = format!("hosts={}", hosts.join(" "));
-                vec![line(&["authctl", "profile", "set", profile.name.as_str(), &setting].map(str::to_owned))]
+                vec![call.app.next_command(set_hosts(&profile.name, &hosts))]
             }
-            Self::Commands { plan, .. } => plan("", true)?.iter().map(|command| line(command)).collect(),
+            Self::Commands { plan, .. } => plan("", true)?.iter().map(shell_line).collect(),
             Self::Members { file, object, names, value } => {
                 let member = |name| format!("# in {}: {object} / {name} = \"{value}\"", file.display());
                 names.iter().map(member).collect()
@@ -169,12 +166,12 @@ impl Change {
             Self::Link { .. } | Self::LinkAt(_) => {
                 let words = ["ln", "-s"].map(str::to_owned).into_iter();
                 let paths = [program_path(call.app)?, self.link()?].map(|path| path.display().to_string());
-                vec![line(&words.chain(paths).collect::<Vec<_>>())]
+                vec![shell_line(words.chain(paths))]
             }
             Self::Section { file, header, key, value, .. } => {
                 vec![format!("# in {}, {header}:", file.display()), format!("{key} = {value}")]
             }
-            Self::TokenFile(file) => file.shown(),
+            Self::TokenFile(file) => file.shown(call.app),
             Self::Note(text) => text.lines().map(|text| format!("# {text}")).collect(),
         })
     }
@@ -246,7 +243,7 @@ impl Step {
             Self::Hosts => return change_hosts(call, kept),
             Self::TokenFile { file, add } => file.set(call, add)?,
             Self::Run(commands) => {
-                commands.iter().try_for_each(|command| succeed(command))?;
+                commands.iter().try_for_each(|command| succeed(call, command))?;
                 commands.last().map(|command| format!("ran {}", command.join(" "))).unwrap_or_default()
             }
             Self::Write { file, text } => {
@@ -280,16 +277,27 @@ fn warn_if_hidden(call: &Call<'_>, link: &Path) {
     }
 }
 
-/// Returns the hosts of the command for which the configuration of another tool names authctl.
+/// Returns the command that gives a profile these hosts.
+fn set_hosts(profile: &ProfileName, hosts: &[ToolHost]) -> Hint {
+    let hosts: Vec<&str> = hosts.iter().map(|host| host.as_str()).collect();
+    Hint::command("profile set").with_argument(profile.as_str()).with_argument(format!("hosts={}", hosts.join(" ")))
+}
+
+/// Returns the hosts of the command that another tool may use: one that names authctl for the host, or for all hosts of the
+/// profiles.
 fn hosts_of_other_tools(call: &Call<'_>, setup_of: &SetupOf) -> Vec<ToolHost> {
+    let config = call.app.config().unwrap_or_default();
+    // So that what all hosts share counts as removable.
+    let all: Vec<ToolHost> = config.profiles.values().flat_map(|profile| profile.hosts.clone()).collect();
     let is_set_up = |tool: Tool, host: &ToolHost| {
         let args = Helper { tool, hosts: vec![host.clone()], ..call.args.clone() };
         let call = Call { app: call.app, args: &args };
         let changes = setup_of(&call).unwrap_or_default();
         let is_for_hosts = changes.iter().any(|change| matches!(change, Change::Hosts));
-        let mut of_host =
-            changes.iter().filter(|change| matches!(change, Change::Commands { .. } | Change::Members { .. }));
-        is_for_hosts && of_host.any(|change| change.step(&call, false, &[]).is_ok_and(|step| step.is_some()))
+        // A link that a file uses is for the hosts in that file.
+        let mut uses =
+            changes.iter().filter(|change| !matches!(change, Change::Hosts | Change::Link { used_in: Some(_), .. }));
+        is_for_hosts && uses.any(|change| change.step(&call, false, &all).is_ok_and(|step| step.is_some()))
     };
     let others = || Tool::all().iter().filter(|tool| **tool != call.args.tool);
     call.args.hosts.iter().filter(|host| others().any(|tool| is_set_up(*tool, host))).cloned().collect()
@@ -309,19 +317,23 @@ fn change_hosts(call: &Call<'_>, kept: &[ToolHost]) -> Result<bool, Error> {
         if args.write {
             profile.hosts.extend(args.hosts.iter().filter(|host| !before.contains(host)).cloned());
             for other in app.config()?.profiles.values().filter(|other| other.name != profile.name) {
-                let (both, rest): (Vec<_>, Vec<_>) = other.hosts.iter().partition(|host| args.hosts.contains(host));
+                let (both, rest): (Vec<_>, Vec<_>) =
+                    other.hosts.iter().cloned().partition(|host| args.hosts.contains(host));
                 if let Some(host) = both.first() {
-                    let rest = rest.iter().map(|host| host.as_str()).collect::<Vec<_>>().join(" ");
-                    let rest = shell_word(&format!("hosts={rest}"));
+                    let command = app.next_command(set_hosts(&other.name, &rest));
                     app.ui().notice(&format!(
-                        "warning: {host} is a host of {0} too; to remove it there, run: authctl profile set {0} {rest}",
+                        "warning: {host} is a host of {} too; to remove it there, run: {command}",
                         other.name
                     ));
                 }
             }
         } else {
             for host in kept.iter().filter(|host| before.contains(host)) {
-                app.ui().notice(&format!("{host} still gets tokens: another tool is set up for it"));
+                let rest: Vec<ToolHost> = before.iter().filter(|other| *other != host).cloned().collect();
+                let command = app.next_command(set_hosts(&profile.name, &rest));
+                app.ui().notice(&format!(
+                    "{host} still gets tokens: another tool is set up that may use them; to stop that, run: {command}"
+                ));
             }
             profile.hosts.retain(|host| !args.hosts.contains(host) || kept.contains(host));
         }
@@ -352,7 +364,7 @@ fn printed(words: &[String]) -> Option<String> {
 }
 
 /// Runs a command of the tool.
-fn succeed(words: &[String]) -> Result<(), Error> {
+fn succeed(call: &Call<'_>, words: &[String]) -> Result<(), Error> {
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().map_err(|e| {
         let error = anyhow::Error::new(e).context(format!("cannot run `{program}`"));
@@ -361,12 +373,16 @@ fn succeed(words: &[String]) -> Result<(), Error> {
     if output.status.success() {
         return Ok(());
     }
-    let line = words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
+    let line = shell_line(words);
     let stderr = String::from_utf8_lossy(&output.stderr);
     let reason = stderr.trim().lines().next().unwrap_or_default();
     let reason = reason.trim_start_matches("error: ").trim_start_matches("fatal: ");
     let message = format!("`{line}` failed: {}", excerpt(reason, 300));
-    Err(Error::msg(ErrorCode::Configuration, message, Hint::shell(line)))
+    let mut hint = Hint::command("helper").with_argument(call.args.tool.name()).with_flag("--setup");
+    for host in &call.args.hosts {
+        hint = hint.with_option("--host", host.as_str());
+    }
+    Err(Error::msg(ErrorCode::Configuration, message, call.for_profile(hint)?))
 }
 
 /// Returns whether docker's configuration uses authctl. The hosts that no longer do are removed from it before.

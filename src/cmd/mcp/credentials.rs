@@ -152,7 +152,7 @@ impl<'a> Provider<'a> {
 
     /// Returns the error as the bridge reports it to the client.
     fn failure(&self, error: &Error) -> Failure {
-        let (hint, message) = (self.app.hint_text(&error.hint), error.message());
+        let (hint, message) = (self.app.next_command(error.hint.clone()), error.message());
         let (message, hint) = match error.hint.is_command() {
             true => (message, hint),
             false if hint.is_empty() => (message, hint),

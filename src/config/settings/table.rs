@@ -48,14 +48,14 @@ pub const SETTINGS: &[Setting] = &[
     setting!(Login, "resources", resources, "URL", "Request tokens for this resource (RFC 8707)").option("resource"),
     setting!(Login, "store", store, "STORE", "Store the session here").option("store").required().login_only(),
     setting!(Login, "hosts", hosts, "HOST", "Let helpers give tokens to tools for this host"),
-    setting!(Login, "token_file", token_file, "FILE", "Keep the access token in this file, for programs that read it")
+    setting!(Login, "token_file", token_file, "FILE", "Write the access token to this file, for programs that read it")
         .check(absolute_path),
     setting!(
         Login,
         "id_token_file",
         id_token_file,
         "FILE",
-        "Keep the ID token in this file, for programs that read it"
+        "Write the ID token to this file, for programs that read it"
     )
     .check(absolute_path),
     setting!(

@@ -13,18 +13,6 @@ fn command_names_the_profile_where_it_is_known() {
 }
 
 #[test]
-fn setting_is_changed_by_the_typed_login_or_in_the_profile() {
-    let hint = Hint::setting("ca_cert", "FILE").about(&"work".parse().expect("a name"));
-    for (typed, expected) in [
-        ("authctl token", "authctl profile set work ca_cert=FILE"),
-        ("authctl profile set work ca_cert=x", "authctl profile set work ca_cert=FILE"),
-        ("authctl login work --ca-cert x --client-id y", "authctl login work --client-id y --ca-cert FILE"),
-    ] {
-        assert_eq!(hint.clone().repeating(&args(typed)).to_string(), expected);
-    }
-}
-
-#[test]
 fn advice_ends_with_a_complete_command() {
     let hint = Hint::login().after_advice("try again, or run").about(&"work".parse().expect("a name"));
     let hint = hint.repeating(&args("authctl token --config c.toml"));
@@ -82,7 +70,7 @@ fn correction_replaces_the_word_that_was_typed() {
 }
 
 /// Every hint without a command: how it begins, and why no command helps.
-const ADVICE: [(&str, &str); 43] = [
+const ADVICE: [(&str, &str); 44] = [
     ("set AUTHCTL_CONFIG for this command", "the tool needs the variable too, in whatever starts it"),
     ("add an entry {} to `id_tokens`", "the definition of the job is in its repository"),
     ("give the job the permission", "the definition of the job is in its repository"),
@@ -107,6 +95,7 @@ const ADVICE: [(&str, &str); 43] = [
     ("give the member that contains it", "the documentation of the login API names it"),
     ("give with --client-key", "only the user has the key"),
     ("have the client registered for bearer", "the operator registers clients"),
+    ("if it is your company's", "only the user has the file"),
     ("if others may have the tokens", "the issuer's web page revokes them"),
     ("if that is the issuer you mean", "an address that a stranger may have sent is not put into a command"),
     ("if the issuer has new keys", "only the user knows where the keys come from"),

@@ -9,6 +9,7 @@ mod lifecycle;
 mod limits;
 mod lock;
 mod log;
+mod login_prompt;
 mod secrets;
 mod slow_files;
 mod stampede;

@@ -55,6 +55,10 @@ fn refused_role_is_reported_without_the_token() {
         ),
         (400, format!("<Error><Code>Bad</Code><Message>no {token}</Message></Error>"), 5, "refused the role: Bad"),
         (503, "<Error><Code>Busy</Code></Error>".to_owned(), 6, "HTTP 503"),
+        (400, "<E><Error><Code>Throttling</Code></Error></E>".to_owned(), 6, "HTTP 400"),
+        (400, "<Error><Code>ThrottlingException</Code></Error>".to_owned(), 6, "HTTP 400"),
+        (400, "<Error><Code>RequestLimitExceeded</Code></Error>".to_owned(), 6, "HTTP 400"),
+        (400, "<Error><Code>IDPCommunicationError</Code></Error>".to_owned(), 6, "HTTP 400"),
         (200, "<html></html>".to_owned(), 6, "instead of credentials"),
         (200, CREDENTIALS.replace("session", ""), 6, "instead of credentials"),
     ] {

@@ -233,3 +233,101 @@ fn agent_removes_the_token_that_it_cannot_replace_when_it_expires() {
     agent.post("/v1/refresh/work", "").expect_status(200);
     assert!(file.exists());
 }
+
+#[test]
+fn file_of_another_setting_is_refused_however_it_is_written() {
+    let (home, idp, file) = with_file();
+    home.log_in("other", &idp);
+    let dir = file.parent().unwrap();
+    symlink(dir, home.path().join("link")).unwrap();
+    symlink(&file, home.path().join("token-link")).unwrap();
+    let token = home.token("work");
+    let before = fs::read_to_string(home.config_file()).unwrap();
+    let spellings = [
+        file.clone(),
+        dir.join("./token"),
+        dir.join("../made/token"),
+        home.path().join("link/token"),
+        home.path().join("token-link"),
+        PathBuf::from(format!("{}//token", dir.display())),
+    ];
+    for path in spellings.iter().map(|path| path.display()) {
+        for setting in [format!("token_file={path}"), format!("id_token_file={path}")] {
+            let refused = home.run(&["profile", "set", "other", &setting]).exits(2);
+            refused.reports("and `token_file` of `work` are the same file").reports("authctl profile show work");
+        }
+        home.run(&["profile", "set", "work", &format!("id_token_file={path}")])
+            .exits(2)
+            .reports("cannot change `work`: `token_file` and `id_token_file` are the same file: ");
+        home.run(&["helper", "file", "--write", "--profile", "other", &path.to_string()]).exits(2).reports("of `work`");
+        home.run(&["helper", "file", "--write", "--id-token", "--profile", "work", &path.to_string()]).exits(2);
+        assert_eq!(fs::read_to_string(home.config_file()).unwrap(), before);
+        // By hand: which of the two is meant is not known, so no token is written.
+        home.configure(&format!("{before}token_file = \"{path}\"\n"));
+        for name in ["work", "other"] {
+            home.run(&["refresh", name]).exits(2).reports("are the same file: ");
+        }
+        home.run(&["status"]).exits(2).reports("profiles.other: ").reports("profiles.work: ");
+        home.run(&["login", "other", "--device"]).exits(2).reports("are the same file");
+        assert_eq!(content(&file), Some(token.clone()));
+        home.run(&["profile", "set", "other", "token_file="]).exits(0);
+        home.run(&["status"]).exits(0);
+        home.configure(&before);
+    }
+    // Two that exchange their files in one edit, while the agent runs.
+    let other = home.path().join("other");
+    home.run(&["profile", "set", "other", &format!("token_file={}", other.display())]).exits(0);
+    let text = fs::read_to_string(home.config_file()).unwrap();
+    let _agent = Agent::run(&home);
+    let (one, two) = (format!("{:?}", file.display().to_string()), format!("{:?}", other.display().to_string()));
+    home.configure(&text.replace(&one, "ONE").replace(&two, &one).replace("ONE", &two));
+    wait_for_token(&home, &other);
+    wait_until("the other token", || (content(&file) == Some(home.token("other"))).then_some(()));
+}
+
+#[test]
+fn mode_that_the_file_system_cannot_change_makes_no_file_outdated() {
+    let (home, _idp, file) = with_file();
+    let set_mode = || fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    set_mode();
+    let inode = fs::metadata(&file).unwrap().ino();
+    // As on vfat, where a change of the mode has no effect.
+    let injected = ["-e", "trace=chmod,fchmod,fchmodat", "-e", "inject=chmod,fchmod,fchmodat:retval=0"];
+    let status = home.run_traced(&injected, &["status", "work", "--json"], "").0.exits(0).json();
+    assert_eq!(status["profiles"][0]["token_files"][0]["current"], true, "{status}");
+    assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o644);
+    let write = ["profile", "set", "work", &format!("id_token_file={}.id", file.display())];
+    home.run_traced(&injected, &write, "").0.exits(0);
+    assert_eq!(fs::metadata(&file).unwrap().ino(), inode, "it is not written again");
+    // Elsewhere, the mode is corrected.
+    let _agent = Agent::run(&home);
+    wait_until("the mode", || (fs::metadata(&file).unwrap().mode() & 0o777 == 0o600).then_some(()));
+    assert_eq!(fs::metadata(&file).unwrap().ino(), inode);
+}
+
+#[test]
+fn locking_removes_every_file_at_once_however_slow_a_profile_is() {
+    let (home, idp, file) = with_file();
+    home.register_secret(PASSPHRASE);
+    let (other, others) = (home.path().join("other"), issuer(|_| {}));
+    home.log_in("other", &others);
+    home.run(&["profile", "set", "other", &format!("token_file={}", other.display())]).exits(0);
+    let agent = Agent::run(&home);
+    for name in ["work", "other"] {
+        agent.get(&format!("/v1/token/{name}")).token();
+    }
+    idp.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Hold, times: 0 });
+    let _slow = agent.start_request("POST", "/v1/refresh/work");
+    wait_until("the request", || (idp.stats().faults == 1).then_some(()));
+    // Its update waits for the refresh.
+    fs::remove_file(&file).unwrap();
+    let text = fs::read_to_string(home.config_file()).unwrap();
+    home.configure(&format!("{text}# changed\n"));
+    home.run(&["profile", "set", "work", "audience=https://a.example"]).exits(0);
+    fs::write(&file, home.session("work").tokens.access_token.expose()).unwrap();
+    let started = std::time::Instant::now();
+    home.run_with(&["agent", "lock", "--passphrase-stdin"], &format!("{PASSPHRASE}\n")).exits(0);
+    wait_until("removed", || (!file.exists() && !other.exists()).then_some(()));
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert_eq!(idp.stats().refreshes_committed, 0, "the refresh is still in progress");
+}

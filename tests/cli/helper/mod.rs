@@ -3,6 +3,7 @@
 mod aws;
 mod bad_input;
 mod file;
+mod printed_commands;
 mod protocols;
 mod setup;
 

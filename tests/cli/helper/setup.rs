@@ -275,7 +275,10 @@ fn set_up_that_a_tool_refuses_is_reported_in_one_line() {
     let write = |home: &Sandbox| home.run(&["helper", "git", "--write", "--host", "git.example"]).exits(2);
     fs::write(home.path().join(".gitconfig"), "[broken\n").expect("written");
     let ran = write(&home).reports("helper ''` failed: bad config line 1 in file");
-    assert_eq!(ran.stderr.lines().count(), 2, "{}", ran.stderr);
+    let lines: Vec<&str> = ran.stderr.lines().collect();
+    let hint = "authctl helper git --setup --host git.example --profile work";
+    assert_eq!((lines.len(), lines[1]), (2, format!("hint:  {hint}").as_str()), "{}", ran.stderr);
+    home.run(&hint.split(' ').skip(1).collect::<Vec<_>>()).exits(0);
     let empty = home.path().join("data");
     home.set("PATH", empty);
     write(&home).reports("error: cannot run `git`: ");
@@ -286,10 +289,23 @@ fn set_up_that_a_tool_refuses_is_reported_in_one_line() {
 fn host_that_another_tool_uses_stays() {
     let (home, _idp) = logged_in("");
     let set_up = |tool: &str, mode: &str| home.run(&["helper", tool, mode, "--host", "a.example"]).exits(0);
-    for (first, second) in [("git", "docker"), ("docker", "git"), ("docker", "keyring")] {
+    for (first, second) in [
+        ("git", "docker"),
+        ("docker", "git"),
+        ("docker", "keyring"),
+        // These are set up for all hosts at once.
+        ("keyring", "git"),
+        ("cargo", "git"),
+        ("terraform", "git"),
+        ("keyring", "docker"),
+        ("cargo", "keyring"),
+        ("terraform", "cargo"),
+    ] {
         set_up(first, "--write");
         set_up(second, "--write");
-        set_up(second, "--remove").reports("a.example still gets tokens");
+        set_up(second, "--remove")
+            .reports("a.example still gets tokens")
+            .reports("run: authctl profile set work hosts=\n");
         assert_eq!(hosts(&home), json!(["a.example"]), "{first}");
         set_up(first, "--remove");
         assert_eq!(hosts(&home), json!([]), "{first}");

@@ -10,7 +10,6 @@ use toml_edit::{Array, DocumentMut, Item, Table};
 use super::json::{self, Added};
 use crate::cmd::helper::call::foreign;
 use crate::cmd::helper::program::is_authctl;
-use crate::config;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::{regular_file, replace};
 
@@ -24,7 +23,7 @@ pub(super) fn cannot(what: &Path, error: impl Into<anyhow::Error>) -> Error {
 
 /// Returns the text of a tool's file, empty if there is none.
 pub(super) fn read(file: &Path) -> Result<String, Error> {
-    let target = config::link_target(file);
+    let target = crate::fs::link_target(file);
     if !target.exists() {
         return Ok(String::new());
     }
@@ -34,7 +33,7 @@ pub(super) fn read(file: &Path) -> Result<String, Error> {
 
 /// Replaces a tool's file as a whole, or the one that it leads to; its mode stays.
 pub(super) fn write(file: &Path, text: &str) -> Result<(), Error> {
-    let target = config::link_target(file);
+    let target = crate::fs::link_target(file);
     let mode = target.metadata().map_or(0o600, |about| about.mode() & 0o777);
     let write = || -> io::Result<()> {
         fs::create_dir_all(crate::fs::directory_of(&target))?;

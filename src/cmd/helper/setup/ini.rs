@@ -53,12 +53,12 @@ pub(super) fn edit(file: &Path, text: &str, wanted: &Setting<'_>, add: bool) -> 
         (Some(_), true) => {
             return Err(foreign(
                 format!("{} has another {} in {}", file.display(), wanted.key, wanted.header),
-                Hint::list(file),
+                Hint::edit(file),
             ));
         }
         (None, true) => {
             if let Some((_, (key, _))) = body().find(|(_, (key, _))| wanted.others.contains(key)) {
-                return Err(foreign(format!("{} has {key} in {}", file.display(), wanted.header), Hint::list(file)));
+                return Err(foreign(format!("{} has {key} in {}", file.display(), wanted.header), Hint::edit(file)));
             }
             if !lines[start].ends_with('\n') {
                 lines[start].push('\n');

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::app::App;
 use crate::cmd::helper::call::Call;
 use crate::config::{self, setting};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::{directory_of, token_file};
 use crate::model::Profile;
-use crate::text::shell_word;
 
 /// The token file of a profile.
 #[derive(Clone)]
@@ -42,12 +42,11 @@ impl TokenFile {
     }
 
     /// Returns what the user would do, in lines.
-    pub(crate) fn shown(&self) -> Vec<String> {
-        let setting = shell_word(&format!("{}={}", self.key, self.path.display()));
-        vec![
-            format!("authctl profile set {} {setting}", self.profile.name),
-            "authctl agent start  # keeps the file fresh".to_owned(),
-        ]
+    pub(crate) fn shown(&self, app: &App) -> Vec<String> {
+        let setting = format!("{}={}", self.key, self.path.display());
+        let set = Hint::command("profile set").with_argument(self.profile.name.as_str()).with_argument(setting);
+        let start = app.next_command(Hint::command("agent start"));
+        vec![app.next_command(set), format!("{start}  # refreshes the token in the file")]
     }
 
     /// Returns whether setting the file up, or undoing that, changes the profile.
@@ -58,12 +57,15 @@ impl TokenFile {
             return Ok(self.configured.is_some() && other.is_none());
         }
         if let Some(other) = other {
-            let message = format!("`{name}` keeps its token in {}", other.display());
+            let message = format!("the token of `{name}` is written to {}", other.display());
             let tool = call.args.tool.name();
             let hint = Hint::command("helper").with_argument(tool).with_flag("--remove");
             let hint = if call.args.id_token { hint.with_flag("--id-token") } else { hint };
             return Err(Error::msg(ErrorCode::Configuration, message, hint.with_option("--profile", name.as_str())));
         }
+        let mut profile = self.profile.clone();
+        setting(self.key)?.set(&mut profile, &[self.path.to_string_lossy().into_owned()])?;
+        call.app.config()?.check_token_files(&profile)?;
         token_file::check(&self.path).map_err(|e| refused(&self.path, e))?;
         Ok(self.configured.is_none())
     }
@@ -85,14 +87,15 @@ impl TokenFile {
             Ok(())
         })?;
         if add && app.running_agent()?.is_none() {
-            app.ui().notice("no agent is running; to keep the file fresh, run `authctl agent start`");
+            let start = app.next_command(Hint::command("agent start"));
+            app.ui().notice(&format!("no agent is running; to have the token in the file refreshed, run `{start}`"));
         }
-        let kept = if add { "is kept" } else { "is no longer kept" };
-        Ok(format!("the token of {} {kept} in {}", self.profile.name, self.path.display()))
+        let done = if add { "is written" } else { "is no longer written" };
+        Ok(format!("the token of {} {done} to {}", self.profile.name, self.path.display()))
     }
 }
 
 fn refused(path: &Path, error: impl Into<anyhow::Error>) -> Error {
-    let error = error.into().context(format!("cannot keep a token in {}", path.display()));
+    let error = error.into().context(format!("cannot write a token to {}", path.display()));
     Error::new(ErrorCode::Configuration, error, Hint::list(path))
 }
