@@ -88,7 +88,9 @@ impl Place {
         match address.parse::<SocketAddr>() {
             Ok(address) if address.ip().is_loopback() => Ok(Self::Tcp(address)),
             Ok(_) => Err(usage(format!("`{text}` can be reached from other machines; a proxy listens on loopback"))),
-            Err(_) => Err(usage(format!("invalid address `{text}` (example: 127.0.0.1:0 or unix:/run/user/1000/api.sock)"))),
+            Err(_) => {
+                Err(usage(format!("invalid address `{text}` (example: 127.0.0.1:0 or unix:/run/user/1000/api.sock)")))
+            }
         }
     }
 }
@@ -233,7 +235,9 @@ fn log(ui: crate::ui::Ui, now: UnixTime, event: &Event<'_>) {
     let status = status.as_u16();
     match refused_by {
         Some(rule) => ui.notice(&format!("{now} {method} {path} -> {status} (refused: {rule})")),
-        None if status == 401 || status == 403 => ui.notice(&format!("{now} {method} {path} -> {status} (from the API)")),
+        None if status == 401 || status == 403 => {
+            ui.notice(&format!("{now} {method} {path} -> {status} (from the API)"))
+        }
         None => tracing::info!("{method} {path} -> {status}"),
     }
 }

@@ -221,8 +221,18 @@ mod tests {
     #[test]
     fn what_is_no_rule_is_refused() {
         for text in [
-            "", "GET", "/v1", "GET v1", "get /v1", "GET /v1 x", "GET /v1/../x", "GET //v1", "GET /v1/a**", "GE(T /v1",
-            ", /v1", "GET /v1?x=y",
+            "",
+            "GET",
+            "/v1",
+            "GET v1",
+            "get /v1",
+            "GET /v1 x",
+            "GET /v1/../x",
+            "GET //v1",
+            "GET /v1/a**",
+            "GE(T /v1",
+            ", /v1",
+            "GET /v1?x=y",
         ] {
             assert!(text.parse::<RequestRule>().is_err(), "{text}");
         }
@@ -253,7 +263,9 @@ mod tests {
             match pattern.split_first() {
                 None => text.is_empty(),
                 Some((b'*', rest)) => (0..=text.len()).any(|taken| name(rest, &text[taken..])),
-                Some((first, rest)) => text.split_first().is_some_and(|(letter, left)| letter == first && name(rest, left)),
+                Some((first, rest)) => {
+                    text.split_first().is_some_and(|(letter, left)| letter == first && name(rest, left))
+                }
             }
         }
         match pattern.split_first() {

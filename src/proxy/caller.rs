@@ -95,8 +95,10 @@ mod tests {
     use super::*;
 
     fn checked(target: &str, headers: &[(&str, &str)]) -> Result<(), InvalidCaller> {
-        let headers: HeaderMap =
-            headers.iter().map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value"))).collect();
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")))
+            .collect();
         let listening = Listening::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)));
         let key = Secret::new("right".to_owned());
         check(&listening, &key, Version::HTTP_11, &target.parse().expect("a target"), &headers)
@@ -131,7 +133,11 @@ mod tests {
         ] {
             assert_eq!(checked("/v1", &headers), expected, "{headers:?}");
         }
-        assert_eq!(checked("/v1?key=right&x-authctl-key=right", &[HOST]), Err(InvalidCaller::Key), "a key in the query");
+        assert_eq!(
+            checked("/v1?key=right&x-authctl-key=right", &[HOST]),
+            Err(InvalidCaller::Key),
+            "a key in the query"
+        );
     }
 
     #[test]

@@ -52,7 +52,10 @@ impl Answer {
         headers.insert(hyper::header::CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
         match self.status {
             StatusCode::UNAUTHORIZED => {
-                headers.insert(WWW_AUTHENTICATE, hyper::header::HeaderValue::from_static("Bearer realm=\"authctl proxy\""));
+                headers.insert(
+                    WWW_AUTHENTICATE,
+                    hyper::header::HeaderValue::from_static("Bearer realm=\"authctl proxy\""),
+                );
             }
             StatusCode::BAD_GATEWAY => {
                 headers.insert(RETRY_AFTER, hyper::header::HeaderValue::from_static("1"));
@@ -116,7 +119,10 @@ fn check(proxy: &Proxy, request: &Request<Incoming>) -> Result<Url, Answer> {
     let path = CleanPath::parse(uri.path())
         .map_err(|error| Answer::new(StatusCode::BAD_REQUEST, "path", error.to_string()))?;
     let refused = |rule, title: String| Answer::new(StatusCode::FORBIDDEN, rule, title);
-    proxy.rules.check(request.method().as_str(), &path).map_err(|refusal| refused(refusal.rule(), refusal.to_string()))?;
+    proxy
+        .rules
+        .check(request.method().as_str(), &path)
+        .map_err(|refusal| refused(refusal.rule(), refusal.to_string()))?;
     let url = proxy
         .target
         .resolve(&path, uri.query())

@@ -117,7 +117,8 @@ mod tests {
             ("content-type", "text/plain"),
         ]);
         clean_request(&mut request);
-        let expected = ["connection: te", "content-type: text/plain", "range: bytes=0-9", "te: trailers", "via: 1.1 authctl"];
+        let expected =
+            ["connection: te", "content-type: text/plain", "range: bytes=0-9", "te: trailers", "via: 1.1 authctl"];
         assert_eq!(shown(&request), expected);
     }
 
@@ -131,7 +132,8 @@ mod tests {
 
     #[test]
     fn change_of_protocol_is_passed_on() {
-        let mut request = headers(&[("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")]);
+        let mut request =
+            headers(&[("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")]);
         clean_request(&mut request);
         let expected = ["connection: upgrade", "sec-websocket-version: 13", "upgrade: websocket", "via: 1.1 authctl"];
         assert_eq!(shown(&request), expected);

@@ -51,12 +51,18 @@ pub async fn serve(proxy: Arc<Proxy>, listener: Listener, clock: &dyn Clock, sto
             let accepted = match &listener {
                 Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
                     let _ = stream.set_nodelay(true);
-                    tokio::spawn(async move { connection(proxy, stream, &mut stopped).await; drop(slot) });
+                    tokio::spawn(async move {
+                        connection(proxy, stream, &mut stopped).await;
+                        drop(slot)
+                    });
                 }),
                 Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| {
                     // The credentials are those at connect time.
                     if stream.peer_cred().is_ok_and(|peer| peer.uid() == own_uid) {
-                        tokio::spawn(async move { connection(proxy, stream, &mut stopped).await; drop(slot) });
+                        tokio::spawn(async move {
+                            connection(proxy, stream, &mut stopped).await;
+                            drop(slot)
+                        });
                     }
                 }),
             };

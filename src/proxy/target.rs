@@ -88,11 +88,13 @@ mod tests {
     #[test]
     fn request_is_sent_to_the_same_path_of_the_api() {
         let target = target("https://api.example:8443/v1/").expect("a target");
-        let sent = |path: &str, query| {
-            target.resolve(&CleanPath::parse(path).expect(path), query).map(|url| url.to_string())
-        };
+        let sent =
+            |path: &str, query| target.resolve(&CleanPath::parse(path).expect(path), query).map(|url| url.to_string());
         assert_eq!(sent("/v1/items", None).as_deref(), Some("https://api.example:8443/v1/items"));
-        assert_eq!(sent("/v1/a%2Fb", Some("x=%2F..&y")).as_deref(), Some("https://api.example:8443/v1/a%2Fb?x=%2F..&y"));
+        assert_eq!(
+            sent("/v1/a%2Fb", Some("x=%2F..&y")).as_deref(),
+            Some("https://api.example:8443/v1/a%2Fb?x=%2F..&y")
+        );
         assert_eq!(sent("/v1/%41", None).as_deref(), Some("https://api.example:8443/v1/%41"));
         assert_eq!(sent("/v1/../v2", None), None);
         assert_eq!(sent("/", None), None);
@@ -100,7 +102,8 @@ mod tests {
 
     #[test]
     fn target_is_an_origin_and_a_path() {
-        for text in ["https://api.example", "https://api.example/v1", "http://127.0.0.1:8080/", "http://localhost:1/x"] {
+        for text in ["https://api.example", "https://api.example/v1", "http://127.0.0.1:8080/", "http://localhost:1/x"]
+        {
             assert!(target(text).is_ok(), "{text}");
         }
         for text in ["https://api.example?x=y", "https://api.example//v1", "https://api.example/a%2f..%2fb"] {

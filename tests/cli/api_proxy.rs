@@ -95,7 +95,11 @@ fn refusing_api() -> (StubServer, Arc<Mutex<String>>) {
         let is_refused = *refused == "*" || request.authorization.as_deref() == Some(&format!("Bearer {refused}"));
         Reply {
             status: if is_refused { 401 } else { 200 },
-            headers: if is_refused { "www-authenticate: Bearer error=\"invalid_token\"\r\n".into() } else { String::new() },
+            headers: if is_refused {
+                "www-authenticate: Bearer error=\"invalid_token\"\r\n".into()
+            } else {
+                String::new()
+            },
             body: serde_json::json!({ "body": request.body }).to_string(),
         }
     });
@@ -188,7 +192,10 @@ fn smuggled_request_does_not_reach_the_api() {
     let inner = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
     let chunked = format!("0\r\n\r\n{inner}");
     for request in [
-        format!("POST /v1/cl-te HTTP/1.1\r\n{head}Content-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n{chunked}", chunked.len()),
+        format!(
+            "POST /v1/cl-te HTTP/1.1\r\n{head}Content-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n{chunked}",
+            chunked.len()
+        ),
         format!("POST /v1/te-cl HTTP/1.1\r\n{head}Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n{chunked}"),
         format!("POST /v1/two HTTP/1.1\r\n{head}Content-Length: 0\r\nContent-Length: {}\r\n\r\n{inner}", inner.len()),
         format!("POST /v1/te HTTP/1.1\r\n{head}Transfer-Encoding: xchunked\r\n\r\n{chunked}"),
@@ -271,7 +278,10 @@ fn session_that_needs_a_login_is_a_problem_with_the_command() {
     let answer = wait_until("the logout to take effect", || Some(proxy.get("/")).filter(|(status, _)| *status != 200));
     assert_eq!(answer.0, 503);
     let problem: serde_json::Value = serde_json::from_str(&answer.1).unwrap();
-    assert_eq!((problem["code"].as_str(), problem["hint"].as_str()), (Some("login_required"), Some("authctl login work")));
+    assert_eq!(
+        (problem["code"].as_str(), problem["hint"].as_str()),
+        (Some("login_required"), Some("authctl login work"))
+    );
 }
 
 #[test]
@@ -317,7 +327,8 @@ fn proxies_are_listed_and_stopped() {
     let listen = format!("unix:{}", socket.display());
     let mut two = Proxy::start(&home, &["work", "--for", &api.url, "--listen", &listen]);
     let listed = home.run(&["proxy", "list", "--json"]).exits(0).json();
-    let addresses: Vec<&str> = listed.as_array().unwrap().iter().filter_map(|entry| entry["address"].as_str()).collect();
+    let addresses: Vec<&str> =
+        listed.as_array().unwrap().iter().filter_map(|entry| entry["address"].as_str()).collect();
     assert_eq!(addresses, [&*one.address, &listen]);
     assert!(!listed.to_string().contains(&one.key));
     let mut client = UnixStream::connect(&socket).unwrap();
@@ -359,8 +370,20 @@ fn command_gets_an_address_and_a_key_instead_of_a_token() {
         q = r.Request(sys.argv[1] + '/by-command', headers={'X-Authctl-Key': os.environ['API_KEY']})\n\
         print(r.urlopen(q).read().decode()); print(dict(os.environ)); sys.exit(7)";
     let ran = home.run(&[
-        "exec", "--proxy", "work", "--for", &target, "--env", "API_KEY={key}", "--env", "API_BASE={url}", "--", "python3", "-c",
-        program, "{url}",
+        "exec",
+        "--proxy",
+        "work",
+        "--for",
+        &target,
+        "--env",
+        "API_KEY={key}",
+        "--env",
+        "API_BASE={url}",
+        "--",
+        "python3",
+        "-c",
+        program,
+        "{url}",
     ]);
     let ran = ran.exits(7);
     assert!(ran.stdout.contains("/v1/by-command"), "{}", ran.stdout);

@@ -74,9 +74,15 @@ fn messages_pass_in_both_directions_as_they_are() {
     let proxy = Proxy::start(&home, &api);
     let json = |text: &str| serde_json::from_str::<Value>(text).expect(text);
     let posted = json(&proxy.curl(&["-d", "a=b", "-H", "Cookie: c=d", "-H", "X-Own: e"], "/form?x=y"));
-    assert_eq!((&posted["method"], &posted["path"], &posted["length"]), (&"POST".into(), &"/v1/form?x=y".into(), &3.into()));
+    assert_eq!(
+        (&posted["method"], &posted["path"], &posted["length"]),
+        (&"POST".into(), &"/v1/form?x=y".into(), &3.into())
+    );
     let headers = &posted["headers"];
-    assert_eq!((&headers["x-own"], &headers["cookie"], &headers["x-authctl-key"]), (&"e".into(), &Value::Null, &Value::Null));
+    assert_eq!(
+        (&headers["x-own"], &headers["cookie"], &headers["x-authctl-key"]),
+        (&"e".into(), &Value::Null, &Value::Null)
+    );
     assert_eq!(headers["forwarded"], Value::Null);
     assert!(!proxy.curl(&["-i"], "/cookie").to_ascii_lowercase().contains("set-cookie"));
     assert_eq!(proxy.curl(&["-N"], "/events?count=3"), "data: 0\n\ndata: 1\n\ndata: 2\n\n");
@@ -181,17 +187,34 @@ fn sandboxed_command_finds_no_token() {
     let secret_digests: Vec<String> = home
         .secrets()
         .iter()
-        .map(|secret| digest::digest(&digest::SHA256, secret.as_bytes()).as_ref().iter().map(|b| format!("{b:02x}")).collect())
+        .map(|secret| {
+            digest::digest(&digest::SHA256, secret.as_bytes()).as_ref().iter().map(|b| format!("{b:02x}")).collect()
+        })
         .collect();
     assert!(secret_digests.len() > 1, "the access and the refresh token");
     // The command sees its working directory, also where that is below /tmp.
     let script = home.path().join("canary.py");
-    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/api_proxy/canary.py"), &script).expect("copied");
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/api_proxy/canary.py"), &script)
+        .expect("copied");
     let issuer_address = idp.issuer().trim_start_matches("http://").split('/').next().expect("a host").to_owned();
     let socket = home.socket();
     let ran = home.run(&[
-        "exec", "--proxy", "work", "--for", &api.url, "--sandbox", "--bind", writable, "--", "python3",
-        script.to_str().expect("text"), writable, &secret_digests.join(","), "12", socket.to_str().expect("text"), &issuer_address,
+        "exec",
+        "--proxy",
+        "work",
+        "--for",
+        &api.url,
+        "--sandbox",
+        "--bind",
+        writable,
+        "--",
+        "python3",
+        script.to_str().expect("text"),
+        writable,
+        &secret_digests.join(","),
+        "12",
+        socket.to_str().expect("text"),
+        &issuer_address,
     ]);
     let report: Value = serde_json::from_str(&ran.exits(0).stdout).expect("JSON");
     assert_eq!((&report["found"], &report["failures"]), (&serde_json::json!([]), &serde_json::json!([])), "{report}");

@@ -1,14 +1,10 @@
 //! `authctl exec --file`: runs the command with its token in a file of its own, which is refreshed until the command exits.
 
 use std::future::pending;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-use rustix::process::{Pid, Signal, getpgrp, kill_process};
-use rustix::termios::tcgetpgrp;
 
 use super::verified::{VerifiedToken, verified};
 use crate::app::{App, Signals};
@@ -72,39 +68,15 @@ async fn attend(
     source: Option<(&Profile, Validity)>,
     file: &TokenFile<'_>,
     token: Secret,
-    mut child: Child,
-    mut signals: Signals,
+    child: Child,
+    signals: Signals,
 ) -> Result<u8, Error> {
-    let pid = Pid::from_child(&child);
-    let exited = tokio::task::spawn_blocking(move || child.wait());
-    let refreshes = async {
-        match source {
-            Some((profile, validity)) => keep_fresh(app, profile, (token, validity), file).await,
-            None => pending().await,
+    super::child::attend(child, signals, async {
+        if let Some((profile, validity)) = source {
+            keep_fresh(app, profile, (token, validity), file).await;
         }
-    };
-    tokio::pin!(exited, refreshes);
-    loop {
-        tokio::select! {
-            status = &mut exited => {
-                let status = status.map_err(std::io::Error::other).and_then(|status| status);
-                return status.map(exit_code).map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::None));
-            }
-            signal = signals.next() => {
-                // Ctrl-C reaches the command by itself.
-                if signal != Signal::INT || !is_in_foreground() {
-                    let _ = kill_process(pid, signal);
-                }
-            }
-            () = &mut refreshes => {}
-        }
-    }
-}
-
-/// Returns whether the process group, to which the command belongs too, gets the signals of a terminal, wherever its streams
-/// lead.
-fn is_in_foreground() -> bool {
-    std::fs::File::open("/dev/tty").is_ok_and(|terminal| tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp()))
+    })
+    .await
 }
 
 /// Replaces the token in the file before it expires. Never returns.
@@ -192,10 +164,4 @@ impl TokenFile<'_> {
         let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).take();
         token.map_or(Ok(()), |token| token_file::remove_own(self.path, token.expose().as_bytes()))
     }
-}
-
-/// Returns the exit code as a shell reports it.
-fn exit_code(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
-    u8::try_from(code).unwrap_or(1)
 }

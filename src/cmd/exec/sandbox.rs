@@ -29,7 +29,12 @@ const SOCKET_DIRECTORIES: [&str; 2] = ["/run", "/tmp"];
 
 /// Variables that lead to services of the session.
 const SERVICES: [&str; 7] = [
-    "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "GNOME_KEYRING_CONTROL", "GPG_AGENT_INFO", "SSH_AUTH_SOCK", "WAYLAND_DISPLAY",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "DISPLAY",
+    "GNOME_KEYRING_CONTROL",
+    "GPG_AGENT_INFO",
+    "SSH_AUTH_SOCK",
+    "WAYLAND_DISPLAY",
     "XDG_RUNTIME_DIR",
 ];
 
@@ -61,8 +66,10 @@ impl Sandbox {
             let error = anyhow::Error::new(error).context(format!("--bind {}", path.display()));
             Error::new(ErrorCode::Usage, error, Hint::list(path))
         };
-        let writable =
-            writable.iter().map(|path| path.canonicalize().map_err(|error| usage(path, error))).collect::<Result<_, _>>()?;
+        let writable = writable
+            .iter()
+            .map(|path| path.canonicalize().map_err(|error| usage(path, error)))
+            .collect::<Result<_, _>>()?;
         let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::None);
         let paths = app.paths()?;
         let home = home()?;
@@ -76,8 +83,11 @@ impl Sandbox {
             home.join(".ssh"),
         ];
         let current = std::env::current_dir().map_err(unexpected)?;
-        if let Some(open) = hidden_directories.iter().find(|hidden| home.starts_with(hidden) || current.starts_with(hidden)) {
-            let message = format!("the agent's socket or authctl's data is in {}, which cannot be hidden", open.display());
+        if let Some(open) =
+            hidden_directories.iter().find(|hidden| home.starts_with(hidden) || current.starts_with(hidden))
+        {
+            let message =
+                format!("the agent's socket or authctl's data is in {}, which cannot be hidden", open.display());
             return Err(Error::msg(ErrorCode::Configuration, message, Hint::shell("unset AUTHCTL_SOCK")));
         }
         let config = app.config()?;

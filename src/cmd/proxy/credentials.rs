@@ -48,7 +48,11 @@ impl Credentials for Asker {
             let gone = || Error::msg(ErrorCode::Interrupted, "the proxy is stopping", Hint::None);
             let refused = match refused {
                 Some((_, true)) => {
-                    return Err(Error::msg(ErrorCode::LoginRequired, "the API asks for another sign-in", Hint::login()));
+                    return Err(Error::msg(
+                        ErrorCode::LoginRequired,
+                        "the API asks for another sign-in",
+                        Hint::login(),
+                    ));
                 }
                 refused => refused.map(|(sent, _)| sent),
             };
@@ -152,7 +156,8 @@ impl<'a> Provider<'a> {
     async fn refresh(&self) -> Result<(), Error> {
         let supplied = || Error::msg(ErrorCode::TokenDenied, "the API refuses the supplied token", Hint::login());
         let name = self.profile.as_ref().ok_or_else(supplied)?;
-        let reply: Option<RefreshResponse> = self.app.try_agent_async("POST", format!("/v1/refresh/{name}"), None).await?;
+        let reply: Option<RefreshResponse> =
+            self.app.try_agent_async("POST", format!("/v1/refresh/{name}"), None).await?;
         if reply.is_none() {
             let profile = self.app.profile(Some(name))?;
             let refreshed = self.app.sessions()?.wait_for_token(&profile, &TokenRequest::own(Demand::New)).await;

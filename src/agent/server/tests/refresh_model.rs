@@ -325,7 +325,8 @@ impl Place {
                 let sessions = self.sessions(&world, process, clock, &steps);
                 sessions.serve_unsaved();
                 let (config, socket) = (config(self.dir.path()), self.dir.path().join("agent.sock"));
-                let agent = Agent::new(sessions, config, String::new(), socket, false, Default::default()).expect("valid");
+                let agent =
+                    Agent::new(sessions, config, String::new(), socket, false, Default::default()).expect("valid");
                 let profile = Arc::new(self.profile.clone());
                 async move {
                     let client = || agent.shared_token(Arc::clone(&profile), request.clone(), None);
