@@ -114,7 +114,8 @@ impl SecretBytes {
     /// # Errors
     /// As the reader's.
     pub fn read_from(&mut self, mut reader: impl std::io::Read) -> std::io::Result<u64> {
-        const PIECE: usize = 4096;
+        // Longer than the buffer of the standard library's stdin, which is then passed by: it is never wiped.
+        const PIECE: usize = 16 * 1024;
         let before = self.0.len();
         loop {
             let length = self.0.len();

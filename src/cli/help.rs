@@ -43,7 +43,7 @@ pub const TOPICS: [&str; 4] = ["environment", "files", "exit-codes", "json"];
 pub(super) const GROUPS: [(&str, &[&str]); 4] = [
     ("Sign in", &["login", "status", "whoami", "refresh", "ensure", "logout"]),
     ("Use a token", &["token", "headers", "exec", "proxy", "helper", "mcp", "verify"]),
-    ("Set up", &["profile", "keys", "agent", "completion", "doctor"]),
+    ("Set up", &["profile", "keys", "store", "agent", "completion", "doctor"]),
     ("Try it", &["demo", "dev-issuer"]),
 ];
 

@@ -162,7 +162,7 @@ pub(super) fn require_bearer(app: &App, profile: Option<&ProfileName>, token_typ
         format!("the access token of `{profile}` is bound to a key (DPoP), so a program cannot send it by itself");
     let configured = app.profile(Some(profile)).ok();
     let hint = match configured.as_ref().and_then(|configured| configured.resources.first()) {
-        Some(resource) => Hint::profile_command("headers").about(profile).with_option("--for", resource),
+        Some(resource) => Hint::profile_command("headers").with_option("--for", resource).about(profile),
         None => Hint::profile_command("token").about(profile).with_flag("--json"),
     };
     Err(Error::msg(ErrorCode::Usage, message, hint))

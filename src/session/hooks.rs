@@ -156,6 +156,8 @@ pub fn start_hook_process(
     command.args(["exec", "--no-input", "--hook"]).arg(slot).arg("--").args(hook.command(profile).words());
     // The token of `authctl exec`, if a command that it runs is refreshing.
     without_tokens(&mut command);
+    // The hook has another working directory.
+    let config = config.map(std::path::absolute).transpose()?;
     command.envs(config.map(|config| (CONFIG_VARIABLE, config)));
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {

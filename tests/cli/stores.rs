@@ -249,7 +249,7 @@ fn login_to_another_store_warns_of_keys_pinned_in_the_old_one() {
 
 #[test]
 fn unknown_store_is_a_configuration_error() {
-    for store in ["plaintext", "FILE", "memory"] {
+    for store in ["plaintext", "FILE", "Memory"] {
         let (home, issuer) = (Sandbox::with_store(store), issuer(|_| {}));
         let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
         let password_args = ["--password", "--password-stdin", "--username", USER];

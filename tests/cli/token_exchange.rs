@@ -156,7 +156,7 @@ fn invalid_exchange_response_is_refused_and_not_stored() {
             "issued_token_type",
             json!("urn:ietf:params:oauth:token-type:refresh_token"),
             6,
-            "issued_token_type that is not",
+            "another type than was requested (issued_token_type)",
         ),
         ("issued_token_type", json!(1), 6, "without issued_token_type"),
         ("access_token", Value::Null, 6, "without access_token"),

@@ -62,6 +62,35 @@ impl From<io::Error> for Done {
     }
 }
 
+/// A running login. Its descriptor, unlike its PID, never means another process.
+#[cfg(target_os = "linux")]
+struct Login(std::os::fd::OwnedFd);
+
+#[cfg(target_os = "linux")]
+impl Login {
+    fn of(child: &Child) -> Option<Self> {
+        use rustix::process::{Pid, PidfdFlags, pidfd_open};
+        pidfd_open(Pid::from_child(child), PidfdFlags::empty()).ok().map(Self)
+    }
+
+    fn end(&self) {
+        let _ = rustix::process::pidfd_send_signal(&self.0, rustix::process::Signal::TERM);
+    }
+}
+
+/// A running login, which ends by itself on this system.
+#[cfg(not(target_os = "linux"))]
+struct Login;
+
+#[cfg(not(target_os = "linux"))]
+impl Login {
+    fn of(_child: &Child) -> Option<Self> {
+        None
+    }
+
+    fn end(&self) {}
+}
+
 impl Broker {
     /// Creates a broker for an agent with this configuration and socket.
     #[must_use]
@@ -78,6 +107,8 @@ impl Broker {
     pub fn serve(self, channel: &UnixStream) -> io::Result<()> {
         let broker = Arc::new(self);
         let mut running: Vec<std::thread::JoinHandle<()>> = Vec::new();
+        // Nobody waits for a login when the agent has ended.
+        let mut logins: Vec<Login> = Vec::new();
         while let Some(socket) = accept(channel)? {
             running.retain(|thread| !thread.is_finished());
             let Ok((request, payload)) = read_request(&socket) else { continue };
@@ -96,6 +127,7 @@ impl Broker {
                     let started = broker
                         .profile(&profile)
                         .and_then(|_| login_command(&broker.config.user, &broker.socket, &profile)?.spawn());
+                    logins.extend(started.as_ref().ok().and_then(Login::of));
                     std::thread::spawn(move || reply(&socket, started.map_or_else(Into::into, ended)));
                 }
                 request => {
@@ -105,6 +137,7 @@ impl Broker {
                 }
             }
         }
+        logins.iter().for_each(Login::end);
         for thread in running {
             let _ = thread.join();
         }

@@ -47,17 +47,20 @@ fn profiles_are_offered_where_one_is_wanted() {
 fn settings_and_scopes_come_from_the_configuration() {
     assert_eq!(offered(Shell::Elvish, &["token", "work", "--scope", ""]), ["api:read", "openid"]);
     assert_eq!(offered(Shell::Elvish, &["login", "--issuer", ""]), ["https://home.example", "https://issuer.example"]);
-    assert_eq!(offered(Shell::Elvish, &["login", "--store", ""]), ["keychain", "file"]);
+    assert_eq!(offered(Shell::Elvish, &["login", "--store", ""]), ["keychain", "file", "memory"]);
     let keys = offered(Shell::Elvish, &["profile", "set", "work", ""]);
     assert!(SETTINGS.iter().all(|setting| keys.contains(&format!("{}=", setting.key))), "{keys:?}");
-    assert_eq!(offered(Shell::Elvish, &["profile", "set", "work", "store="]), ["store=file", "store=keychain"]);
+    assert_eq!(
+        offered(Shell::Elvish, &["profile", "set", "work", "store="]),
+        ["store=file", "store=keychain", "store=memory"]
+    );
     assert_eq!(offered(Shell::Zsh, &["profile", "set", "work", "scopes=a"]), [r"scopes=api\:read"]);
 }
 
 /// Bash splits words at `=` and `:`, and replaces only the last part.
 #[test]
 fn words_that_bash_splits_are_completed() {
-    assert_eq!(offered(Shell::Bash, &["profile", "set", "work", "store", "="]), ["file", "keychain"]);
+    assert_eq!(offered(Shell::Bash, &["profile", "set", "work", "store", "="]), ["file", "keychain", "memory"]);
     assert_eq!(offered(Shell::Bash, &["profile", "set", "work", "store", "=", "f"]), ["file"]);
     assert_eq!(offered(Shell::Bash, &["login", "--store", "=", "k"]), ["keychain"]);
     assert_eq!(offered(Shell::Bash, &["login", "--issuer", "https", ":", "//h"]), ["//home.example"]);

@@ -78,7 +78,7 @@ fn invalid_value_is_rejected_and_changes_nothing() {
         ("issuer", ""),
         ("client_id", ""),
         ("client_auth", "magic"),
-        ("store", "memory"),
+        ("store", "cloud"),
         ("provider", "gogle"),
         ("token_endpoint", "http://a.example/token"),
         ("jwks_uri", "keys"),

@@ -70,7 +70,9 @@ fn correction_replaces_the_word_that_was_typed() {
 }
 
 /// Every hint without a command: how it begins, and why no command helps.
-const ADVICE: [(&str, &str); 44] = [
+const ADVICE: [(&str, &str); 46] = [
+    ("ask the operator of the server for access", "only the operator grants it"),
+    ("install the package bubblewrap", "package managers differ"),
     ("set AUTHCTL_CONFIG for this command", "the tool needs the variable too, in whatever starts it"),
     ("add an entry {} to `id_tokens`", "the definition of the job is in its repository"),
     ("give the job the permission", "the definition of the job is in its repository"),
