@@ -74,7 +74,7 @@ pub(super) const MAX_WORK_FACTOR: u8 = 18;
 /// The maximum size of a key file in bytes.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// How an encrypted `age` file begins (https://age-encryption.org/v1).
+/// How an encrypted `age` file begins (<https://age-encryption.org/v1>).
 const SEALED: &[u8] = b"age-encryption.org/";
 
 /// The keys of a key file: the first encrypts, any decrypts. Wiped when the last copy is dropped.
