@@ -59,7 +59,7 @@ pub struct Login {
     #[arg(skip)]
     pub challenge: Option<ApiChallenge>,
     /// Accept another issuer than at the first login for the API without naming it with --issuer
-    #[arg(long, requires = "api")]
+    #[arg(long)]
     pub accept_new_issuer: bool,
     #[command(flatten)]
     #[allow(missing_docs)]

@@ -86,7 +86,8 @@ impl Provider<'_> {
             Some(ReportedError { code, message, hint }) => {
                 let code = ErrorCode::from_word(&code).unwrap_or(ErrorCode::Unexpected);
                 let is_command = hint.starts_with("authctl ");
-                Err(Error::msg(code, message, if is_command { Hint::reported(hint) } else { Hint::advice(hint) }))
+                let as_hint: fn(String) -> Hint = if is_command { Hint::reported } else { Hint::advice };
+                Err(Error::msg(code, message, as_hint(hint)))
             }
         }
     }
