@@ -26,12 +26,12 @@ fn logged_in() -> (Sandbox, Keyring, DevIssuer) {
 #[test]
 fn passphrase_in_the_keychain_unlocks_the_file_store() {
     let (home, _keyring, _issuer) = logged_in();
-    home.register_secret("a passphrase");
-    home.run_with(&["store", "passphrase", "--passphrase-stdin"], "a passphrase\n").exits(0);
+    home.register_secret("correct horse 42");
+    home.run_with(&["store", "passphrase", "--passphrase-stdin"], "correct horse 42\n").exits(0);
     let agent = Agent::run(&home);
     let unlock = ["agent", "unlock", "--keychain"];
     home.run(&unlock).exits(8).reports("passphrase is required");
-    home.run_with(&[&unlock[..], &["--passphrase-stdin"]].concat(), "a passphrase\n")
+    home.run_with(&[&unlock[..], &["--passphrase-stdin"]].concat(), "correct horse 42\n")
         .exits(0)
         .reports("in the keychain");
     home.run(&["token", "filed"]).exits(0);
@@ -42,7 +42,7 @@ fn passphrase_in_the_keychain_unlocks_the_file_store() {
     home.run(&unlock).exits(0);
     home.run(&["token", "filed"]).exits(0);
     // The passphrase is changed, and the one in the keychain is an earlier one.
-    home.run_with(&["store", "passphrase", "--passphrase-stdin"], "a passphrase\nanother\n").exits(0);
+    home.run_with(&["store", "passphrase", "--passphrase-stdin"], "correct horse 42\nanother\n").exits(0);
     home.run(&["agent", "lock"]).exits(0);
     home.run_with(&[&unlock[..], &["--passphrase-stdin"]].concat(), "another\n").exits(0).reports("an earlier one");
     home.run(&["agent", "lock"]).exits(0);
