@@ -125,7 +125,7 @@ const EXPECTED: &str = "
 [checks]
 not_a_server_error.expected-statuses = [\"2xx\", \"3xx\", \"4xx\", 502, 503]
 positive_data_acceptance.expected-statuses = [\"2xx\", 401, 403, 404, 423, 502, 503]
-negative_data_rejection.expected-statuses = [400, 404, 413, 423]
+negative_data_rejection.expected-statuses = [400, 401, 404, 413, 423]
 ";
 
 #[test]
