@@ -47,7 +47,7 @@ pub struct Login {
     #[arg(long = "for", value_name = "URL", conflicts_with_all = ["with_token", "provider"])]
     pub api: Option<ApiUrl>,
     /// Log in at a new issuer without asking
-    #[arg(long, requires = "api")]
+    #[arg(long)]
     pub yes: bool,
     /// Use the client that this client ID metadata document describes, where the issuer takes one
     #[arg(long, value_name = "URL", requires = "api", conflicts_with = "client_id", value_parser = metadata_url)]

@@ -70,7 +70,8 @@ fn correction_replaces_the_word_that_was_typed() {
 }
 
 /// Every hint without a command: how it begins, and why no command helps.
-const ADVICE: [(&str, &str); 46] = [
+const ADVICE: [(&str, &str); 47] = [
+    ("seal the key again with `age", "another tool does it"),
     ("ask the operator of the server for access", "only the operator grants it"),
     ("install the package bubblewrap", "package managers differ"),
     ("set AUTHCTL_CONFIG for this command", "the tool needs the variable too, in whatever starts it"),
