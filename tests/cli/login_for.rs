@@ -170,7 +170,7 @@ fn api_without_metadata_is_its_own_issuer_with_the_default_endpoints() {
 }
 
 #[test]
-fn scopes_are_those_of_the_challenge_with_offline_access_where_it_is_offered() {
+fn scopes_are_the_challenges_with_offline_access_if_offered() {
     for (challenged, listed, offered, expected) in [
         (Some("a b"), Some(json!(["c"])), Some(json!(["a", "offline_access"])), Some("a b offline_access")),
         (None, Some(json!(["c", "d"])), Some(json!(["c"])), Some("c d")),

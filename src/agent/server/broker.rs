@@ -107,7 +107,7 @@ impl Broker {
     pub fn serve(self, channel: &UnixStream) -> io::Result<()> {
         let broker = Arc::new(self);
         let mut running: Vec<std::thread::JoinHandle<()>> = Vec::new();
-        // Nobody waits for a login when the agent has ended.
+        // A login has no caller when the agent has ended.
         let mut logins: Vec<Login> = Vec::new();
         while let Some(socket) = accept(channel)? {
             running.retain(|thread| !thread.is_finished());
@@ -118,7 +118,7 @@ impl Broker {
                     let (executable, parent) = executables(pid);
                     let _ = respond(&socket, &Outcome::Identified(executable, parent), &[], None);
                 }
-                // Started here, in the order of the requests; nobody waits for its end but to log a failure.
+                // Started here, in the order of the requests; its end is awaited only to log a failure.
                 Request::Hook { profile, is_end } => {
                     let started = broker.start_hook(&profile, is_end, &payload);
                     std::thread::spawn(move || reply(&socket, started.map_or_else(Into::into, ended)));

@@ -16,7 +16,7 @@ const OFFLINE: &str = "offline_access";
 /// typed. Returns the name of the profile. The issuer of a profile is the one of its first login: another one needs to be named.
 ///
 /// # Errors
-/// [`ErrorCode::IssuerMismatch`] if the API names another issuer than before; [`ErrorCode::LoginRequired`] if nobody confirmed a
+/// [`ErrorCode::IssuerMismatch`] if the API names another issuer than before; [`ErrorCode::LoginRequired`] if the user did not confirm a
 /// new one.
 pub(super) async fn prepare(app: &App, args: &mut Login, api: &ApiUrl) -> Result<ProfileName, Error> {
     let config = app.config()?;

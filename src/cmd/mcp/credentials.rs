@@ -199,7 +199,7 @@ impl<'a> Provider<'a> {
             self.log_in(None, &refusal, StepUp::default()).await?;
             return self.current().await;
         };
-        // The user may have logged in meanwhile.
+        // The user may have logged in in the meantime.
         let current = match self.current().await {
             Err(error) if error.code == ErrorCode::LoginRequired => None,
             current => current?,

@@ -110,7 +110,7 @@ impl Future for Pause {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.steps.state();
-        // What nobody notices belongs to the step of the next operation that somebody does.
+        // An operation without an observer belongs to the step of the next one that has one.
         let is_unnoticed = self.wait == Wait::Operation && state.may_touch;
         if self.may_run.load(Ordering::Relaxed) || (!self.is_waiting && is_unnoticed) {
             return Poll::Ready(());

@@ -47,7 +47,7 @@ struct World {
     sent: BTreeMap<(usize, u32), u32>,
     /// The refresh tokens that a response has been lost to, or whose sender was killed.
     in_doubt: Vec<u32>,
-    /// How many responses nobody has received.
+    /// How many responses were not received.
     lost: u32,
     stored: HashSet<String>,
     violation: Option<String>,

@@ -31,7 +31,7 @@ struct ReportedError {
     hint: String,
 }
 
-/// Ends the process if nobody waits for it any more.
+/// Ends the process if its caller has gone.
 struct Running(Pid);
 
 impl Drop for Running {
