@@ -262,7 +262,7 @@ fn two_logins_for_one_api_open_one_browser() {
     let first = home.spawn(&["login", "--for", &url, "--yes"]);
     let address = super::login::opened_address(&opened);
     let second = home.spawn(&["login", "--for", &url, "--yes"]);
-    second.reports("another login");
+    second.reports("Waiting for another login");
     assert_eq!(super::login::opened_address(&opened), address);
     api.sign_in(&opened);
     first.wait().exits(0);
@@ -311,7 +311,7 @@ fn two_callers_that_need_a_stronger_sign_in_open_one_browser() {
     let first = home.spawn_in_terminal(&args);
     super::login::opened_address(&opened);
     let second = home.spawn_in_terminal(&args);
-    second.reports("another login");
+    second.reports("Waiting for another login");
     assert_eq!(api.sign_in(&opened)["acr_values"], "gold");
     first.reports("access-2");
     second.reports("access-2");

@@ -324,7 +324,7 @@ impl Agent {
         let profile = self.profiles.choose(Some(&request.profile)).map_err(|e| Arc::new(Error::from(e)))?;
         if profile.store != StoreKind::Memory {
             let message = format!("the store of `{}` is {}, not memory", profile.name, profile.store);
-            return Err(Arc::new(Error::msg(ErrorCode::UnknownProfile, message, see_openapi())));
+            return Err(Arc::new(Error::msg(ErrorCode::InvalidRequest, message, see_openapi())));
         }
         let open = |item: &HandoverItem| Some((item.name.clone(), self.handover.open(&item.sealed()?)?));
         let items: Option<Vec<(String, SecretBytes)>> = request.items.iter().map(open).collect();
