@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::{LoginNotice, LoginPlan, LoginService, LoginUser};
 use crate::cli::Login;
-use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::error::Error;
 use crate::fs::{FileLock, LockFile};
@@ -45,15 +44,14 @@ impl LoginLock {
 }
 
 impl LoginService {
-    /// Returns the profile and session that another login has stored since `started`, or since `previous` was read, if this
-    /// login would only repeat it.
+    /// Returns the profile and session that another login has stored since `previous` was read, if this login would only
+    /// repeat it.
     pub(super) async fn joinable(
         &self,
         args: &Login,
         plan: &LoginPlan,
         config: &Config,
         previous: Option<&Session>,
-        started: UnixTime,
     ) -> Result<Option<(Profile, Session)>, Error> {
         let configured = config.profiles.get(&plan.profile.name);
         let Some(configured) = configured.filter(|configured| is_same_login(configured, &plan.profile)) else {
@@ -62,11 +60,9 @@ impl LoginService {
         if !can_join(args) {
             return Ok(None);
         }
-        // The other login may have stored its session before `previous` was read, and released the lock after it.
         let is_new = |session: &Session| {
             session.ended.is_none()
-                && (session.logged_in_at >= started
-                    || previous.map(|previous| &previous.generation.login) != Some(&session.generation.login))
+                && previous.map(|previous| &previous.generation.login) != Some(&session.generation.login)
         };
         let session = self.previous_session(configured).await?.filter(is_new);
         Ok(session.map(|session| (configured.clone(), session)))

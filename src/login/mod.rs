@@ -45,7 +45,7 @@ impl LoginService {
         supplied: Supplied,
         user: &mut impl LoginUser,
     ) -> Result<CompletedLogin, Error> {
-        let (args, started) = (request.args, self.sessions.clock().now());
+        let args = request.args;
         // Reads the store first: one that is unavailable is reported before the user signs in.
         let mut previous = self.previous_session(&plan.profile).await?;
         client::require_secret(user, &plan.profile, previous.as_ref(), &supplied)?;
@@ -53,8 +53,8 @@ impl LoginService {
             let (lock, waited) = LoginLock::acquire(&self.paths, &self.sessions, &plan.profile.name, user).await?;
             if waited {
                 let current = self.plan(request)?;
-                let joinable = self.joinable(args, &plan, &current.config, previous.as_ref(), started);
-                if let Some((profile, session)) = joinable.await? {
+                if let Some((profile, session)) = self.joinable(args, &plan, &current.config, previous.as_ref()).await?
+                {
                     return Ok(CompletedLogin { profile, session, acr: None, joined: true });
                 }
                 if current.profile.name == plan.profile.name {

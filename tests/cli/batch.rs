@@ -106,7 +106,7 @@ fn batch_stops_reading_stdin_while_stdout_is_full() {
     let mut command = setup.home.command(&setup.batch_args());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawned");
     let mut stdin = child.stdin.take().expect("piped");
-    let (token, lines) = (setup.token(1) + "\n", 200_000);
+    let (token, lines) = (setup.token(1) + "\n", 30_000);
     let total = token.len() * lines;
     let (sender, sent) = mpsc::channel();
     let writer = std::thread::spawn(move || {

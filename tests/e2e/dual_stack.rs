@@ -34,7 +34,7 @@ fn reaches(alive: IpAddr, dead: IpAddr, silent: bool) {
     });
     let _silent = silent.then(|| silent_listener((dead, port).into()));
     let hosts = format!("{dead} {NAME}\n{alive} {NAME}\n");
-    std::fs::write(company.home.path().join("hosts"), hosts).expect("written");
+    std::fs::write(company.home.agent_readable("hosts"), hosts).expect("written");
     for (name, value) in company.names() {
         company.home.set(name, value);
     }

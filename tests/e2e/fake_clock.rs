@@ -32,11 +32,7 @@ impl FakeClock {
     pub fn new() -> Self {
         let mut home = Sandbox::new();
         home.set("LD_PRELOAD", parts::library(LIBRARY));
-        // Where the agent, which confines itself, can read it.
-        std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
-            .create(home.path().join("data/authctl"))
-            .expect("made");
-        home.set("FAKETIME_TIMESTAMP_FILE", home.path().join("data/authctl/wall-clock"));
+        home.set("FAKETIME_TIMESTAMP_FILE", home.agent_readable("wall-clock"));
         home.set("FAKETIME_NO_CACHE", "1");
         home.set("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         std::fs::write(home.path().join("boot-id"), std::fs::read(BOOT_ID).expect("readable")).expect("written");
@@ -47,9 +43,9 @@ impl FakeClock {
 
     /// Replaces the file that every process of this home reads each time it reads the clock.
     fn write(&self) {
-        let fresh = self.home.path().join("data/authctl/wall-clock.new");
+        let fresh = self.home.agent_readable("wall-clock.new");
         std::fs::write(&fresh, format!("{:+}\n", self.ahead)).expect("written");
-        std::fs::rename(fresh, self.home.path().join("data/authctl/wall-clock")).expect("renamed");
+        std::fs::rename(fresh, self.home.agent_readable("wall-clock")).expect("renamed");
     }
 
     /// Moves the wall clock, as `date -s` does: boot time is not affected.

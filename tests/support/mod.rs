@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, mpsc};
@@ -114,6 +115,13 @@ impl Sandbox {
 
     pub fn session_file(&self, profile: &str) -> PathBuf {
         self.path().join(format!("data/authctl/sessions/{profile}.age"))
+    }
+
+    /// Returns the path of a file that the agent, which confines itself, can read as well.
+    pub fn agent_readable(&self, name: &str) -> PathBuf {
+        let directory = self.path().join("data/authctl");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).expect("made");
+        directory.join(name)
     }
 
     pub fn key_file(&self) -> PathBuf {

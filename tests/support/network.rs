@@ -41,7 +41,7 @@ impl CompanyNetwork {
             options.public_url = Some(url);
         });
         let front = TlsFront::serve(listener, home.path(), issuer.address());
-        std::fs::write(home.path().join("hosts"), format!("127.0.0.1 {NAME} localhost\n")).expect("written");
+        std::fs::write(home.agent_readable("hosts"), format!("127.0.0.1 {NAME} localhost\n")).expect("written");
         Self { home, issuer, front }
     }
 
@@ -62,7 +62,7 @@ impl CompanyNetwork {
 
     /// Returns the environment variables that make `issuer.test` resolve.
     pub fn names(&self) -> [(&'static str, PathBuf); 2] {
-        [("LD_PRELOAD", parts::library(NAMES_LIBRARY)), ("NSS_WRAPPER_HOSTS", self.home.path().join("hosts"))]
+        [("LD_PRELOAD", parts::library(NAMES_LIBRARY)), ("NSS_WRAPPER_HOSTS", self.home.agent_readable("hosts"))]
     }
 
     /// Stops the TLS proxy at the issuer's address.
