@@ -36,5 +36,7 @@ pub fn exchange(method: &str, url: &str, headers: &[&str], body: &str) -> (u16, 
     stream.read_to_string(&mut reply).expect("a reply");
     let status = reply.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
     let (head, body) = reply.split_once("\r\n\r\n").expect("a body");
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    assert!(!chunked, "the response is in chunks, which this client does not decode: {reply}");
     (status, head.to_owned(), body.to_owned())
 }

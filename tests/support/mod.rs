@@ -180,12 +180,18 @@ impl Sandbox {
     /// Waits until a command exits, and checks its output. Kills a command that hangs.
     #[track_caller]
     pub fn finish(&self, child: Child, args: &[&str]) -> CommandOutput {
+        self.finish_within(RUN_LIMIT, child, args)
+    }
+
+    /// Does what [`Self::finish`] does, with another limit.
+    #[track_caller]
+    pub fn finish_within(&self, limit: Duration, child: Child, args: &[&str]) -> CommandOutput {
         let id = Pid::from_child(&child);
         let (sender, finished) = mpsc::channel();
         std::thread::spawn(move || sender.send(child.wait_with_output()));
-        let output = finished.recv_timeout(RUN_LIMIT).unwrap_or_else(|_| {
+        let output = finished.recv_timeout(limit).unwrap_or_else(|_| {
             let _ = kill_process(id, Signal::KILL);
-            panic!("{args:?} did not exit within {RUN_LIMIT:?}")
+            panic!("{args:?} did not exit within {limit:?}")
         });
         let output = output.expect("its output");
         let ran = CommandOutput {

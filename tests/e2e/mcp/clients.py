@@ -1,7 +1,7 @@
 """MCP clients, each of which reaches the server through a bridge of its own. Usage: clients.py SECONDS COUNT COMMAND [ARG]...
 
-Half of them are those of PyPI `mcp`, in both kinds of revisions of the protocol, the others FastMCP's. They call tools until
-the time is over. Prints how many calls there were, and the environment of the bridges.
+Half of them are those of PyPI `mcp`, in both kinds of revisions of the protocol, the others FastMCP's. When all are
+connected, they call tools for SECONDS. Prints how many calls each has made.
 """
 
 import asyncio
@@ -15,15 +15,18 @@ import mcp
 from fastmcp.client.transports import StdioTransport
 
 seconds, count, command, *arguments = sys.argv[1:]
-end = time.monotonic() + float(seconds)
+connected = asyncio.Barrier(int(count))
 # What the clients pass on by themselves is too little to find the test's home.
 environment = {name: value for name, value in os.environ.items() if name.startswith(("XDG_", "HOME", "PATH", "AUTHCTL_"))}
 
 
 async def call(number, client):
     """Calls tools until the time is over; returns how often."""
+    await connected.wait()
+    end = time.monotonic() + float(seconds)
     calls = 0
-    while time.monotonic() < end:
+    # Two at least, however long they take.
+    while time.monotonic() < end or calls < 2:
         result = await client.call_tool("add", {"a": number, "b": calls})
         assert not result.is_error, result
         structured = getattr(result, "structured_content", None)

@@ -43,7 +43,10 @@ fn run(with_agent: bool, seconds: u64) {
     let mut command = home.command_for(python(), &[]);
     command.arg(script("clients.py")).args([&seconds.to_string(), &CLIENTS.to_string(), AUTHCTL]);
     command.args(["mcp", &url, "--profile", "work"]);
-    let ran = home.run_command(&mut command).exits(0);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Beside the calls, the time in which twenty clients and their bridges start on a busy machine.
+    let limit = Duration::from_secs(seconds + 180);
+    let ran = home.finish_within(limit, command.spawn().expect("spawned"), &["clients.py"]).exits(0);
     let calls: Vec<u64> = serde_json::from_str(&ran.stdout).expect("the calls of each client");
     assert!(calls.len() == CLIENTS && calls.iter().all(|count| *count > 1), "{calls:?}");
 
@@ -64,15 +67,16 @@ fn run(with_agent: bool, seconds: u64) {
     assert_eq!(refused, None, "a client saw an error: {seen}");
     let tokens: Vec<&str> = seen["tokens"].as_array().expect("tokens").iter().filter_map(Value::as_str).collect();
     let stats = issuer.stats();
-    let lifetimes = started.elapsed().as_secs() / (LIFETIME / 2) + 2;
+    // The agent refreshes a token of this lifetime when it is a second old. Clients that did not share would refresh each.
+    let most = started.elapsed().as_secs() + 2;
     println!(
-        "with an agent: {with_agent}; {} calls, {} refreshes, {} tokens, {lifetimes} half lifetimes",
+        "with an agent: {with_agent}; {} calls, {} refreshes, {} tokens, at most {most} refreshes",
         calls.iter().sum::<u64>(),
         stats.refreshes_committed,
         tokens.len()
     );
     assert!(tokens.len() > 2, "several lifetimes: {}", tokens.len());
-    assert!(stats.refreshes_committed <= lifetimes, "one refresh each time: {}", stats.refreshes_committed);
+    assert!(stats.refreshes_committed <= most, "one refresh each time: {}", stats.refreshes_committed);
     assert_eq!((stats.refresh_reuses, stats.families_revoked), (0, 0));
     for token in tokens {
         let token = token.strip_prefix("Bearer ").expect("a bearer token");
