@@ -269,6 +269,7 @@ impl From<IssuerError> for Error {
                 "check --client-id, --client-auth and the client secret, or ask the issuer's operator; then run",
             ),
             IssuerError::NotBound => Hint::login().with_option("--dpop", "auto"),
+            IssuerError::BoundElsewhere => Hint::advice("ask the issuer's operator what this means for your client"),
             IssuerError::TokenType { found } if found.eq_ignore_ascii_case("dpop") => {
                 Hint::login().with_option("--dpop", "always")
             }

@@ -163,6 +163,10 @@ pub enum IssuerError {
     /// request.
     #[error("the issuer returned a token that is not bound to the key of the session (DPoP)")]
     NotBound,
+    /// A token that is bound to another key than the one whose proof was sent with the request (RFC 9449, section 6). The
+    /// issuer has processed the request.
+    #[error("the issuer returned a token that is bound to another key than that of the session (DPoP)")]
+    BoundElsewhere,
     /// A refresh returned tokens of another subject. The issuer has processed the request.
     #[error("the issuer returned tokens of `{found}` for the session of `{expected}`; none is used")]
     OtherSubject {
@@ -250,7 +254,7 @@ impl IssuerError {
             Self::IssuerMismatch { .. } | Self::ResourceMismatch { .. } | Self::OtherSubject { .. } => {
                 ErrorCode::IssuerMismatch
             }
-            Self::TokenType { .. } | Self::NotBound => ErrorCode::TokenType,
+            Self::TokenType { .. } | Self::NotBound | Self::BoundElsewhere => ErrorCode::TokenType,
             Self::NotAnIssuer { .. }
             | Self::Unreachable { .. }
             | Self::Unavailable { .. }
@@ -317,6 +321,7 @@ impl IssuerError {
             | Self::OtherAudience { .. }
             | Self::TokenType { .. }
             | Self::NotBound
+            | Self::BoundElsewhere
             | Self::LoginTimedOut { .. }
             | Self::CaCertificates { .. }
             | Self::UntrustedFile(_)

@@ -10,7 +10,7 @@ use super::trust::trusted_keys;
 use super::unsaved::Stored;
 use super::{HeldProfile, LoginReason, SessionError, SessionService};
 use crate::model::{Profile, Session, TokenSet, TokenTarget, Trust};
-use crate::oauth::IssuerError;
+use crate::oauth::{DpopKey, IssuerError};
 use crate::secret::Secret;
 use crate::verify::{unverified_claims, verify_id_token};
 
@@ -57,7 +57,7 @@ impl SessionService {
                 IdTokenCheck::Invalid(why) => tracing::warn!("the refreshed ID token is ignored: {why}"),
             }
         }
-        let unusable = IssuerError::for_token_type(&new, before.dpop_key.is_some(), profile.server.dpop);
+        let unusable = unusable_tokens(profile, &new, before.dpop_key.as_ref());
         if let Some(error) = &unusable {
             tracing::info!("{}: the refreshed token is not stored", profile.name);
             session.last_failure = Some(issuer_failure(&session, error, self.clock.now()));
@@ -150,6 +150,20 @@ impl SessionService {
         if tokens.expires_at.is_none() {
             tokens.expires_at = unverified_claims(tokens.access_token.expose()).and_then(|claims| claims.exp);
         }
+    }
+}
+
+/// Returns the error for `tokens` that cannot be used: of another type than was requested, or bound to another key than the
+/// stored `key`, of which proofs were sent (RFC 9449, section 6). To which key an opaque token is bound shows only in its use.
+pub(super) fn unusable_tokens(profile: &Profile, tokens: &TokenSet, key: Option<&Secret>) -> Option<IssuerError> {
+    let unusable = IssuerError::for_token_type(tokens, key.is_some(), profile.server.dpop);
+    if unusable.is_some() || !tokens.is_bound() {
+        return unusable;
+    }
+    let bound_to = unverified_claims(tokens.access_token.expose())?.jkt?;
+    match DpopKey::from_stored(key?) {
+        Ok(key) => (key.thumbprint() != bound_to).then_some(IssuerError::BoundElsewhere),
+        Err(error) => Some(error),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::commit::unusable_tokens;
 use super::refresh::{Caller, issuer_failure};
 use super::refresh_policy::TokenRequest;
 use super::send_refresh::{check_audience, names, of_same_subject};
@@ -83,8 +84,7 @@ impl SessionService {
         let subject = (&session.tokens.access_token, token_exchange::ACCESS_TOKEN);
         let tokens = self.send(|| token_exchange::request(&endpoint, subject, target)).await?;
         // A key that the issuer has demanded for this token alone is not the session's.
-        let has_key = session.dpop_key.is_some();
-        IssuerError::for_token_type(&tokens, has_key, profile.server.dpop).map_or(Ok(()), Err)?;
+        unusable_tokens(profile, &tokens, session.dpop_key.as_ref()).map_or(Ok(()), Err)?;
         check_audience(&tokens, target)?;
         Ok(tokens)
     }

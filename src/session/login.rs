@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::commit::unusable_tokens;
 use super::session_end::history_after;
 use super::stores::{is_of, session_of};
 use super::trust::trusted_keys;
 use super::{SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::model::{Generation, Grant, PinnedKeys, Profile, Session, Subject, TokenSet, Trust, TrustedKeys};
-use crate::oauth::{DpopKey, IssuerError, Metadata, random, token_exchange, userinfo};
+use crate::oauth::{DpopKey, Metadata, random, token_exchange, userinfo};
 use crate::secret::Secret;
 use crate::verify::{
     IdTokenPolicy, KeySet, Policy, Reason, ReasonCode, Verdict, looks_like_jwt, verify, verify_id_token,
@@ -107,8 +108,8 @@ impl SessionService {
         login: NewLogin,
     ) -> Result<VerifiedLogin, SessionError> {
         let NewLogin { grant, mut tokens, nonce, client_secret, dpop_key, max_auth_age, pinned } = login;
-        let unusable = IssuerError::for_token_type(&tokens, dpop_key.is_some(), profile.server.dpop);
-        if let Some(unusable) = unusable {
+        let dpop_key_stored = dpop_key.as_ref().map(DpopKey::to_stored);
+        if let Some(unusable) = unusable_tokens(profile, &tokens, dpop_key_stored.as_ref()) {
             return Err(unusable.into());
         }
         let now = self.clock.now();
@@ -179,7 +180,7 @@ impl SessionService {
             session: Session {
                 subject,
                 client_secret,
-                dpop_key: dpop_key.as_ref().map(DpopKey::to_stored),
+                dpop_key: dpop_key_stored,
                 offers_exchange: metadata.offers_grant(token_exchange::GRANT_TYPE),
                 resources: requested_resources(profile, grant),
                 ..Session::new(

@@ -157,6 +157,8 @@ pub struct UnverifiedClaims {
     pub iat: Option<UnixTime>,
     /// `auth_time`.
     pub auth_time: Option<UnixTime>,
+    /// `jkt` of `cnf`: the thumbprint of the key that the token is bound to (RFC 9449, section 6.1).
+    pub jkt: Option<String>,
 }
 
 /// Reads a JWT's claims without verifying it. Returns `None` for another token. No decision may depend on them.
@@ -177,5 +179,6 @@ pub fn unverified_claims(token: &str) -> Option<UnverifiedClaims> {
         exp: claims.get("exp").and_then(claims::numeric_date),
         iat: claims.get("iat").and_then(claims::numeric_date),
         auth_time: claims.get("auth_time").and_then(claims::numeric_date),
+        jkt: claims.get("cnf").and_then(|cnf| cnf.get("jkt")).and_then(Value::as_str).map(str::to_owned),
     })
 }

@@ -31,7 +31,12 @@ fn log_in(home: &Sandbox, issuer: &DevIssuer, more: &[&str]) -> CommandOutput {
 
 /// Makes the next reply with tokens call them bearer tokens.
 fn unbind(issuer: &DevIssuer) {
-    let fault = json!({"endpoint": "token", "kind": "edited", "times": 1, "set": {"token_type": "Bearer"}});
+    edit_next_reply(issuer, &json!({"token_type": "Bearer"}));
+}
+
+/// Changes these members of the next reply with tokens.
+fn edit_next_reply(issuer: &DevIssuer, set: &Value) {
+    let fault = json!({"endpoint": "token", "kind": "edited", "times": 1, "set": set});
     issuer.fault(serde_json::from_value::<Fault>(fault).expect("a fault"));
 }
 
@@ -156,6 +161,27 @@ fn token_that_is_not_bound_is_never_called_so() {
     assert_eq!(home.status("work")["bound"], false);
     home.run(&["refresh", "work"]).exits(0);
     assert_eq!(home.status("work")["bound"], true);
+    assert_eq!(issuer.stats().refresh_reuses, 0);
+}
+
+#[test]
+fn token_that_is_bound_to_another_key_is_refused() {
+    let (home, other, issuer) = (Sandbox::new(), Sandbox::new(), binding_issuer(|_| {}));
+    log_in(&other, &issuer, &["--dpop", "always"]).exits(0);
+    let stranger = json!({"access_token": other.session("work").tokens.access_token.expose()});
+    home.register_secret(stranger["access_token"].as_str().expect("a token"));
+    edit_next_reply(&issuer, &stranger);
+    log_in(&home, &issuer, &["--dpop", "always"]).exits(5).reports("bound to another key");
+    assert!(!home.session_file("work").exists() && !home.config_file().exists());
+    log_in(&home, &issuer, &["--dpop", "always"]).exits(0);
+    for args in [&["token", "work"][..], &["token", "work", "--audience", "https://api.example"]] {
+        home.advance_time("work", 301);
+        edit_next_reply(&issuer, &stranger);
+        home.run(args).exits(5).reports("bound to another key");
+        assert_eq!(home.status("work")["bound"], true, "the token of before");
+        // The refresh token of that reply is the session's.
+        home.run(&["refresh", "work"]).exits(0);
+    }
     assert_eq!(issuer.stats().refresh_reuses, 0);
 }
 
