@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::refresh::issuer_failure;
 use super::refresh_policy::TokenRequest;
+use super::send_refresh::unusable_tokens;
 use super::session_end::refreshes_extend;
 use super::stores::session_of;
 use super::trust::trusted_keys;
 use super::unsaved::Stored;
 use super::{HeldProfile, LoginReason, SessionError, SessionService};
 use crate::model::{Profile, Session, TokenSet, TokenTarget, Trust};
-use crate::oauth::{DpopKey, IssuerError};
 use crate::secret::Secret;
 use crate::verify::{unverified_claims, verify_id_token};
 
@@ -150,20 +150,6 @@ impl SessionService {
         if tokens.expires_at.is_none() {
             tokens.expires_at = unverified_claims(tokens.access_token.expose()).and_then(|claims| claims.exp);
         }
-    }
-}
-
-/// Returns the error for `tokens` that cannot be used: of another type than was requested, or bound to another key than the
-/// stored `key`, of which proofs were sent (RFC 9449, section 6). To which key an opaque token is bound shows only in its use.
-pub(super) fn unusable_tokens(profile: &Profile, tokens: &TokenSet, key: Option<&Secret>) -> Option<IssuerError> {
-    let unusable = IssuerError::for_token_type(tokens, key.is_some(), profile.server.dpop);
-    if unusable.is_some() || !tokens.is_bound() {
-        return unusable;
-    }
-    let bound_to = unverified_claims(tokens.access_token.expose())?.jkt?;
-    match DpopKey::from_stored(key?) {
-        Ok(key) => (key.thumbprint() != bound_to).then_some(IssuerError::BoundElsewhere),
-        Err(error) => Some(error),
     }
 }
 

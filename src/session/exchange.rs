@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use super::commit::unusable_tokens;
 use super::refresh::{Caller, issuer_failure};
 use super::refresh_policy::TokenRequest;
-use super::send_refresh::{check_audience, names, of_same_subject};
+use super::send_refresh::{check_audience, names, of_same_subject, unusable_tokens};
 use super::unsaved::Stored;
 use super::{Demand, HeldProfile, MinTtl, ServedToken, SessionError, SessionService};
 use crate::model::{Profile, RefreshFailure, Session, TokenSet, TokenTarget};

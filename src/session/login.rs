@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::commit::unusable_tokens;
+use super::send_refresh::unusable_tokens;
 use super::session_end::history_after;
 use super::stores::{is_of, session_of};
 use super::trust::trusted_keys;

@@ -162,6 +162,20 @@ pub(super) fn of_same_subject(
     Ok(tokens)
 }
 
+/// Returns the error for `tokens` that cannot be used: of another type than was requested, or bound to another key than the
+/// stored `key`, of which proofs were sent (RFC 9449, section 6). To which key an opaque token is bound shows only in its use.
+pub(super) fn unusable_tokens(profile: &Profile, tokens: &TokenSet, key: Option<&Secret>) -> Option<IssuerError> {
+    let unusable = IssuerError::for_token_type(tokens, key.is_some(), profile.server.dpop);
+    if unusable.is_some() || !tokens.is_bound() {
+        return unusable;
+    }
+    let bound_to = unverified_claims(tokens.access_token.expose())?.jkt?;
+    match DpopKey::from_stored(key?) {
+        Ok(key) => (key.thumbprint() != bound_to).then_some(IssuerError::BoundElsewhere),
+        Err(error) => Some(error),
+    }
+}
+
 /// Rejects a JWT that names audiences, but none of the requested ones: an issuer may ignore a parameter, and the token would
 /// give the service that receives it access to another. The claims are unverified, and can only cause a refusal.
 pub(super) fn check_audience(tokens: &TokenSet, target: &TokenTarget) -> Result<(), IssuerError> {
