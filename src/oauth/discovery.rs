@@ -105,6 +105,8 @@ struct Document {
     pushed_authorization_request_endpoint: LenientString,
     #[serde(deserialize_with = "boolean")]
     require_pushed_authorization_requests: bool,
+    #[serde(deserialize_with = "string_list")]
+    dpop_signing_alg_values_supported: Option<Vec<String>>,
     #[serde(deserialize_with = "boolean")]
     client_id_metadata_document_supported: bool,
     #[serde(deserialize_with = "string_list")]
@@ -152,6 +154,9 @@ fn validate(expected: &IssuerUrl, document: Document) -> Result<Metadata, Issuer
         userinfo_endpoint: url(document.userinfo_endpoint)?,
         pushed_authorization_request_endpoint: url(document.pushed_authorization_request_endpoint)?,
         require_pushed_authorization_requests: document.require_pushed_authorization_requests,
+        supports_dpop: document
+            .dpop_signing_alg_values_supported
+            .is_some_and(|all| all.iter().any(|alg| alg == "ES256")),
         registration_endpoint: url(document.registration_endpoint)?,
         client_id_metadata_document_supported: document.client_id_metadata_document_supported,
         code_challenge_methods_supported: nonempty(document.code_challenge_methods_supported),

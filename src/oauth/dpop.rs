@@ -146,6 +146,7 @@ pub fn is_nonce(text: &str) -> bool {
 #[derive(Clone, Debug, Default)]
 pub struct ClientDpop {
     on_demand: bool,
+    supported: bool,
     key: Arc<OnceLock<DpopKey>>,
 }
 
@@ -160,7 +161,18 @@ impl ClientDpop {
             (None, Dpop::Always) => OnceLock::from(DpopKey::generate()?),
             (None, Dpop::Auto | Dpop::Never) => OnceLock::new(),
         };
-        Ok(Self { on_demand: setting == Dpop::Auto, key: Arc::new(key) })
+        Ok(Self { on_demand: setting == Dpop::Auto, supported: false, key: Arc::new(key) })
+    }
+
+    /// Returns the same for a server whose metadata list DPoP.
+    #[must_use]
+    pub fn with_support(self, supported: bool) -> Self {
+        Self { supported, ..self }
+    }
+
+    /// Returns whether the server's metadata list DPoP.
+    pub(super) fn is_supported(&self) -> bool {
+        self.supported
     }
 
     /// Returns the key that proofs were sent of, or will be.

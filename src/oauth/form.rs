@@ -55,6 +55,12 @@ impl Form {
         self.secrets.push(secret.clone());
     }
 
+    /// Returns whether it is about to redeem a code of the user (RFC 6749, section 4.1.3; RFC 8628, section 3.4).
+    pub(super) fn has_code(&self) -> bool {
+        let has = |name: &[u8]| self.body.expose().windows(name.len()).any(|part| part == name);
+        has(b"&code=") || has(b"&device_code=")
+    }
+
     /// Returns the body and the tracked secrets.
     pub(super) fn into_parts(self) -> (Bytes, Vec<Secret>) {
         (shared(self.body), self.secrets)

@@ -25,6 +25,8 @@ pub struct Metadata {
     pub pushed_authorization_request_endpoint: Option<Url>,
     /// Whether the authorization endpoint takes only pushed requests (RFC 9126, section 5).
     pub require_pushed_authorization_requests: bool,
+    /// Whether it lists ES256 for proofs of possession (DPoP; RFC 9449, section 5.1).
+    pub supports_dpop: bool,
     /// The userinfo endpoint (OpenID Connect Core 1.0, section 5.3).
     pub userinfo_endpoint: Option<Url>,
     /// The client registration endpoint (RFC 7591, section 3).
@@ -100,6 +102,7 @@ impl Metadata {
             end_session_endpoint: None,
             pushed_authorization_request_endpoint: None,
             require_pushed_authorization_requests: false,
+            supports_dpop: false,
             userinfo_endpoint: None,
             registration_endpoint: None,
             client_id_metadata_document_supported: false,

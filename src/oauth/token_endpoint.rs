@@ -53,18 +53,22 @@ impl<'a> TokenEndpoint<'a> {
     /// Sends `form`, with a DPoP proof if the client has a key (RFC 9449, section 5). Also returns the secrets that were sent.
     ///
     /// It is sent once more if the server has refused it for what is missing in the proof: a nonce (section 8), the right
-    /// time, or the proof itself where the client leaves that to the server. Nothing was redeemed then.
+    /// time, or the proof itself where the client leaves that to the server. Nothing was redeemed then; a code that was refused
+    /// for another reason is refused again.
     pub(super) async fn send(&self, form: Form) -> Result<(HttpResponse, Vec<Secret>), IssuerError> {
         let mut given = Given::default();
         loop {
             let proof = self.proof()?;
             let (header, nonce) = proof.map(Proof::into_parts).transpose()?.unzip();
             let (response, sent) = post(self.http, self.url, self.client, form.clone(), header).await?;
+            let dpop = &self.client.dpop;
             let refusal = parse_error_response(&response, &sent).filter(|_| matches!(response.status, 400 | 401));
             let is_again = match refusal.as_ref().map(|refusal| refusal.code.as_str()) {
-                Some("use_dpop_nonce" | "invalid_dpop_proof") if self.client.dpop.generate_on_demand()? => true,
+                Some("use_dpop_nonce" | "invalid_dpop_proof") if dpop.generate_on_demand()? => true,
+                // oidc-provider says no more than this to a client that is registered for bound tokens.
+                Some("invalid_grant") if dpop.is_supported() && form.has_code() && dpop.generate_on_demand()? => true,
                 Some("use_dpop_nonce") if response.dpop_nonce.is_some() && response.dpop_nonce != nonce.flatten() => {
-                    self.client.dpop.key().is_some() && !std::mem::replace(&mut given.nonce, true)
+                    dpop.key().is_some() && !std::mem::replace(&mut given.nonce, true)
                 }
                 Some("invalid_dpop_proof") if self.http.compare_clocks(self.url, &response, self.clock.now()) => {
                     !std::mem::replace(&mut given.time, true)

@@ -169,7 +169,7 @@ impl SessionService {
             }
             ClientAuth::None | ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost => None,
         };
-        let dpop = ClientDpop::new(profile.server.dpop, dpop_key)?;
+        let dpop = ClientDpop::new(profile.server.dpop, dpop_key)?.with_support(metadata.supports_dpop);
         Ok(OAuthClient { id: profile.client_id.clone(), auth: profile.client_auth, secret, signer, dpop })
     }
 }

@@ -1,6 +1,7 @@
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use serde_json::{Value, json};
 
+use super::super::form::Form;
 use super::super::testing::{TestClock, TestServer, answer, cli, http, json as json_answer};
 use super::super::{OAuthClient, TokenEndpoint, client_credentials};
 use super::*;
@@ -130,6 +131,30 @@ async fn proof_is_sent_on_demand_unless_it_never_may_be() {
     let (server, client) = (TestServer::start(vec![json_answer(200, "{}")]).await, client(Dpop::Auto));
     requested(&http(), &client, &server).await.expect_err("no tokens");
     assert!(proof_of(&server.requests()[0]).is_none(), "not demanded");
+}
+
+#[tokio::test]
+async fn refused_code_is_sent_once_more_with_a_proof() {
+    for (name, supported, sent) in [
+        ("code", true, 2),
+        ("device_code", true, 2),
+        ("code", false, 1),
+        ("refresh_token", true, 1),
+        ("password", true, 1),
+    ] {
+        let refused = || refusal(400, "", "invalid_grant");
+        for (second, is_ok) in [(json_answer(200, TOKENS), sent == 2), (refused(), false)] {
+            let server = TestServer::start(vec![refused(), second, refused()]).await;
+            let (http, clock) = (http(), TestClock::new());
+            let client = OAuthClient { dpop: client(Dpop::Auto).dpop.with_support(supported), ..cli() };
+            let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
+            let mut form = Form::for_grant("any");
+            form.add(name, "x&code=");
+            assert_eq!(endpoint.request_tokens(form).await.is_ok(), is_ok, "{name}");
+            let proofs: Vec<bool> = server.requests().iter().map(|request| proof_of(request).is_some()).collect();
+            assert_eq!(proofs, [false, true][..sent], "{name}");
+        }
+    }
 }
 
 #[tokio::test]
