@@ -1,5 +1,6 @@
 //! Sessions from oidc-provider, a certified OpenID provider, with its pages in a real browser.
 
+mod bound;
 mod client_key;
 mod keys;
 mod login;
@@ -7,6 +8,8 @@ mod refresh;
 mod registration;
 mod resources;
 mod tls;
+
+pub use tls::Authority;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -26,33 +29,35 @@ use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, http};
 use crate::webdriver::{self, BrowserSandbox, FlowResult, PageUser, Screen};
 
 /// The secret of the confidential clients, with characters that form encoding escapes.
-const SECRET: &str = "a secret: with / and +, & %41";
+pub const SECRET: &str = "a secret: with / and +, & %41";
 
 /// A running provider; killed when dropped.
-struct Provider {
+pub struct Provider {
     _process: KillOnDrop,
     orders: ChildStdin,
     answers: Receiver<String>,
-    issuer: String,
+    pub issuer: String,
 }
 
 /// The counters of a provider.
 #[derive(Debug, Deserialize)]
-struct Counts {
+pub struct Counts {
     /// Successful refreshes.
-    refreshes: u64,
+    pub refreshes: u64,
     /// Exchanged tokens.
     exchanges: u64,
     /// Redeemed authorization codes.
     codes: u64,
+    /// Pushed authorization requests.
+    pushed: u64,
     /// Registered clients.
     registered: u64,
     /// Deleted registrations.
     deleted: u64,
     /// The error descriptions of refused token requests.
-    refused: Vec<String>,
+    pub refused: Vec<String>,
     /// Revoked grants.
-    revoked_grants: u64,
+    pub revoked_grants: u64,
     /// Token requests with the client's secret in the header.
     by_header: u64,
     /// Token requests with it in the form.
@@ -65,7 +70,7 @@ struct Counts {
 
 impl Provider {
     /// Starts a provider with the options that `server.js` documents.
-    fn start(options: &Value) -> Self {
+    pub fn start(options: &Value) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let place = root.join("target/oidc-provider");
         let installed = place.join("node_modules/oidc-provider").is_dir();
@@ -98,7 +103,7 @@ impl Provider {
         counts
     }
 
-    fn counts(&mut self) -> Counts {
+    pub fn counts(&mut self) -> Counts {
         self.command("counts")
     }
 
@@ -127,7 +132,7 @@ impl Provider {
 
     /// Logs in to `work` in the browser, with a session that can be refreshed.
     #[track_caller]
-    fn sign_in(&self, browser: &BrowserSandbox, more: &[&str]) -> FlowResult {
+    pub fn sign_in(&self, browser: &BrowserSandbox, more: &[&str]) -> FlowResult {
         let more = [&["--prompt", "consent"], more].concat();
         let (ran, result) = self.try_login(browser, &self.login("native", &more), &User::allowing());
         ran.exits(0).reports("Logged in to work as developer");

@@ -5,6 +5,10 @@
 //   keys    PEM files: the keys of the client `pkjwt`
 //   registration
 //           whether clients may register, and manage their registrations (RFC 7591, RFC 7592); then any resource is known
+//   dpop    whether the client `native` and those that register have to bind their tokens (RFC 9449), with nonces in all proofs
+//   par     whether authorization requests have to be pushed (RFC 9126)
+//   client_metadata
+//           a client ID metadata document: it is what the provider finds at the URL that is its client_id
 //   exchange
 //           whether the client `native` may exchange tokens (RFC 8693)
 // Prints a line of JSON: first {issuer}, then one for each command on stdin:
@@ -41,6 +45,7 @@ const resources = Object.fromEntries(
 
 const redirects = {
   application_type: "native",
+  ...(options.dpop && { dpop_bound_access_tokens: true }),
   redirect_uris: ["http://127.0.0.1/callback"],
   grant_types: ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
   response_types: ["code"],
@@ -82,7 +87,7 @@ function newKeys() {
   return keys.map((key) => ({ ...key, use: "sig" }));
 }
 
-const counts = { by_header: 0, by_form: 0, refreshes: 0, exchanges: 0, registered: 0, deleted: 0, refused: [], revoked_grants: 0, keys: 0, codes: 0, faults: [] };
+const counts = { pushed: 0, by_header: 0, by_form: 0, refreshes: 0, exchanges: 0, registered: 0, deleted: 0, refused: [], revoked_grants: 0, keys: 0, codes: 0, faults: [] };
 
 function resourceServer(resource) {
   const alg = resources[resource] ?? (options.registration && "ES256");
@@ -136,10 +141,18 @@ function provider(keys) {
       revocation: { enabled: true },
       registration: { enabled: Boolean(options.registration) },
       registrationManagement: { enabled: Boolean(options.registration) },
+      dPoP: { enabled: Boolean(options.dpop), nonceSecret: crypto.randomBytes(32), requireNonce: () => true },
+      pushedAuthorizationRequests: { enabled: true, requirePushedAuthorizationRequests: Boolean(options.par) },
+      clientIdMetadataDocument: { enabled: Boolean(options.client_metadata), ack: "draft-02" },
       resourceIndicators: {
         enabled: true,
         getResourceServerInfo: (ctx, resource) => resourceServer(resource),
       },
+    },
+    // The machine that runs the tests reaches no host outside.
+    fetch: async (url) => {
+      const found = String(url) === options.client_metadata?.client_id;
+      return new Response(JSON.stringify(found ? options.client_metadata : {}), { status: found ? 200 : 404 });
     },
     findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id, preferred_username: id }) }),
   });
@@ -148,6 +161,7 @@ function provider(keys) {
     if (ctx.oidc.params.grant_type === "refresh_token") counts.refreshes += 1;
     if (ctx.oidc.params.grant_type === "authorization_code") counts.codes += 1;
   });
+  made.on("pushed_authorization_request.success", () => (counts.pushed += 1));
   made.on("registration_create.success", () => (counts.registered += 1));
   made.on("registration_delete.success", () => (counts.deleted += 1));
   made.on("grant.error", (ctx, error) => {

@@ -10,12 +10,12 @@ use crate::support::Sandbox;
 use crate::support::parts;
 
 /// A CA, and its certificate for 127.0.0.1.
-struct Authority {
+pub struct Authority {
     dir: tempfile::TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         parts::require(&["openssl"]);
         let authority = Self { dir: tempfile::tempdir().expect("a directory") };
         let root = ["-subj", "/CN=A private authority", "-addext", "keyUsage=critical,keyCertSign"];
@@ -28,7 +28,7 @@ impl Authority {
         authority
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
