@@ -1,24 +1,37 @@
-// An API behind `authctl proxy`: it takes only tokens that it has not been told to refuse. Prints its port.
-// Orders on stdin: `refuse TOKEN`. Reports on stdout: a line of JSON for each request.
+// An API behind `authctl proxy`. Prints its port. argv[2] holds options as JSON:
+//   tls            {cert, key}: PEM files to serve https with
+//   http2          whether to speak HTTP/2, and nothing else
+//   introspection  {url, client_id, client_secret}: where an issuer says whether a token is active (RFC 7662); all are otherwise
+// Orders on stdin: `event` sends the next event to each stream, `end` ends them.
 'use strict';
+const fs = require('node:fs');
 const http = require('node:http');
+const http2 = require('node:http2');
+const https = require('node:https');
 const crypto = require('node:crypto');
 const readline = require('node:readline');
 
-const refused = new Set();
-readline.createInterface({ input: process.stdin }).on('line', (line) => {
-  const [, token] = line.split(' ');
-  refused.add(token);
-  console.log(JSON.stringify({ refusing: refused.size }));
+const options = JSON.parse(process.argv[2] ?? '{}');
+const streams = new Set();
+let events = 0;
+readline.createInterface({ input: process.stdin }).on('line', (order) => {
+  for (const stream of streams) {
+    if (order === 'event') stream.write(`data: ${events}\n\n`);
+    else stream.end();
+  }
+  events += 1;
 });
 
-function tokenOf(request) {
-  return (request.headers.authorization ?? '').replace('Bearer ', '');
+async function isActive(token) {
+  if (!token || !options.introspection) return Boolean(token);
+  const { url, ...client } = options.introspection;
+  const reply = await fetch(url, { method: 'POST', body: new URLSearchParams({ token, ...client }) });
+  return (await reply.json()).active;
 }
 
-const server = http.createServer((request, response) => {
+async function answer(request, response) {
   const url = new URL(request.url, 'http://api');
-  if (refused.has(tokenOf(request)) || !tokenOf(request)) {
+  if (!(await isActive((request.headers.authorization ?? '').replace('Bearer ', '')))) {
     response.writeHead(401, { 'www-authenticate': 'Bearer error="invalid_token"' }).end();
     return;
   }
@@ -32,6 +45,11 @@ const server = http.createServer((request, response) => {
       else setTimeout(send, 100);
     };
     send();
+  } else if (url.pathname === '/v1/stream') {
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    response.write(': open\n\n');
+    streams.add(response);
+    response.on('close', () => streams.delete(response));
   } else if (url.pathname === '/v1/download') {
     let left = Number(url.searchParams.get('bytes'));
     const block = Buffer.alloc(65536, 'x');
@@ -58,11 +76,17 @@ const server = http.createServer((request, response) => {
     request.on('data', (part) => { hash.update(part); length += part.length; });
     request.on('end', () => {
       const { authorization, ...headers } = request.headers;
-      response.writeHead(200, { 'content-type': 'application/json', 'set-cookie': 'session=1' });
-      response.end(JSON.stringify({ method: request.method, path: request.url, headers, length, digest: hash.digest('hex') }));
+      const { method, url: path, httpVersion: version } = request;
+      const body = JSON.stringify({ method, path, version, headers, length, digest: hash.digest('hex') });
+      response.setHeader('set-cookie', 'session=1');
+      response.writeHead(200, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }).end(body);
     });
   }
-});
+}
+
+const files = options.tls && { cert: fs.readFileSync(options.tls.cert), key: fs.readFileSync(options.tls.key) };
+const server = options.http2 ? http2.createSecureServer(files, answer)
+  : files ? https.createServer(files, answer) : http.createServer(answer);
 
 // WebSocket (RFC 6455): echoes what it receives, frame by frame.
 server.on('upgrade', (request, socket) => {

@@ -19,7 +19,7 @@ const SECONDS: u64 = 20;
 const LIFETIME: u64 = 5;
 
 /// Starts FastMCP's server, which takes tokens of the issuer only; returns its URL.
-fn server(issuer: &str) -> (KillOnDrop, String) {
+pub fn server(issuer: &str) -> (KillOnDrop, String) {
     let mut command = Command::new(python());
     command.arg(script("server.py")).arg(issuer).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut process = KillOnDrop(command.spawn().expect("the server starts"));

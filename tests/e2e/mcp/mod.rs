@@ -3,6 +3,8 @@
 mod clients;
 mod conformance;
 
+pub use clients::server;
+
 use std::path::{Path, PathBuf};
 
 use crate::support::parts;
@@ -19,7 +21,7 @@ fn python() -> PathBuf {
 }
 
 /// Returns a program of the Node packages, with the directory of the Node that runs it first in the search path.
-fn node(package: &str) -> (PathBuf, std::ffi::OsString) {
+pub fn node(package: &str) -> (PathBuf, std::ffi::OsString) {
     let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/mcp/node_modules");
     let program = modules.join(package);
     if !program.is_file() {

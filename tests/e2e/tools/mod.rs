@@ -20,18 +20,18 @@ use crate::support::process::Lines;
 use crate::support::{AUTHCTL, Sandbox, parts, quick_issuer};
 
 /// A logged-in user, and a server that wants the user's token.
-struct Setup {
-    home: Sandbox,
+pub struct Setup {
+    pub home: Sandbox,
     idp: DevIssuer,
     _server: KillOnDrop,
     /// The server's host and port for http.
-    host: String,
+    pub host: String,
     /// The server's host and port for https.
     encrypted: String,
 }
 
 impl Setup {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (home, idp) = (Sandbox::new(), quick_issuer());
         home.log_in("work", &idp);
         let root = home.path().join("server");
@@ -70,13 +70,13 @@ impl Setup {
     }
 
     /// Returns a command in the user's environment that is killed after two minutes.
-    fn command(&self, program: impl AsRef<OsStr>) -> Command {
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Self::in_home(&self.home, "timeout");
         command.args(["--kill-after=5", "120"]).arg(program);
         command
     }
 
-    fn root(&self) -> PathBuf {
+    pub fn root(&self) -> PathBuf {
         self.home.path().join("server")
     }
 
@@ -93,7 +93,7 @@ impl Setup {
     }
 
     /// Returns the words of each request that the server has answered: status, scheme, digest of the token, method, path.
-    fn requests(&self) -> Vec<Vec<String>> {
+    pub fn requests(&self) -> Vec<Vec<String>> {
         let log = fs::read_to_string(self.root().join("log")).unwrap_or_default();
         log.lines().map(|line| line.split(' ').map(str::to_owned).collect()).collect()
     }
@@ -110,14 +110,14 @@ impl Setup {
 
 /// Finds a program in the Python environment of the tools. Fails the test if it is missing.
 #[track_caller]
-fn python(name: &str) -> PathBuf {
+pub fn python(name: &str) -> PathBuf {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python-tools/bin").join(name);
     if program.is_file() { program } else { parts::not_installed(name) }
 }
 
 /// Returns the command's output, which must have succeeded.
 #[track_caller]
-fn succeeds(command: &mut Command) -> String {
+pub fn succeeds(command: &mut Command) -> String {
     let (succeeded, text) = run(command);
     assert!(succeeded, "{command:?}: {text}");
     text
@@ -125,7 +125,7 @@ fn succeeds(command: &mut Command) -> String {
 
 /// Returns the command's output, which must have failed.
 #[track_caller]
-fn fails(command: &mut Command) -> String {
+pub fn fails(command: &mut Command) -> String {
     let (succeeded, text) = run(command);
     assert!(!succeeded, "{command:?}: {text}");
     text

@@ -55,7 +55,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def answer(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.chunks() if "Transfer-Encoding" in self.headers else self.rfile.read(int(self.headers.get("Content-Length", 0)))
         scheme, _, credential = self.headers.get("Authorization", "none ").partition(" ")
         token = credential
         if scheme == "Basic":
@@ -77,6 +77,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+    def chunks(self):
+        """Returns a body without a length (RFC 9112, section 7.1), as git sends a large one."""
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
     def content(self, body):
         path, _, query = self.path.partition("?")
