@@ -89,7 +89,7 @@ fn main() {
         agent = home.agent();
         let share = (CROWD / processes).to_string();
         let mut running: Vec<Running> = (0..processes).map(|_| start_load(&[load, &share], &home.socket())).collect();
-        let started: usize = running.iter_mut().map(|one| one.first_line().parse::<usize>().expect("a number")).sum();
+        let started: usize = running.iter_mut().map(|one| one.line().parse::<usize>().expect("a number")).sum();
         let seen = watch(&target(home.socket()));
         let memory = peak(agent.id);
         // The agent finishes open requests before it stops.

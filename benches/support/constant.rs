@@ -42,7 +42,7 @@ impl Constant {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command.arg(SERVE).arg(&socket).arg(&file).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut running = Running::start(&mut command);
-        assert_eq!(running.first_line(), "ready");
+        assert_eq!(running.line(), "ready");
         Self { running, socket }
     }
 

@@ -37,7 +37,7 @@ impl Issuer {
         let mut command = home.authctl(&args);
         command.args(options);
         let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()));
-        let ready: Value = serde_json::from_str(&running.first_line()).expect("JSON");
+        let ready: Value = serde_json::from_str(&running.line()).expect("JSON");
         let text = |name: &str| ready[name].as_str().expect("text").to_owned();
         Self { running, home, url: text("issuer"), control_key: text("control_key") }
     }

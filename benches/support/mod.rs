@@ -95,9 +95,9 @@ impl Running {
         Self(child)
     }
 
-    /// Returns the first line of the child's stdout, which must be piped.
-    pub fn first_line(&mut self) -> String {
-        let mut stdout = self.0.stdout.take().expect("piped");
+    /// Returns the next line of the child's stdout, which must be piped.
+    pub fn line(&mut self) -> String {
+        let stdout = self.0.stdout.as_mut().expect("piped");
         let (mut line, mut byte) = (Vec::new(), [0]);
         while stdout.read(&mut byte).is_ok_and(|length| length == 1) && byte[0] != b'\n' {
             line.push(byte[0]);
