@@ -192,3 +192,43 @@ pub(super) fn names<'a>(names: impl Iterator<Item = &'a String>) -> String {
     let quoted: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     excerpt(&quoted.join(", "), 200)
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::store::tests::session;
+
+    fn jwt(claims: &Value) -> String {
+        let [header, claims] = [&json!({"alg": "ES256"}), claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+        format!("{header}.{claims}.{}", URL_SAFE_NO_PAD.encode("a signature"))
+    }
+
+    #[test]
+    fn bound_token_is_used_only_with_its_key() {
+        let [own, other] = [(); 2].map(|()| DpopKey::generate().expect("a key"));
+        let to = |key: &DpopKey| jwt(&json!({"cnf": {"jkt": key.thumbprint()}}));
+        let profile = Profile::new("work".parse().expect("a name"), "https://a.example".parse().expect("an issuer"));
+        let damaged = Secret::new("AAAA".into());
+        for (token, token_type, key, is_usable) in [
+            (to(&own), "DPoP", Some(own.to_stored()), true),
+            (to(&other), "DPoP", Some(own.to_stored()), false),
+            (to(&other), "dpop", Some(own.to_stored()), false),
+            (to(&own), "DPoP", None, false),
+            (to(&own), "DPoP", Some(damaged), false),
+            // What it is bound to does not show.
+            ("opaque".to_owned(), "DPoP", Some(own.to_stored()), true),
+            (jwt(&json!({})), "DPoP", Some(own.to_stored()), true),
+            (jwt(&json!({"cnf": "text"})), "DPoP", Some(own.to_stored()), true),
+            (to(&other), "Bearer", None, true),
+        ] {
+            let mut tokens = session(&token).tokens;
+            tokens.token_type = token_type.to_owned();
+            let unusable = unusable_tokens(&profile, &tokens, key.as_ref());
+            assert_eq!(unusable.is_none(), is_usable, "{token_type} {token}: {unusable:?}");
+        }
+    }
+}
