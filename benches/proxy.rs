@@ -20,7 +20,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use support::load::{self, LoadRequest, LoadResult, ReplyEnd, Target};
-use support::table::{Bar, absent, bars, mb, middle, print, us};
+use support::table::{Bar, absent, bars, mb, middle, ms, print};
 use support::{Home, Issuer, Running, connect, ends_within, http, resident, with_many_files};
 
 /// The arguments that make the bench run as the API or as the bare proxy. Its socket and the API's port follow.
@@ -177,6 +177,7 @@ impl Row {
 
 /// Returns the growth of a process while this many connections, on each of which a request was answered, are idle.
 fn growth_with_idle_connections(id: u32, target: &Target) -> u64 {
+    load::run(target, 1, WARM_UP);
     let before = resident(id).0;
     let connections: Vec<_> = (0..IDLE)
         .map(|_| {
@@ -236,6 +237,10 @@ fn main() {
             }
         }
     }
+    // First, since a process does not give back what a load has needed.
+    let processes = [(BARE, bare.0.id(), "bare"), (OWN, own.0.id(), "own")];
+    let grown =
+        with_many_files(|| processes.map(|(_, id, name)| growth_with_idle_connections(id, &target(name, BODIES[0].1))));
     for row in &rows {
         load::run(&row.target, row.connections, WARM_UP);
     }
@@ -244,13 +249,11 @@ fn main() {
             row.rounds.push(load::run(&row.target, row.connections, ROUND));
         }
     }
-    let grown = with_many_files(|| {
-        [(BARE, bare.0.id(), "bare"), (OWN, own.0.id(), "own")]
-            .map(|(way, id, name)| (way, growth_with_idle_connections(id, &target(name, BODIES[0].1)), resident(id).1))
-    });
     report(&mut rows, nginx.is_some());
-    let memory = grown.map(|(way, grown, peak)| vec![way.to_owned(), mb(grown), mb(peak)]);
-    print(&format!("{IDLE} idle connections"), &["proxy", "growth", "peak with everything above"], &memory);
+    let memory: Vec<_> = (processes.iter().zip(grown))
+        .map(|((way, id, _), grown)| vec![(*way).to_owned(), mb(grown), mb(resident(*id).1)])
+        .collect();
+    print("Memory", &["proxy", &format!("growth with {IDLE} idle connections"), "peak"], &memory);
 }
 
 fn report(rows: &mut [Row], has_nginx: bool) {
@@ -266,8 +269,8 @@ fn report(rows: &mut [Row], has_nginx: bool) {
         }
         let errors: u64 = row.rounds.iter().map(|seen| seen.errors).sum();
         let mut cells = vec![row.body.to_owned(), row.connections.to_string(), row.way.to_owned()];
-        cells.extend([format!("{:.0}", row.rate()), us(seen[0]), us(seen[1])]);
-        cells.extend([0, 1].map(|at| us(seen[at].saturating_sub(base[at]))));
+        cells.extend([format!("{:.0}", row.rate()), ms(seen[0]), ms(seen[1])]);
+        cells.extend([0, 1].map(|at| ms(seen[at].saturating_sub(base[at]))));
         cells.push(errors.to_string());
         shown.push(cells);
         let what = |text: &str| format!("{}, {} connections: {text}", row.body, row.connections);
