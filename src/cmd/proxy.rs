@@ -12,13 +12,14 @@ use serde::Serialize;
 
 use super::output;
 use crate::agent::protocol::{Listening as Socket, listen};
+use crate::agent::server::raise_descriptor_limit;
 use crate::app::App;
 use crate::cli::{Proxy as ProxyArgs, ProxyCommand, ProxyRules, ProxyRun};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
 use crate::oauth::random;
-use crate::proxy::{Event, Listener, Listening, Proxy, Target, serve};
+use crate::proxy::{Event, Listener, Listening, MAX_DESCRIPTORS, Proxy, Target, serve};
 use crate::secret::Secret;
 use credentials::Provider;
 use registry::Entry;
@@ -42,6 +43,7 @@ struct ProxyOutput<'a> {
 
 fn run_in_foreground(app: &App, args: &ProxyRun) -> Result<u8, Error> {
     let prepared = Prepared::new(app, args.profile.as_ref(), &args.rules, Place::parse(&args.listen)?)?;
+    raise_descriptor_limit(MAX_DESCRIPTORS);
     let ends_at = args.ttl.map(|ttl| app.clock().now().plus(ttl));
     let (url, socket) = (prepared.url(), prepared.socket());
     let _registered = registry::register(app, &prepared.entry(app, args))?;

@@ -25,6 +25,9 @@ const MAX_HEAD: usize = 64 * 1024;
 /// The maximum number of connections; one more waits until another has ended.
 const MAX_CONNECTIONS: usize = 4096;
 
+/// How many descriptors the connections need: each may have one to the API.
+pub const MAX_DESCRIPTORS: u64 = 2 * MAX_CONNECTIONS as u64 + 64;
+
 /// The pause after `accept` has failed because no descriptor was free.
 const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 

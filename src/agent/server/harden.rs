@@ -20,13 +20,18 @@ pub fn harden() -> std::io::Result<()> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     umask(Mode::RWXG | Mode::RWXO);
+    raise_descriptor_limit(MAX_DESCRIPTORS);
+    Ok(())
+}
+
+/// Raises the soft limit of descriptors to `wanted`, as far as the hard limit allows. If this fails, fewer connections are
+/// served.
+pub fn raise_descriptor_limit(wanted: u64) {
     let limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.map_or(MAX_DESCRIPTORS, |most| most.min(MAX_DESCRIPTORS));
+    let wanted = limit.maximum.map_or(wanted, |most| most.min(wanted));
     if limit.current.is_some_and(|current| current < wanted) {
-        // If this fails, fewer connections are served.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
     }
-    Ok(())
 }
 
 /// Closes all inherited descriptors except the three standard streams, such as a lock file or a pipe of the caller. Must be

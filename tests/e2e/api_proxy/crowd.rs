@@ -1,6 +1,8 @@
 //! Fifty clients of one proxy when the token expires, at a provider that rotates refresh tokens and revokes the session when one
 //! is used twice.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -9,7 +11,8 @@ use serde_json::{Value, json};
 use super::{Api, Proxy, duration};
 use crate::agent_support::agent;
 use crate::oidc_provider::{Provider, SECRET};
-use crate::support::http;
+use crate::support::process::LIMIT;
+use crate::support::{AUTHCTL, Sandbox, http, quick_issuer};
 use crate::webdriver::BrowserSandbox;
 
 const CLIENTS: usize = 50;
@@ -36,6 +39,30 @@ fn crowd(proxy: &Proxy, time: Duration) -> usize {
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
         clients.into_iter().map(|client| client.join().expect("no refusal")).sum()
     })
+}
+
+/// Most shells allow 1024 descriptors, of which each connection needs one, and one more while it is used.
+#[test]
+fn limit_of_the_shell_does_not_limit_connections() {
+    let (home, idp) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &idp);
+    let api = Api::start();
+    let limited = ["-c", "ulimit -S -n 64; exec \"$0\" \"$@\"", AUTHCTL, "proxy", "work", "--for", &api.url];
+    let proxy = Proxy::of(home.command_for("sh", &limited));
+    let host = proxy.url.trim_start_matches("http://").trim_end_matches("/v1");
+    let request = format!("GET /v1/item HTTP/1.1\r\nHost: {host}\r\n{}\r\n\r\n", proxy.key_header());
+    let connections: Vec<TcpStream> = (0..100)
+        .map(|number| {
+            let mut stream = TcpStream::connect(host).expect("connected");
+            stream.set_read_timeout(Some(LIMIT)).expect("set");
+            stream.write_all(request.as_bytes()).expect("sent");
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).unwrap_or_else(|error| panic!("connection {number}: {error}"));
+            assert_eq!(String::from_utf8_lossy(&status), "HTTP/1.1 200", "connection {number}");
+            stream
+        })
+        .collect();
+    drop(connections);
 }
 
 /// Returns the options of an API that asks the provider about each token.

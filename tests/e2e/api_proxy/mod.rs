@@ -76,7 +76,11 @@ impl Proxy {
     /// Starts a proxy with the session `work` for an API.
     #[track_caller]
     fn start(home: &Sandbox, api: &str) -> Self {
-        let mut command = home.command(&["proxy", "work", "--for", api]);
+        Self::of(home.command(&["proxy", "work", "--for", api]))
+    }
+
+    #[track_caller]
+    fn of(mut command: Command) -> Self {
         let mut child = KillOnDrop(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("started"));
         let mut lines = Lines::of(child.0.stdout.take().expect("piped"));
         let mut line = || lines.next().expect("an address and a key");
