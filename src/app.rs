@@ -139,7 +139,7 @@ impl App {
 
     /// Prints a hint on stderr, with the options that the user typed.
     pub fn report_hint(&self, hint: &Hint) {
-        if let Some(line) = self.with_typed_options(hint.clone()).line(self.has_color(&std::io::stderr())) {
+        for line in self.with_typed_options(hint.clone()).lines(self.has_color(&std::io::stderr())) {
             let _ = writeln!(std::io::stderr(), "{line}");
         }
     }
@@ -293,7 +293,8 @@ impl App {
     pub fn with_profile_source(&self, failure: Error) -> Error {
         match self.named_by.get() {
             Some(what) if failure.code == ErrorCode::UnknownProfile => {
-                let error = failure.error.context(format!("from {what}"));
+                let message = format!("{}, from {what}", failure.error);
+                let error = failure.error.context(message);
                 Error { error, ..failure }
             }
             _ => failure,

@@ -107,18 +107,23 @@ impl Error {
             code: &'a str,
             message: String,
             hint: String,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            note: Option<String>,
         }
         let (message, hint) = (self.message(), self.hint.clone().repeating(args));
         let text = match format {
             Format::Json => {
-                let report =
-                    Report { error: ReportedError { code: self.code.as_str(), message, hint: hint.to_string() } };
+                let (hint, note) = match hint.parts() {
+                    (note, Some(command)) => (command, note),
+                    (advice, None) => (advice.unwrap_or_default(), None),
+                };
+                let report = Report { error: ReportedError { code: self.code.as_str(), message, hint, note } };
                 escape_json(serde_json::to_string(&report).unwrap_or_default())
             }
             Format::Text { color } => {
                 let error = ui::style("1;31", "error:", color);
-                let lines = [Some(format!("{error} {}", ui::wrap_after_label(&message))), hint.line(color)];
-                lines.into_iter().flatten().collect::<Vec<_>>().join("\n")
+                let message = format!("{error} {}", ui::wrap_after_label(&message));
+                std::iter::once(message).chain(hint.lines(color)).collect::<Vec<_>>().join("\n")
             }
         };
         let _ = writeln!(io::stderr(), "{text}");

@@ -51,8 +51,12 @@ impl Run {
             return Ok(Self { profile: None, command: words, without_profile: None });
         }
         let line = shell_line(words.iter().map(|word| word.to_string_lossy()));
-        let hint = Hint::shell(format!("authctl exec -- {line}"));
-        let without_profile = args.command.is_empty().then_some(hint);
+        let is_program = |word: &OsString| {
+            let mut directories = std::env::split_paths(&app.environment.surroundings.search_path);
+            Path::new(word).components().count() > 1 || directories.any(|directory| directory.join(word).is_file())
+        };
+        let meant_as_command = args.command.is_empty() && words.first().is_some_and(is_program);
+        let without_profile = meant_as_command.then(|| Hint::shell(format!("authctl exec -- {line}")));
         let name = |text: &OsString| {
             let hint = without_profile.clone().unwrap_or_else(|| Hint::command("profile list"));
             text.to_string_lossy().parse().map_err(|e: InvalidProfileName| Error::new(ErrorCode::Usage, e, hint))

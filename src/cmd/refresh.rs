@@ -14,7 +14,8 @@ use crate::session::{Demand, LoginReason, MinTtl, SessionError, TokenRequest};
 pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
     let demand = args.if_expiring.map_or(Demand::New, |left| Demand::NewUnless(MinTtl::AtLeast(left)));
     if !args.all {
-        print(app, &refresh_one(app, &app.profile(args.profile.as_ref())?, demand)?)?;
+        let profile = app.profile(args.profile.as_ref())?;
+        print(app, &refresh_one(app, &profile, demand).map_err(|error| cannot_refresh(&profile, error))?)?;
         return Ok(0);
     }
     app.refuse_profile_with_all("refresh")?;
@@ -33,8 +34,8 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
             Ok(refreshed) => print(app, &refreshed)?,
             Err(error) if error.code == ErrorCode::Interrupted => return Err(error),
             Err(error) => {
-                app.report(&Error { error: error.error.context(profile.name.to_string()), ..error });
                 first_failure = first_failure.or(Some(error.code));
+                app.report(&cannot_refresh(profile, error));
             }
         }
     }
@@ -42,6 +43,14 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
         app.ui().notice("no sessions to refresh; run `authctl login`");
     }
     Ok(first_failure.map_or(invalid, ErrorCode::exit_code))
+}
+
+/// Names the profile in the error, unless it does.
+fn cannot_refresh(profile: &Profile, error: Error) -> Error {
+    match error.code == ErrorCode::Interrupted || error.message().contains(profile.name.as_str()) {
+        true => error,
+        false => Error { error: error.error.context(format!("cannot refresh `{}`", profile.name)), ..error },
+    }
 }
 
 /// Refreshes a session.

@@ -102,7 +102,7 @@ fn new_passphrase(app: &App, after_current: bool) -> Result<Secret, Error> {
         (false, false) => "a passphrase is required, and there is no terminal",
     };
     let code = if app.common.passphrase_stdin { ErrorCode::Usage } else { ErrorCode::PassphraseRequired };
-    let new = new.ok_or_else(|| Error::msg(code, missing, hint()))?;
+    let new = new.ok_or_else(|| Error::msg(code, missing, hint().at_terminal(app.ui().is_interactive())))?;
     if new.expose().len() > MAX_LENGTH {
         let message = format!("the passphrase must have 1 to {MAX_LENGTH} bytes");
         return Err(Error::msg(ErrorCode::Usage, message, hint()));

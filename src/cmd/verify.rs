@@ -291,10 +291,10 @@ fn denied_hint(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {
             match (denied.profile.filter(|_| !denied.keys_supplied), pinned()) {
                 (None, _) => Hint::advice("if the issuer has new keys, write them to the file of --jwks and try again"),
                 (_, Some(source)) => Hint::profile_command("keys pin").with_option("--jwks", source).after_advice(
-                    "if the issuer has new keys, write them to the file that its keys were pinned from, and run",
+                    "if the issuer has new keys, write them to the file that its keys were pinned from, and pin them",
                 ),
                 _ if denied.is_own || code == ReasonCode::UnknownKey => update,
-                _ => update.after_advice("if the issuer may have new keys, fetch them with"),
+                _ => update.after_advice("the issuer may have new keys"),
             }
         }
         Some(ReasonCode::OpaqueToken) => match denied.profile {
@@ -304,7 +304,7 @@ fn denied_hint(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {
             },
             Some(_) if denied.has_id_token => {
                 let set = Hint::profile_command("profile set").with_flag("verify_token=id_token");
-                set.after_advice("let the API decide, or verify the ID token:")
+                set.after_advice("the API decides about such a token; authctl can verify the ID token instead")
             }
             _ => api_decides(),
         },
@@ -319,8 +319,8 @@ fn denied_hint(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {
                 Some(profile) => {
                     let is_set = profile.requirements.token == DecidingToken::IdToken;
                     let advice = match is_set || (denied.is_own && !denied.has_id_token) {
-                        true => "accept tokens without that claim:",
-                        false => "verify the ID token with verify_token=id_token, or accept tokens without that claim:",
+                        true => "accept tokens without that claim",
+                        false => "verify the ID token with verify_token=id_token, or accept tokens without that claim",
                     };
                     Hint::profile_command("profile set")
                         .with_flag(format!("optional_claims={claims}"))

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use super::{Error, ErrorCode, Hint};
 use crate::agent::protocol::{ClientError, ListenError, Problem};
 use crate::config::{ConfigError, InvalidSetting, UnknownSetting};
-use crate::model::{InsecureUrl, InvalidProfileName};
+use crate::model::{InsecureUrl, InvalidProfileName, span};
 use crate::oauth::{IssuerError, Phase};
 use crate::paths::NoHome;
 use crate::store::{KeyProblem, LockError, RevocationListError, StoreError};
@@ -74,7 +74,7 @@ impl From<ConfigError> for Error {
             }
             ConfigError::Ambiguous { first, .. } => {
                 let set_default = Hint::profile_command("profile use").about(first);
-                (ErrorCode::Usage, set_default.after_advice("add the profile's name to the command, or set a default:"))
+                (ErrorCode::Usage, set_default.after_advice("add the profile's name to the command, or set a default"))
             }
             ConfigError::Empty => (ErrorCode::LoginRequired, Hint::command("login")),
         };
@@ -114,7 +114,7 @@ pub(super) fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
             let hint = match problem {
                 KeyProblem::TooOpen { .. } => Hint::chmod("600", path),
                 KeyProblem::Missing => Hint::login()
-                    .after_advice("restore it, since all sessions of the file store need it; or log in again:"),
+                    .after_advice("restore it, since all sessions of the file store need it; or log in again"),
                 KeyProblem::NotOurs { .. } => Hint::chown(path),
                 KeyProblem::NotAKey => Hint::advice("name an age identity file in AUTHCTL_KEY_FILE"),
                 KeyProblem::Unreadable(kind) => Hint::access(path, *kind),
@@ -245,12 +245,12 @@ impl From<IssuerError> for Error {
             }
             IssuerError::Unreachable { .. } => Hint::doctor(CHECK_NETWORK),
             IssuerError::Unavailable { retry_after: Some(wait), .. } => {
-                Hint::advice(format!("try again in {} seconds", wait.as_secs()))
+                Hint::advice(format!("try again in {}", span(*wait)))
             }
             IssuerError::Unavailable { .. } => Hint::advice("try again in a minute"),
             IssuerError::Refused(refusal) => match refusal.code.as_str() {
                 "invalid_client" | "unauthorized_client" => {
-                    Hint::login().after_advice("check --client-id, --client-auth and the client secret, then run")
+                    Hint::login().after_advice("check --client-id, --client-auth and the client secret, and log in again")
                 }
                 "invalid_scope" => Hint::advice("give a --scope that the issuer grants to this client"),
                 "invalid_target" => Hint::advice("give an --audience or --resource that the issuer knows"),
@@ -266,7 +266,7 @@ impl From<IssuerError> for Error {
             | IssuerError::InvalidResponse { wrong_address: true, .. }
             | IssuerError::NotAnIssuer { .. } => Hint::check_settings(WRONG_ADDRESS),
             IssuerError::Rejected { .. } => Hint::login().after_advice(
-                "check --client-id, --client-auth and the client secret, or ask the issuer's operator; then run",
+                "check --client-id, --client-auth and the client secret, or ask the issuer's operator; then log in again",
             ),
             IssuerError::NotBound => Hint::login().with_option("--dpop", "auto"),
             IssuerError::BoundElsewhere => Hint::advice("ask the issuer's operator what this means for your client"),
@@ -297,8 +297,7 @@ impl From<IssuerError> for Error {
     }
 }
 
-const WRONG_ADDRESS: &str =
-    "check the issuer's address and those of its endpoints, path and slash at the end included:";
+const WRONG_ADDRESS: &str = "check the issuer's address and those of its endpoints, path and slash at the end included";
 
 pub(super) const CHECK_NETWORK: &str = "check the network, the proxy (HTTPS_PROXY, NO_PROXY) and the address";
 
@@ -323,7 +322,7 @@ const END_AGENT: &str = "pkill -u \"$(id -u)\" -f '[a]uthctl agent run'; authctl
 #[must_use]
 pub fn forgotten_passphrase() -> Hint {
     Hint::command("store passphrase").with_flag("--forgotten").after_advice(
-        "try again; nothing decrypts sessions whose passphrase is forgotten: then start over, and log in again:",
+        "try again; nothing decrypts sessions whose passphrase is forgotten: then start over, and log in again",
     )
 }
 

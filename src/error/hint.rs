@@ -21,7 +21,7 @@ pub enum Hint {
     Advice(String),
     /// `authctl doctor`, which finds the cause, or advice where that does not help.
     Doctor(String, Box<CommandLine>),
-    /// Advice that ends with a command.
+    /// Advice, and a command that follows it.
     AdviceAndCommand(String, Box<CommandLine>),
     /// The typed command line, with another word in place of one that was typed.
     Correction {
@@ -131,6 +131,15 @@ impl Hint {
         }
     }
 
+    /// Says that the command has to be run at a terminal, unless it was. What it read from a pipe is not available again.
+    #[must_use]
+    pub fn at_terminal(self, is_interactive: bool) -> Self {
+        match is_interactive {
+            true => self,
+            false => self.after_advice("run it at a terminal, which asks for what is missing"),
+        }
+    }
+
     /// Returns whether the whole hint is one command, which is pasted as it is.
     #[must_use]
     pub fn is_command(&self) -> bool {
@@ -158,17 +167,26 @@ impl Hint {
         }
     }
 
-    /// Returns the line of the hint for stderr, broken at the width of the terminal unless it is a command, which is copied;
-    /// `None` if there is nothing to suggest.
+    /// Returns the advice and the command.
     #[must_use]
-    pub fn line(&self, color: bool) -> Option<String> {
-        let text = self.to_string();
-        let shown = match (self, self.is_command()) {
-            (Self::None, _) => return None,
-            (_, true) => sanitize_line(&text).into_owned(),
-            (_, false) => ui::wrap_after_label(&text),
-        };
-        Some(format!("{}  {shown}", ui::style("1;36", "hint:", color)))
+    pub fn parts(&self) -> (Option<String>, Option<String>) {
+        match self {
+            Self::None => (None, None),
+            Self::Advice(text) => (Some(super::one_line(text)), None),
+            Self::AdviceAndCommand(text, command) => (Some(super::one_line(text)), Some(command.to_string())),
+            _ => (None, Some(self.to_string())),
+        }
+    }
+
+    /// Returns the lines of the hint for stderr; none if there is nothing to suggest. What follows `hint:` is a command, which
+    /// is copied; advice follows `note:` and is broken at the width of the terminal.
+    #[must_use]
+    pub fn lines(&self, color: bool) -> Vec<String> {
+        let (advice, command) = self.parts();
+        let line = |label: &str, text: &str| format!("{}  {text}", ui::style("1;36", label, color));
+        let advice = advice.map(|text| line("note:", &ui::wrap_after_label(&text)));
+        let command = command.map(|command| line("hint:", &sanitize_line(&command)));
+        advice.into_iter().chain(command).collect()
     }
 
     /// Adds an option with a value to the command.
@@ -239,7 +257,7 @@ impl Hint {
             return match verb.map(|at| words[at].as_str()) {
                 Some("doctor") => Self::Advice(advice),
                 Some("login") => {
-                    let mut login = Self::login().after_advice(format!("{advice}; then run"));
+                    let mut login = Self::login().after_advice(format!("{advice}; then log in again"));
                     if let Some(line) = login.command_mut() {
                         line.profile = command.profile;
                     }
@@ -342,7 +360,7 @@ impl fmt::Display for Hint {
             Self::Command(command) => command.fmt(f),
             Self::Doctor(_, command) => command.fmt(f),
             Self::Correction { otherwise, .. } => otherwise.fmt(f),
-            Self::AdviceAndCommand(text, command) => write!(f, "{} `{command}`", super::one_line(text)),
+            Self::AdviceAndCommand(text, command) => write!(f, "{}: {command}", super::one_line(text)),
         }
     }
 }

@@ -42,14 +42,14 @@ impl From<SessionError> for Error {
             SessionError::RefreshReply(error) => {
                 let hint = Hint::login().after_advice(
                     "check whether a proxy or a network's sign-in page answers in the issuer's place, and try again; if the \
-                     issuer itself does, log in again:",
+                     issuer itself does, log in again",
                 );
                 Self { hint, ..error.into() }
             }
             SessionError::RecentFailure(failed) => {
                 let hint = match (failed.code.general(), failed.retry_at) {
                     (ErrorCode::IssuerUnreachable, Some(at)) => {
-                        Hint::profile_command("refresh").after_advice(format!("try again after {at}:"))
+                        Hint::profile_command("refresh").after_advice(format!("try again after {at}"))
                     }
                     (ErrorCode::IssuerUnreachable, None) => Hint::doctor(CHECK_NETWORK),
                     _ => Hint::profile_command("status"),
@@ -60,9 +60,9 @@ impl From<SessionError> for Error {
                 let by_key =
                     |reason: &Reason| matches!(reason.code, ReasonCode::UnknownKey | ReasonCode::InvalidSignature);
                 let advice = if reasons.iter().any(by_key) {
-                    "check --issuer, and --jwks or --jwks-uri: one is required if the metadata names no keys; then run"
+                    "check --issuer, and --jwks or --jwks-uri: one is required if the metadata names no keys; then log in again"
                 } else {
-                    "check --issuer, --client-id and this machine's clock, then run"
+                    "check --issuer, --client-id and this machine's clock; then log in again"
                 };
                 Self::msg(ErrorCode::TokenDenied, error.to_string(), Hint::login().after_advice(advice))
             }
@@ -99,7 +99,7 @@ fn exchange_hint(error: &IssuerError) -> Option<Hint> {
             "unauthorized_client" | "unsupported_grant_type" | "access_denied" => Some(allow()),
             "invalid_request" | "invalid_grant" => Some(
                 Hint::profile_command("refresh")
-                    .after_advice("if the issuer has revoked the access token, refresh it and try again:"),
+                    .after_advice("if the issuer has revoked the access token, refresh it and try again"),
             ),
             _ => None,
         },

@@ -40,16 +40,17 @@ pub fn named(args: &Login) -> Result<Option<&'static Provider>, Error> {
 /// Returns the hint for a missing client ID: where to register a client.
 pub(super) fn client_id_hint(provider: Option<&Provider>) -> Hint {
     let advice = match provider.filter(|provider| provider.name != "generic") {
-        None => "register a public (native) client at the issuer and add --client-id ID".to_owned(),
+        None => "register a public (native) client at the issuer".to_owned(),
         Some(provider) => {
             let redirect = match provider.registers_redirect {
-                true => format!(" Register the redirect URI {}.", provider.redirect()),
+                true => format!(" Register the redirect URI {}", provider.redirect()),
                 false => String::new(),
             };
-            format!("register a client and add --client-id ID. {}: {}{redirect}", provider.title, provider.register)
+            format!("{}: {}{redirect}", provider.title, provider.register)
         }
     };
-    Hint::login().after_advice(format!("{advice}; at a terminal this asks for it:"))
+    let advice = advice.trim_end_matches('.');
+    Hint::login().after_advice(format!("{advice}; then give its ID with --client-id, or when a terminal asks for it"))
 }
 
 /// Refuses a grant that the provider does not support. Tokens that are supplied may be from any grant.
@@ -89,9 +90,9 @@ pub(super) fn issuer(
             Some((provider, ProviderIssuer::Fixed(own))) if given != IssuerUrl::parse(own)? => Err(Error::msg(
                 ErrorCode::Usage,
                 format!("the issuer of {} is {own}, not the given one", provider.title),
-                Hint::login()
-                    .with_option("--issuer", own)
-                    .after_advice("omit --provider and name the endpoints of your server, or run"),
+                Hint::login().with_option("--issuer", own).after_advice(
+                    "omit --provider and name the endpoints of your server, or use the provider's own issuer",
+                ),
             )),
             _ => Ok(Some(given)),
         };
@@ -107,7 +108,8 @@ pub(super) fn issuer(
                 "generic" => String::new(),
                 _ => format!("; {} has one for each customer", provider.title),
             };
-            let advice = format!("add --issuer URL, for example --issuer {example}; at a terminal this asks for it:");
+            let advice =
+                format!("add --issuer URL, for example --issuer {example}, or type it when a terminal asks for it");
             Err(Error::new(ErrorCode::Usage, MissingSetting::Issuer(reason), Hint::login().after_advice(advice)))
         }
     }

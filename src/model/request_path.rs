@@ -16,7 +16,7 @@ pub enum InvalidPath {
     #[error("the path is longer than 8192 bytes")]
     TooLong,
     /// It has a segment that servers read in different ways.
-    #[error("servers read this path in different ways")]
+    #[error("the path is ambiguous: servers interpret it differently")]
     Ambiguous,
     /// It has a byte that a path cannot have (RFC 3986, section 3.3).
     #[error("the path contains a character that is not allowed")]

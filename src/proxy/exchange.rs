@@ -128,7 +128,11 @@ fn check(proxy: &Proxy, request: &Request<Incoming>) -> Result<Url, Answer> {
         .resolve(&path, uri.query())
         .ok_or_else(|| refused("for", format!("{path} is not below {}", proxy.target)))?;
     if !proxy.count_request() {
-        return Err(Answer::new(StatusCode::TOO_MANY_REQUESTS, "max-requests", "the proxy has passed on all it may"));
+        return Err(Answer::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "max-requests",
+            "the proxy has passed on as many requests as --max-requests allows",
+        ));
     }
     Ok(url)
 }

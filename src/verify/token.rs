@@ -104,8 +104,11 @@ pub(super) fn check_signature(
         (several, _) => format!("{} trusted keys for {algorithm} have the token's kid", several.len()),
     });
     let signing_input = parsed.signing_input.as_bytes();
-    let Some(key) = candidates.into_iter().find(|key| key.verifies(parsed.signature, signing_input, algorithm)) else {
-        let message = "the signature is not by a trusted key";
+    let Some(key) = candidates.iter().find(|key| key.verifies(parsed.signature, signing_input, algorithm)) else {
+        let message = match (candidates.as_slice(), parsed.header.kid.as_deref()) {
+            ([_], Some(kid)) => format!("the signature is not by the trusted key {}", quoted(kid)),
+            _ => "the signature is not by a trusted key".to_owned(),
+        };
         checks.deny("signature", Reason::new(ReasonCode::InvalidSignature, message));
         return None;
     };

@@ -134,7 +134,7 @@ fn change_of_issuer_drops_its_endpoints_and_reports_it() {
 #[test]
 fn wrong_address_is_reported_as_such() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
-    let check = "hint:  check the issuer's address and those of its endpoints";
+    let check = "note:  check the issuer's address and those of its endpoints";
     let tenant = format!("{}/tenant", issuer.issuer());
     home.run(&["login", "work", "--issuer", &tenant, "--client-id", "authctl", "--device"])
         .exits(2)

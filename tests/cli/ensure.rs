@@ -61,7 +61,7 @@ fn refresh_token_that_expires_too_early_needs_a_login() {
     home.run(&["ensure", "work", "--for", "11h"])
         .exits(5)
         .reports("a session of `work` lasts 10 h 1 min, not 11 h")
-        .reports("hint:  split the job");
+        .reports("note:  split the job");
     assert_eq!(home.run(&["ensure", "work", "--for", "11h", "--json"]).exits(5).error()["code"], "session_too_short");
 }
 

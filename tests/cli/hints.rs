@@ -9,15 +9,10 @@ use std::process::Stdio;
 
 use crate::support::{AUTHCTL, CommandOutput, PASSWORD, Sandbox, USER, quick_issuer};
 
-/// Returns the command of a hint: the whole hint, or what is in its backticks.
-fn command_in(hint: &str) -> &str {
-    hint.split('`').nth(1).unwrap_or(hint)
-}
-
 /// Runs the command of a hint as the shell does.
 #[track_caller]
 fn paste(home: &Sandbox, hint: &str, stdin: &str) -> CommandOutput {
-    let line = command_in(hint);
+    let line = hint;
     assert!(line.starts_with("authctl ") || line.starts_with("chmod "), "no command: {hint}");
     let script = format!("authctl() {{ '{AUTHCTL}' \"$@\"; }}; {line}");
     let mut command = home.command_for("sh", &["-c", &script]);
@@ -30,7 +25,7 @@ fn paste(home: &Sandbox, hint: &str, stdin: &str) -> CommandOutput {
 /// Runs the command of a hint in a terminal, where a password is typed.
 #[track_caller]
 fn paste_in_terminal(home: &Sandbox, hint: &str) -> CommandOutput {
-    let script = format!("authctl() {{ '{AUTHCTL}' \"$@\"; }}; {}", command_in(hint));
+    let script = format!("authctl() {{ '{AUTHCTL}' \"$@\"; }}; {}", hint);
     let mut command = home.spawn_program_in_terminal("sh", &["-c", &script], 0);
     if !hint.contains("--username") {
         command.reports("User name: ");
@@ -61,7 +56,7 @@ fn hint_of(home: &Sandbox, args: &[&str]) -> String {
 #[track_caller]
 fn leads_on(home: &Sandbox, args: &[&str], hint: &str) {
     let found = hint_of(home, args);
-    assert_eq!(command_in(&found), hint, "{args:?}");
+    assert_eq!(found, hint, "{args:?}");
     assert_eq!(paste(home, &found, &format!("{PASSWORD}\n")).code, 0, "{args:?}: {found}");
 }
 
@@ -159,7 +154,7 @@ fn hints_for_an_unreachable_issuer_lead_to_doctor() {
     drop(issuer);
     for args in [&["refresh", "work"][..], &["token"], &["keys", "update"], &["exec", "work", "--", "true"]] {
         let hint = hint_of(&home, args);
-        assert_eq!(command_in(&hint), "authctl doctor work", "{args:?}");
+        assert_eq!(hint, "authctl doctor work", "{args:?}");
     }
     let found = paste(&home, "authctl doctor work", "").exits(6).stdout;
     assert!(found.contains("refused") && found.contains("check the network"), "{found}");
@@ -272,7 +267,7 @@ fn hints_for_a_lost_session_lead_to_a_login() {
         lose(&home);
         for command in ["token", "refresh", "verify", "whoami"] {
             let hint = hint_of(&home, &[command]);
-            assert_eq!(command_in(&hint), "authctl login work", "{how}, {command}");
+            assert_eq!(hint, "authctl login work", "{how}, {command}");
         }
         paste_in_terminal(&home, "authctl login work").exits(0);
         home.run(&["token", "work"]).exits(0);

@@ -127,7 +127,10 @@ fn error_is_one_line_followed_by_a_hint() {
     assert_eq!(ran.stdout, "");
     let lines: Vec<&str> = ran.stderr.lines().collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
-    assert!(lines[0].starts_with("error: ") && lines[1].starts_with("hint:  "), "{lines:?}");
+    assert!(
+        lines[0].starts_with("error: ") && (lines[1].starts_with("hint:  ") || lines[1].starts_with("note:  ")),
+        "{lines:?}"
+    );
 }
 
 #[test]

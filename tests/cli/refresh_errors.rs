@@ -23,7 +23,7 @@ fn assert_session_survives(what: &str, home: &Sandbox, begin: impl FnOnce(), end
     home.advance_time("work", LIFETIME - DUE + 20);
     let ran = token(home);
     assert_eq!((ran.code, ran.stdout.as_str()), (6, ""), "{what}, expired: {}", ran.stderr);
-    assert!(ran.stderr.contains("hint:  "), "{what}: {}", ran.stderr);
+    assert!(ran.stderr.contains("hint:  ") || ran.stderr.contains("note:  "), "{what}: {}", ran.stderr);
     assert_eq!(home.status("work")["state"], "refresh_failing", "{what}");
     home.run(&["refresh", "work"]).exits(6);
     end();

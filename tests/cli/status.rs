@@ -171,10 +171,9 @@ fn unreadable_store_is_shown_and_fails() {
     home.run(&["status", "unreadable", "--check"]).exits(7);
     home.run(&["status", "healthy", "--check"]).exits(0);
     home.unset_default_profile();
-    home.run(&["status", "--check"])
-        .exits(2)
-        .reports("no profile named")
-        .reports("hint:  add the profile's name to the command, or set a default: `authctl profile use healthy`\n");
+    home.run(&["status", "--check"]).exits(2).reports("no profile named").reports(
+        "note:  add the profile's name to the command, or set a default\nhint:  authctl profile use healthy\n",
+    );
     home.run(&["profile", "use", "healthy"]).exits(0);
     home.run(&["status", "--check"]).exits(0);
 }

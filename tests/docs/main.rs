@@ -171,11 +171,24 @@ fn example_configurations_are_valid() {
     let page = read(SETTINGS_PAGE);
     let display = page.split_once(".Bd -literal").and_then(|(_, rest)| rest.split_once('\n')).expect("a display").1;
     let file = display.split(".Ed").next().expect("its text");
-    let line = |key: &str| described(&page, key)?.lines().find_map(|line| line.strip_prefix(".Dl "));
-    let settings: Vec<&str> = SETTINGS.iter().filter_map(|setting| line(setting.key)).collect();
+    let line = |key: &str| {
+        let text = described(&page, key)?.lines().find(|line| line.starts_with(".Dl "))?;
+        Some(roff::literal_text(text).trim_end().to_owned())
+    };
+    let settings: Vec<String> = SETTINGS.iter().filter_map(|setting| line(setting.key)).collect();
     for text in [file.to_owned(), format!("[profiles.work]\n{}\n", settings.join("\n"))] {
         let parsed = Config::parse(&text, Path::new("config.toml"));
         assert!(parsed.is_ok(), "{:?}\n{text}", parsed.err());
+    }
+}
+
+#[test]
+fn quotes_of_examples_are_shown() {
+    // A macro takes quotes around an argument away.
+    let lost = |line: &&str| line.starts_with(".Dl ") && line.contains('"');
+    for name in ["authctl.toml.5"].iter().chain(WRITTEN_PAGES) {
+        let page = read(Path::new("man").join(name));
+        assert_eq!(page.lines().find(lost), None, "{name}");
     }
 }
 

@@ -108,7 +108,8 @@ fn passphrase(app: &App, new: bool) -> Result<Secret, Error> {
     }
     let hint = || Hint::command(if new { "agent lock" } else { "agent unlock" }).with_typed_options();
     if app.common.passphrase_stdin {
-        let missing = || Error::msg(ErrorCode::Usage, "no passphrase on stdin", hint());
+        let missing =
+            || Error::msg(ErrorCode::Usage, "no passphrase on stdin", hint().at_terminal(app.ui().is_interactive()));
         return app.passphrase_from_stdin().ok_or_else(missing);
     }
     let missing = || {
@@ -116,7 +117,7 @@ fn passphrase(app: &App, new: bool) -> Result<Secret, Error> {
             true => "no passphrase was entered",
             false => "a passphrase is required, and there is no terminal",
         };
-        Error::msg(ErrorCode::AgentUnavailable, message, hint())
+        Error::msg(ErrorCode::AgentUnavailable, message, hint().at_terminal(app.ui().is_interactive()))
     };
     let first = app.ask_passphrase("Passphrase: ")?.filter(|typed| !typed.is_empty()).ok_or_else(missing)?;
     if new {

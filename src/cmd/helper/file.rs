@@ -21,5 +21,6 @@ impl Protocol for File {
 pub(super) fn nothing_to_answer(call: &Call<'_>) -> Error {
     let tool = call.args.tool.name();
     let message = format!("`authctl helper {tool}` answers nothing: the program reads the token from a file");
-    Error::msg(ErrorCode::Usage, message, Hint::command("helper").with_argument(tool).with_flag("--setup"))
+    let hint = Hint::command("helper").with_argument(tool).with_flag("--setup");
+    Error::msg(ErrorCode::Usage, message, call.for_profile(hint.clone()).unwrap_or(hint))
 }

@@ -19,8 +19,9 @@ const VERSIONS: [&str; 2] = ["client.authentication.k8s.io/v1", "client.authenti
 const VARIABLE: &str = "KUBERNETES_EXEC_INFO";
 
 /// Suggests the set-up that kubectl needs.
-fn set_up() -> Hint {
-    Hint::command("helper kubernetes").with_flag("--setup")
+fn set_up(call: &Call<'_>) -> Hint {
+    let hint = Hint::command("helper kubernetes").with_flag("--setup");
+    call.for_profile(hint.clone()).unwrap_or(hint)
 }
 
 impl Protocol for Kubernetes {
@@ -36,7 +37,7 @@ impl Protocol for Kubernetes {
             Value::Null => VERSIONS[0],
             asked => VERSIONS.into_iter().find(|known| asked == *known).ok_or_else(|| {
                 let message = format!("{VARIABLE} has an unknown `apiVersion`");
-                Error::msg(ErrorCode::Usage, message, set_up())
+                Error::msg(ErrorCode::Usage, message, set_up(call))
             })?,
         };
         // Only if the user's `exec` section has `provideClusterInfo`.
@@ -45,7 +46,7 @@ impl Protocol for Kubernetes {
                 .as_str()
                 .unwrap_or_default()
                 .parse::<ToolHost>()
-                .map_err(|error| Error::new(ErrorCode::Usage, anyhow::Error::new(error), set_up()))?;
+                .map_err(|error| Error::new(ErrorCode::Usage, anyhow::Error::new(error), set_up(call)))?;
         }
         call.with_token(None, false, &|token| {
             let mut status = json!({"token": token.text});
@@ -59,7 +60,7 @@ impl Protocol for Kubernetes {
 
     fn setup(&self, call: &Call<'_>) -> Result<Vec<Change>, Error> {
         if !call.args.hosts.is_empty() {
-            let hint = set_up();
+            let hint = set_up(call);
             return Err(Error::msg(
                 ErrorCode::Usage,
                 "kubectl's set-up has no --host: the cluster is in kubeconfig",

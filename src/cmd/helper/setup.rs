@@ -113,8 +113,15 @@ pub(super) fn run(call: &Call<'_>, changes: &[Change], setup_of: &SetupOf) -> Re
                 any |= step.take(call, &kept)?;
             }
         }
+        if stays_for_other_hosts(call, changes)? {
+            let command =
+                app.next_command(Hint::command("helper").with_argument(args.tool.name()).with_flag("--remove"));
+            let tool = args.tool.name();
+            app.ui().notice(&format!("{tool} still uses authctl for other hosts; for no host at all, run: {command}"));
+            any = true;
+        }
     }
-    if !any {
+    if !any && kept.is_empty() {
         app.ui().notice(if args.write { "already set up" } else { "not set up" });
     }
     if args.write {
@@ -354,6 +361,17 @@ fn has_other_hosts(call: &Call<'_>, kept: &[ToolHost]) -> Result<bool, Error> {
     let config = call.app.config()?;
     let mut remaining = config.profiles.values().flat_map(|profile| &profile.hosts);
     Ok(!call.args.hosts.is_empty() && remaining.any(|host| !kept.contains(host)))
+}
+
+/// Returns whether the tool stays set up for the other hosts, after those that the command names were removed.
+fn stays_for_other_hosts(call: &Call<'_>, changes: &[Change]) -> Result<bool, Error> {
+    let args = Helper { hosts: Vec::new(), ..call.args.clone() };
+    let all = Call { app: call.app, args: &args };
+    // Without hosts, what they share is removed as well.
+    let stays =
+        |change: &Change| Ok::<_, Error>(!matches!(change, Change::Hosts) && change.step(&all, false, &[])?.is_some());
+    let stay: Vec<bool> = changes.iter().map(stays).collect::<Result<_, _>>()?;
+    Ok(!call.args.hosts.is_empty() && stay.contains(&true))
 }
 
 /// Returns what a command prints; `None` if it fails.

@@ -76,7 +76,7 @@ async fn prepare_for(
     if known.is_some() {
         let is_chosen = ["client_id", "client_registration"].iter().any(|key| args.settings.has(key));
         if !is_chosen {
-            let hint = Hint::login().after_advice("register a client at the new issuer and add --client-id ID to");
+            let hint = Hint::advice("register a client at the new issuer, and give its ID with --client-id");
             return Err(Error::msg(ErrorCode::Usage, format!("no client ID at {issuer} was given"), hint));
         }
         // The session is another issuer's; the confirmation is for this one.
@@ -131,7 +131,7 @@ async fn choose_issuer(
             let message = format!("the issuer of {} was {}, and the API now names {}", found.api, known.issuer, list());
             // An address that a stranger may have sent is not put into a command.
             let hint = Hint::login().with_flag("--accept-new-issuer");
-            let hint = hint.after_advice("if the API's operator has announced the change, run");
+            let hint = hint.after_advice("if the API's operator has announced the change, accept the new issuer");
             return Err(Error::msg(ErrorCode::IssuerMismatch, message, hint));
         }
     }

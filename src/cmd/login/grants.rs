@@ -369,7 +369,7 @@ impl SignIn<'_> {
                 let hint = match api.login {
                     // A login API responds in the same way to unknown field names.
                     Some(_) => Hint::login().after_advice(
-                        "check both, and what the API calls them (--username-field NAME, --password-field NAME), then run",
+                        "check both, and what the API calls them (--username-field NAME, --password-field NAME); then log in again",
                     ),
                     None => Hint::login(),
                 };

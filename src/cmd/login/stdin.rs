@@ -61,7 +61,7 @@ impl StdinSecrets {
             rest = after;
             let line = line.trim_end_matches('\r');
             if line.is_empty() {
-                let hint = Hint::login();
+                let hint = Hint::login().at_terminal(app.ui().is_interactive());
                 return Err(Error::msg(ErrorCode::Usage, format!("no {what} on stdin"), hint));
             }
             Ok(Secret::new(line.to_owned()))
@@ -74,7 +74,7 @@ impl StdinSecrets {
         }
         if args.with_token {
             if rest.trim().is_empty() {
-                let hint = Hint::login();
+                let hint = Hint::login().at_terminal(app.ui().is_interactive());
                 return Err(Error::msg(ErrorCode::Usage, "no token on stdin", hint));
             }
             secrets.token = Some(Secret::new(rest.trim().to_owned()));

@@ -17,8 +17,10 @@ pub(super) fn lines(app: &App, status: &ProfileStatus, report: &StatusReport, no
         lines.extend(wrapped(&format!("  {name:<10} {value}"), 13));
     };
     let effective = report.effective_profile.as_ref().filter(|effective| effective.profile == status.profile);
-    if let Some(effective) = effective.filter(|effective| effective.source != "--profile") {
-        field("used", &format!("if no profile is named ({})", effective.source));
+    match effective.map(|effective| effective.source.as_str()) {
+        Some("--profile") => field("used", "because of --profile"),
+        Some(source) => field("used", &format!("if no profile is named ({source})")),
+        None => {}
     }
     field("issuer", status.issuer.as_str());
     if let Some(path) = &status.machine_file {

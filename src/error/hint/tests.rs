@@ -14,9 +14,9 @@ fn command_names_the_profile_where_it_is_known() {
 
 #[test]
 fn advice_ends_with_a_complete_command() {
-    let hint = Hint::login().after_advice("try again, or run").about(&"work".parse().expect("a name"));
+    let hint = Hint::login().after_advice("try again, or log in again").about(&"work".parse().expect("a name"));
     let hint = hint.repeating(&args("authctl token --config c.toml"));
-    assert_eq!(hint.to_string(), "try again, or run `authctl login work --config c.toml`");
+    assert_eq!(hint.to_string(), "try again, or log in again: authctl login work --config c.toml");
 }
 
 #[test]
@@ -70,7 +70,8 @@ fn correction_replaces_the_word_that_was_typed() {
 }
 
 /// Every hint without a command: how it begins, and why no command helps.
-const ADVICE: [(&str, &str); 47] = [
+const ADVICE: [(&str, &str); 48] = [
+    ("register a client at the new issuer", "only the issuer registers clients"),
     ("seal the key again with `age", "another tool does it"),
     ("ask the operator of the server for access", "only the operator grants it"),
     ("install the package bubblewrap", "package managers differ"),
@@ -158,7 +159,7 @@ fn doctor_is_suggested_where_it_helps() {
         ("authctl doctor work", "check the network"),
         (
             "authctl login work --issuer https://a.example --json",
-            "check the network; then run `authctl login work --issuer https://a.example`",
+            "check the network; then log in again: authctl login work --issuer https://a.example",
         ),
     ] {
         assert_eq!(hint.clone().repeating(&args(typed)).to_string(), expected, "{typed}");

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
 
-use super::{command_in, hint_of, paste, paste_in_terminal};
+use super::{hint_of, paste, paste_in_terminal};
 use crate::support::stub_server::StubServer;
 use crate::support::{AUTHCTL, PASSWORD, Sandbox, USER, quick_issuer};
 
@@ -64,7 +64,7 @@ fn hints_of_a_login_say_what_to_check_and_repeat_it() {
         let hint = login(at, client);
         let line = format!("authctl login work --issuer {at} --client-id {client} --password --username {USER}");
         assert!(hint.starts_with(advice), "{hint}");
-        assert_eq!(command_in(&hint), line);
+        assert_eq!(hint, line);
     }
     // The login of the hint succeeds when what was wrong is corrected.
     issuer.fault(Fault { endpoint: Endpoint::Metadata, kind: FaultKind::EmptyBody { status: 404 }, times: 0 });
@@ -84,7 +84,7 @@ fn hint_for_a_missing_issuer_or_client_asks_for_it() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let line = format!("authctl login work --issuer {} --password --username {USER}", issuer.issuer());
     let args: Vec<&str> = line.split(' ').skip(1).chain(["--password-stdin"]).collect();
-    assert_eq!(command_in(&hint_of(&home, &args)), line);
+    assert_eq!(hint_of(&home, &args), line);
     let script = format!("authctl() {{ '{AUTHCTL}' \"$@\"; }}; {line}");
     let mut login = home.spawn_program_in_terminal("sh", &["-c", &script], 0);
     login.reports("Client ID for work");
@@ -94,7 +94,7 @@ fn hint_for_a_missing_issuer_or_client_asks_for_it() {
     login.wait().exits(0);
     let okta = hint_of(&home, &["login", "--provider", "okta"]);
     assert!(okta.starts_with("add --issuer URL, for example --issuer https://"), "{okta}");
-    assert_eq!(command_in(&okta), "authctl login --provider okta");
+    assert_eq!(okta, "authctl login --provider okta");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn first_login_without_a_keychain_works_with_its_hint() {
     let login = ["login", "work", "--issuer", idp.issuer(), "--client-id", "authctl", "--password", "--username", USER];
     let ran = home.run_with(&[&login[..], &["--password-stdin"]].concat(), &format!("{PASSWORD}\n")).exits(7);
     let hint = ran.stderr.lines().find_map(|line| line.strip_prefix("hint:  ")).expect("a hint");
-    assert_eq!(command_in(hint), format!("authctl {} --store file", login.join(" ")));
-    paste(&home, &format!("{} --password-stdin", command_in(hint)), &format!("{PASSWORD}\n")).exits(0);
+    assert_eq!(hint, format!("authctl {} --store file", login.join(" ")));
+    paste(&home, &format!("{hint} --password-stdin"), &format!("{PASSWORD}\n")).exits(0);
     home.run(&["token", "work"]).exits(0);
 }

@@ -22,7 +22,7 @@ fn refusal(status: u16, members: Value) -> Value {
 fn error_response_is_accepted_with_any_status() {
     let issuer = quick_issuer();
     let section = "RFC 6749, section 5.2";
-    let client: &[&str] = &["the issuer refused: invalid_client", "hint:  check --client-id"];
+    let client: &[&str] = &["the issuer refused: invalid_client", "note:  check --client-id"];
     each(
         &issuer,
         &[

@@ -21,7 +21,7 @@ fn encoding_does_not_matter_up_to_the_size_limit() {
         let full = if endpoint == "jwks" { 256 * 1024 } else { MIB };
         rows.push(row("the limit", endpoint, json!({"pad_to": full}), 0, &["Logged in"]));
         let beyond = json!({"pad_to": MIB + 1});
-        rows.push(row("the limit", endpoint, beyond, 6, &["returned a response of more than 1 MiB", "hint:  "]));
+        rows.push(row("the limit", endpoint, beyond, 6, &["returned a response of more than 1 MiB", "note:  "]));
     }
     let keys = json!({"pad_to": 256 * 1024 + 1});
     rows.push(row("the limit", "jwks", keys, 6, &["instead of a JWK Set of at most 256 KiB"]));
