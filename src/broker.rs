@@ -21,18 +21,18 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::secret::SecretBytes;
 
 /// What an agent asks its broker to do.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// Open a file that the configuration names. `no_follow` refuses a symbolic link in its place.
+    /// Open a file that the configuration names.
     Open {
         /// The file.
         path: String,
-        /// Whether to refuse a symbolic link.
-        no_follow: bool,
     },
     /// Write the token in the payload to a token file.
     WriteToken {
@@ -113,6 +113,9 @@ const MAX_LENGTH: u32 = 256 * 1024;
 /// How long a broker may take for what needs no other program and no file.
 const QUICK_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long a message of a request may take to arrive.
+const MESSAGE_LIMIT: Duration = Duration::from_secs(10);
+
 /// Sends the requests of this process to the broker at the other end of `channel`.
 ///
 /// # Errors
@@ -121,6 +124,22 @@ pub fn connect(channel: UnixStream) -> io::Result<()> {
     channel.set_write_timeout(Some(QUICK_LIMIT))?;
     let _ = CHANNEL.set(channel);
     Ok(())
+}
+
+/// Waits until this process's broker has ended. Never returns if there is none.
+pub async fn ended() {
+    let watched = |channel: &UnixStream| {
+        AsyncFd::register_with_interest(channel.try_clone()?, Interest::READABLE).map_err(io::Error::from)
+    };
+    match CHANNEL.get().map(watched) {
+        // It sends nothing on the channel.
+        Some(Ok(channel)) => drop(channel.readable().await),
+        Some(Err(error)) => {
+            tracing::warn!("the broker is not watched: {error}");
+            std::future::pending().await
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// Returns whether this process has a broker.
@@ -157,9 +176,11 @@ impl Pending {
     pub fn start(request: &Request, payload: &[u8]) -> io::Result<Self> {
         let channel = CHANNEL.get().ok_or(io::ErrorKind::NotConnected)?;
         let (ours, theirs) = UnixStream::pair()?;
-        // The buffer of a socket has space for a message, so this does not wait.
-        write_message(&ours, request, payload)?;
         send_descriptor(channel, &theirs)?;
+        drop(theirs);
+        // Afterwards, so that a message that is longer than the buffer of a socket is read.
+        ours.set_write_timeout(Some(MESSAGE_LIMIT))?;
+        write_message(&ours, request, payload)?;
         Ok(Self(ours))
     }
 
@@ -198,9 +219,9 @@ pub fn call(request: &Request, payload: &[u8]) -> io::Result<Response> {
 ///
 /// # Errors
 /// As opening it, or if the configuration does not name it.
-pub fn open(path: &Path, no_follow: bool) -> io::Result<File> {
+pub fn open(path: &Path) -> io::Result<File> {
     let path = path.to_str().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
-    call(&Request::Open { path, no_follow }, &[])?.file.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    call(&Request::Open { path }, &[])?.file.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Returns the executables of a process and its parent, if the system shows them.
@@ -220,10 +241,14 @@ pub fn identify(pid: u32) -> (Option<String>, Option<String>) {
 /// # Errors
 /// Of the system.
 pub fn accept(channel: &UnixStream) -> io::Result<Option<UnixStream>> {
-    match receive_descriptor(channel) {
-        Ok(socket) => socket.map(|socket| Ok(UnixStream::from(socket))).transpose(),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(error),
+    loop {
+        match receive_descriptor(channel) {
+            Ok(Some(socket)) => return Ok(Some(UnixStream::from(socket))),
+            // The system drops a descriptor for which this process has too many: that request fails.
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -232,7 +257,10 @@ pub fn accept(channel: &UnixStream) -> io::Result<Option<UnixStream>> {
 /// # Errors
 /// If it is malformed.
 pub fn read_request(socket: &UnixStream) -> io::Result<(Request, SecretBytes)> {
-    read_message(socket)
+    socket.set_read_timeout(Some(MESSAGE_LIMIT))?;
+    let request = read_message(socket)?;
+    socket.set_read_timeout(None)?;
+    Ok(request)
 }
 
 /// Responds to a request.

@@ -45,7 +45,7 @@ pub struct AgentRun {
     #[arg(long, hide = true)]
     pub detach: bool,
     /// Serve an agent that has started this process and is confined
-    #[arg(long, hide = true, conflicts_with_all = ["notify", "login", "detach"])]
+    #[arg(long, hide = true, conflicts_with = "detach")]
     pub broker: bool,
 }
 

@@ -36,7 +36,7 @@ fn waiting_place(slot: &Path) -> Result<Option<FileLock>, LockError> {
 /// # Errors
 /// [`ErrorCode::Unexpected`] if it cannot be run, fails or is killed.
 pub(super) fn run(slot: PathBuf, words: &[OsString]) -> Result<u8, Error> {
-    close_inherited_descriptors();
+    close_inherited_descriptors(0);
     let _ = rustix::process::setsid();
     let _ = rustix::process::chdir("/");
     let mut event = Vec::new();

@@ -119,6 +119,8 @@ pub(super) fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
                 KeyProblem::NotAKey => Hint::advice("name an age identity file in AUTHCTL_KEY_FILE"),
                 KeyProblem::Unreadable(kind) => Hint::access(path, *kind),
                 KeyProblem::NamedMissing | KeyProblem::NotAFile => Hint::list(path),
+                // Another agent has no sessions that the replaced key protects.
+                KeyProblem::Replaced => Hint::command("agent stop"),
                 KeyProblem::Named => Hint::shell("unset AUTHCTL_KEY_FILE"),
                 KeyProblem::WorkFactor { .. } => {
                     Hint::advice("seal the key again with `age -p`, which uses a work factor of 18")

@@ -189,3 +189,34 @@ pub fn link_target(path: &Path) -> PathBuf {
     }
     target
 }
+
+/// Returns whether `path` leads through one of `places`: by its directories, or by those of a symbolic link on the way. Who may
+/// change a place may then choose the file.
+#[must_use]
+pub fn leads_through(path: &Path, places: &[PathBuf]) -> bool {
+    let places: Vec<PathBuf> =
+        places.iter().map(|place| place.canonicalize().unwrap_or_else(|_| place.clone())).collect();
+    let names = |path: &Path| path.components().rev().map(|part| part.as_os_str().to_owned()).collect::<Vec<_>>();
+    let mut left = names(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+    let (mut reached, mut links) = (PathBuf::from("/"), 0);
+    while let Some(name) = left.pop() {
+        if name == ".." {
+            reached.pop();
+            continue;
+        }
+        let entry = reached.join(name);
+        if places.iter().any(|place| entry.starts_with(place)) {
+            return true;
+        }
+        match std::fs::read_link(&entry) {
+            Ok(_) if links == MAX_LINKS => return true,
+            // Relative to the directory of the link, unless it begins with the root directory.
+            Ok(target) => {
+                links += 1;
+                left.extend(names(&target));
+            }
+            Err(_) => reached = entry,
+        }
+    }
+    false
+}

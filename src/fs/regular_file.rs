@@ -72,8 +72,7 @@ pub fn read_trusted(path: &Path, max_bytes: u64) -> Result<SecretBytes, ReadErro
     let name = path.file_name().ok_or(Errno::ISDIR)?;
     let file = match rustix::fs::openat(&dir, name, FLAGS, Mode::empty()) {
         Err(Errno::ACCESS) if broker::is_connected() => {
-            let file =
-                broker::open(path, false).map_err(|e| Errno::from_io_error(&e).map_or(unreadable(e), Into::into))?;
+            let file = broker::open(path).map_err(|e| Errno::from_io_error(&e).map_or(unreadable(e), Into::into))?;
             let (opened, there) = (rustix::fs::fstat(&file)?, rustix::fs::statat(&dir, name, AtFlags::empty())?);
             if (opened.st_dev, opened.st_ino) != (there.st_dev, there.st_ino) {
                 return Err(Errno::AGAIN.into());
@@ -163,7 +162,7 @@ pub fn open_no_follow(path: &Path) -> io::Result<(File, Metadata)> {
 
 fn open_with(path: &Path, flags: OFlags) -> io::Result<(File, Metadata)> {
     let file = match rustix::fs::open(path, FLAGS | flags, Mode::empty()) {
-        Err(Errno::ACCESS) if broker::is_connected() => broker::open(path, flags.contains(OFlags::NOFOLLOW))?,
+        Err(Errno::ACCESS) if broker::is_connected() => broker::open(path)?,
         opened => File::from(opened?),
     };
     let metadata = regular(&file)?;

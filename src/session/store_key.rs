@@ -4,7 +4,7 @@ use super::{MAX_REFRESH, SessionError, SessionService};
 use crate::fs::LockFile;
 use crate::model::{Profile, ProfileName, RecordName, Session, StoreKind};
 use crate::secret::{Secret, SecretBytes};
-use crate::store::{ProfileLock, Store, StoreError, StoreKey, UnlockedKey};
+use crate::store::{Store, StoreError, StoreKey, UnlockedKey};
 
 impl SessionService {
     /// Returns the key of the file store.
@@ -125,9 +125,9 @@ impl SessionService {
 
     /// Encrypts a session or a record to the new key, under its lock: a refresh that is running stores its session first.
     async fn follow_key_with(&self, item: &str, is_forgotten: bool) -> Result<(), SessionError> {
-        let (dir, own) = (self.locks.of(StoreKind::File), item.to_owned());
+        let own = item.to_owned();
         if let Ok(name) = item.parse::<ProfileName>() {
-            let _lock = ProfileLock::acquire(dir, &name, &*self.clock, MAX_REFRESH).await?;
+            let _lock = self.lock_session(StoreKind::File, &name).await?;
             if is_forgotten {
                 return self.change(StoreKind::File, &name, move |store| store.remove_item(&own)).await;
             }
@@ -137,7 +137,7 @@ impl SessionService {
             Some(issuer) => ("clients", issuer),
             None => ("trust", item.trim_start_matches('@')),
         };
-        let lock = dir.join(kind).join(name).with_extension("lock");
+        let lock = self.locks.of(StoreKind::File).join(kind).join(name).with_extension("lock");
         let _lock = LockFile::lock(lock, &*self.clock, MAX_REFRESH).await?;
         let follow = move |store: &dyn Store| match is_forgotten {
             true => store.remove_item(&own),

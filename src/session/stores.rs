@@ -225,9 +225,13 @@ impl SessionService {
     }
 
     pub(super) async fn lock(&self, profile: &Profile) -> Result<ProfileLock, SessionError> {
-        let locks = self.locks.of(profile.store);
-        let lock = ProfileLock::acquire(locks, &profile.name, &*self.clock, MAX_REFRESH).await?;
-        let (marks, kind, name) = (Arc::clone(&self.marks), profile.store, profile.name.clone());
+        self.lock_session(profile.store, &profile.name).await
+    }
+
+    /// Takes the lock of the session that a store has for a profile, and stores that of an interrupted refresh.
+    pub(super) async fn lock_session(&self, kind: StoreKind, name: &ProfileName) -> Result<ProfileLock, SessionError> {
+        let lock = ProfileLock::acquire(self.locks.of(kind), name, &*self.clock, MAX_REFRESH).await?;
+        let (marks, subject, name) = (Arc::clone(&self.marks), name.clone(), name.clone());
         let finish = move |store: &dyn Store| {
             let finished = store.finish_interrupted_refresh(&name);
             if matches!(finished, Ok(true)) {
@@ -237,7 +241,7 @@ impl SessionService {
         };
         // Without it, the session that is stored may have a refresh token that is spent. A keychain has no such files.
         if kind == StoreKind::File {
-            self.with_store(kind, profile.name.as_str(), finish).await?;
+            self.with_store(kind, subject.as_str(), finish).await?;
         }
         Ok(lock)
     }

@@ -60,6 +60,9 @@ pub enum KeyProblem {
         /// The work factor that the file asks for.
         factor: u8,
     },
+    /// It is sealed, and does not have the key that was held before this process was locked.
+    #[error("it was replaced by one without the key of the sessions")]
+    Replaced,
     /// It could not be read.
     #[error("{0}")]
     Unreadable(io::ErrorKind),
@@ -95,6 +98,16 @@ impl Key {
             None => Err(age::EncryptError::MissingRecipients),
         });
         sealed.map_err(cannot_encrypt)
+    }
+
+    /// Returns the public key to which [`Key::seal`] encrypts.
+    pub(super) fn public(&self) -> Option<String> {
+        self.0.first().map(|identity| identity.to_public().to_string())
+    }
+
+    /// Returns whether the secret key of `public` is among the keys.
+    pub(super) fn has(&self, public: &str) -> bool {
+        self.0.iter().any(|identity| identity.to_public().to_string() == public)
     }
 
     /// Decrypts the `age` file `sealed`. Returns `None` if that fails.
@@ -173,6 +186,11 @@ impl KeyFile {
         Ok(Self { path: path.clone(), bytes })
     }
 
+    /// Returns the error that the file cannot be used.
+    pub(super) fn wrong(&self, problem: KeyProblem) -> StoreError {
+        StoreError::KeyFile { path: self.path.clone(), problem }
+    }
+
     /// Returns whether the file is sealed with a passphrase.
     pub(super) fn is_sealed(&self) -> bool {
         self.bytes.starts_with(SEALED)
@@ -192,20 +210,19 @@ impl KeyFile {
     }
 
     fn unseal_on_stack(&self, passphrase: &Secret) -> Result<Key, StoreError> {
-        let wrong = |problem| StoreError::KeyFile { path: self.path.clone(), problem };
         let mut identity = age::scrypt::Identity::new(secret_string(passphrase));
         identity.set_max_work_factor(MAX_WORK_FACTOR);
         let plain = decrypt(&self.bytes, std::iter::once(&identity as &dyn age::Identity));
         let plain = plain.map_err(|error| match error {
-            age::DecryptError::ExcessiveWork { required, .. } => wrong(KeyProblem::WorkFactor { factor: required }),
+            age::DecryptError::ExcessiveWork { required, .. } => self.wrong(KeyProblem::WorkFactor { factor: required }),
             age::DecryptError::DecryptionFailed | age::DecryptError::KeyDecryptionFailed => StoreError::WrongPassphrase,
-            _ => wrong(KeyProblem::NotAKey),
+            _ => self.wrong(KeyProblem::NotAKey),
         })?;
         self.parse(&plain)
     }
 
     fn parse(&self, text: &[u8]) -> Result<Key, StoreError> {
-        let not_a_key = || StoreError::KeyFile { path: self.path.clone(), problem: KeyProblem::NotAKey };
+        let not_a_key = || self.wrong(KeyProblem::NotAKey);
         let text = std::str::from_utf8(text).map_err(|_| not_a_key())?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         let identities: Vec<Identity> =

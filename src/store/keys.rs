@@ -28,8 +28,18 @@ pub struct StoreKey {
 #[derive(Default)]
 struct State {
     held: Option<UnlockedKey>,
+    /// The key that was held last. It is remembered while this is locked.
+    locked: Option<LockedKey>,
     /// The user is asked once: a second store call fails like the first.
     is_asked: bool,
+}
+
+/// What a locked process knows of the key: another file must not unlock it.
+struct LockedKey {
+    /// The file, sealed.
+    sealed: Zeroizing<Vec<u8>>,
+    /// The public key, if a passphrase has unlocked the file.
+    public: Option<String>,
 }
 
 /// A key that a passphrase has unlocked.
@@ -67,11 +77,14 @@ impl StoreKey {
             return Ok(held.key.clone());
         }
         state.held = None;
-        let Some(ask) = self.ask.as_ref().filter(|_| !state.is_asked) else { return Err(StoreError::Sealed) };
+        let Some(ask) = self.ask.as_ref().filter(|_| !state.is_asked) else {
+            state.remember(&file);
+            return Err(StoreError::Sealed);
+        };
         state.is_asked = true;
         let passphrase = ask()?;
         let key = file.unseal(&passphrase)?;
-        state.held = Some(UnlockedKey { sealed: file.bytes, key: key.clone(), passphrase: Some(passphrase) });
+        state.hold(UnlockedKey { sealed: file.bytes, key: key.clone(), passphrase: Some(passphrase) });
         Ok(key)
     }
 
@@ -89,13 +102,16 @@ impl StoreKey {
         }
     }
 
-    /// Returns whether the key is sealed with a passphrase.
+    /// Returns whether the key is sealed with a passphrase. From then on, only a file with the same key unlocks this.
     ///
     /// # Errors
     /// [`StoreError::KeyFile`].
     pub fn is_sealed(&self) -> Result<bool, StoreError> {
         match KeyFile::read(&self.source) {
-            Ok(file) => Ok(file.is_sealed()),
+            Ok(file) => {
+                self.state().remember(&file);
+                Ok(file.is_sealed())
+            }
             Err(StoreError::KeyFile { problem: KeyProblem::Missing | KeyProblem::NamedMissing, .. }) => Ok(false),
             Err(error) => Err(error),
         }
@@ -108,17 +124,36 @@ impl StoreKey {
         file.is_sealed() && self.state().held.as_ref().is_none_or(|held| held.sealed != file.bytes)
     }
 
-    /// Returns the key as `passphrase` unlocks it; nothing if it is not sealed. Takes about half a second.
+    /// Returns the key as `passphrase` unlocks it; nothing if it is no longer sealed. Takes about half a second.
+    ///
+    /// Whoever can replace the key file must not be able to unlock with a passphrase of their own: a file that was replaced has to
+    /// contain the key that was held last, and in place of one in the clear, the file that was sealed last is unlocked. An agent
+    /// that has been locked since it was started has held no key and no session.
     ///
     /// # Errors
     /// [`StoreError::WrongPassphrase`], or [`StoreError::KeyFile`].
     pub fn unlock(&self, passphrase: &Secret) -> Result<Option<UnlockedKey>, StoreError> {
         let file = KeyFile::read(&self.source)?;
+        let replaced = file.wrong(KeyProblem::Replaced);
         if !file.is_sealed() {
-            return Ok(None);
+            let sealed = self.state().locked.as_ref().map(|locked| locked.sealed.clone());
+            let bytes = sealed.ok_or(StoreError::WrongPassphrase)?;
+            return KeyFile { bytes, ..file }.unseal(passphrase).map(|_| None);
         }
-        let key = file.unseal(passphrase)?;
-        Ok(Some(UnlockedKey { sealed: file.bytes, key, passphrase: None }))
+        let unlocked = UnlockedKey::unseal(file, passphrase)?;
+        let is_same = self.state().locked.as_ref().is_none_or(|locked| {
+            locked.sealed == unlocked.sealed || locked.public.as_ref().is_none_or(|public| unlocked.key.has(public))
+        });
+        if is_same { Ok(Some(unlocked)) } else { Err(replaced) }
+    }
+
+    /// Does the same for a process that is not locked: whatever the key file is now.
+    ///
+    /// # Errors
+    /// As [`StoreKey::unlock`].
+    pub fn unlock_any(&self, passphrase: &Secret) -> Result<Option<UnlockedKey>, StoreError> {
+        let file = KeyFile::read(&self.source)?;
+        if file.is_sealed() { UnlockedKey::unseal(file, passphrase).map(Some) } else { Ok(None) }
     }
 
     /// Loads the key, and asks for its passphrase if it has one.
@@ -131,7 +166,7 @@ impl StoreKey {
 
     /// Holds an unlocked key until [`StoreKey::lock`].
     pub fn hold(&self, key: UnlockedKey) {
-        self.state().held = Some(key);
+        self.state().hold(key);
     }
 
     /// Wipes the key. A session that is about to be written is still encrypted with it.
@@ -173,9 +208,33 @@ impl StoreKey {
             written => written?,
         };
         let key = Key(Arc::new(identities));
-        self.state().held =
-            passphrase.map(|passphrase| UnlockedKey { sealed, key, passphrase: Some(passphrase.clone()) });
+        let mut state = self.state();
+        match passphrase {
+            Some(passphrase) => state.hold(UnlockedKey { sealed, key, passphrase: Some(passphrase.clone()) }),
+            None => state.held = None,
+        }
         Ok(())
+    }
+}
+
+impl UnlockedKey {
+    fn unseal(file: KeyFile, passphrase: &Secret) -> Result<Self, StoreError> {
+        let key = file.unseal(passphrase)?;
+        Ok(Self { sealed: file.bytes, key, passphrase: None })
+    }
+}
+
+impl State {
+    fn hold(&mut self, key: UnlockedKey) {
+        self.locked = Some(LockedKey { sealed: key.sealed.clone(), public: key.key.public() });
+        self.held = Some(key);
+    }
+
+    /// Remembers a sealed file, unless one is remembered.
+    fn remember(&mut self, file: &KeyFile) {
+        if self.locked.is_none() && file.is_sealed() {
+            self.locked = Some(LockedKey { sealed: file.bytes.clone(), public: None });
+        }
     }
 }
 

@@ -226,6 +226,26 @@ fn change_waits_for_a_refresh_in_flight() {
 }
 
 #[test]
+fn change_keeps_the_session_of_a_killed_refresh() {
+    let (home, issuer) = locked();
+    home.register_secret("second");
+    // Killed when it has written the new session, and not replaced the earlier one.
+    let refresh = ["refresh", "work", "--passphrase-stdin"];
+    let is_committed = || issuer.stats().refreshes_committed == 1;
+    home.run_stepwise("fsync", &refresh, &format!("{PASSPHRASE}\n"), |_, _| match is_committed() {
+        true => Signal::KILL,
+        false => Signal::CONT,
+    });
+    let sessions = home.session_file("work").parent().unwrap().to_owned();
+    let left = || fs::read_dir(&sessions).unwrap().flatten().filter(|e| e.file_name().to_string_lossy().ends_with(".next"));
+    assert_eq!(left().count(), 1, "the new session is beside the earlier one");
+    change(&home, &[], &format!("{PASSPHRASE}\nsecond\n")).exits(0);
+    assert_eq!(left().count(), 0);
+    home.run_with(&refresh, "second\n").exits(0);
+    assert_eq!(issuer.stats().refreshes_committed, 2, "by the new refresh token");
+}
+
+#[test]
 fn killed_change_leaves_one_passphrase_for_all_sessions() {
     let (home, _issuer) = locked();
     let mut current = PASSPHRASE.to_owned();
@@ -304,6 +324,31 @@ fn agent_starts_locked_and_holds_the_key_once_unlocked() {
     assert_eq!(issuer.stats().refreshes_committed, 2, "the agent stores what it refreshes");
     agent.stop().expect("a child").exits(0);
     token(&home, "work", PASSPHRASE).exits(0);
+}
+
+#[test]
+fn agent_is_not_unlocked_by_another_key_file() {
+    let (home, _issuer) = locked();
+    let sealed = fs::read(home.key_file()).unwrap();
+    let agent = Agent::run(&home);
+    let unlock = |passphrase: &str| {
+        home.run_with(&["agent", "unlock", "--passphrase-stdin", "--json"], &format!("{passphrase}\n"))
+    };
+    unlock(PASSPHRASE).exits(0);
+    home.run(&["agent", "lock"]).exits(0);
+    let place = Sandbox::new();
+    let issuer = quick_issuer();
+    place.log_in("work", &issuer);
+    fs::copy(place.key_file(), home.key_file()).unwrap();
+    assert_eq!(unlock("anything").exits(8).error()["code"], "wrong_passphrase");
+    change(&place, &[], "attacker\n").exits(0);
+    fs::copy(place.key_file(), home.key_file()).unwrap();
+    let refused = unlock("attacker").exits(7).error();
+    assert_eq!((&refused["code"], &refused["hint"]), (&json!("store_key"), &json!("authctl agent stop")));
+    agent.get("/v1/token/work").expect_problem(423, "agent_locked");
+    fs::write(home.key_file(), sealed).unwrap();
+    unlock(PASSPHRASE).exits(0);
+    home.run(&["token", "work"]).exits(0);
 }
 
 /// Returns the key in the sealed key file, as it is in memory: the data of its line in Bech32 (BIP 173).

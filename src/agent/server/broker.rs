@@ -1,13 +1,14 @@
 //! The broker process of a confined agent: see [`crate::broker`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
@@ -17,24 +18,47 @@ use super::notification::notification;
 use super::peer::executables;
 use crate::broker::{Outcome, Request, accept, read_request, respond};
 use crate::config::Config;
-use crate::fs::{regular_file, token_file};
+use crate::fs::{leads_through, regular_file, token_file};
 use crate::model::{Profile, ProfileName, Workload};
 use crate::paths::{ConfigFiles, authorities_file};
 use crate::secret::SecretBytes;
 use crate::session::{Hook, KUBERNETES_TOKEN, KillOnDrop, run_workload_command, start_hook_process};
 
-/// What the broker serves.
-pub struct Broker {
+/// What a broker is for.
+pub struct BrokerParts {
     /// The configuration, read again for each request that depends on it.
-    config: ConfigFiles,
+    pub config: ConfigFiles,
     /// The key file that the environment names.
-    key_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
     /// The directory of the locks of session files.
-    locks: PathBuf,
+    pub locks: PathBuf,
     /// The agent's socket.
-    socket: PathBuf,
-    /// The files that the configuration has named since the broker was started: a token file is removed after its setting.
-    named: Mutex<BTreeSet<PathBuf>>,
+    pub socket: PathBuf,
+    /// The directories that the agent changes itself.
+    pub writable: Vec<PathBuf>,
+    /// Whether the user wants notifications of sessions that have ended.
+    pub notify: bool,
+    /// Whether the user wants to be asked to log in.
+    pub asks_for_login: bool,
+}
+
+/// The process that serves a confined agent.
+pub struct Broker {
+    parts: BrokerParts,
+    known: Mutex<Known>,
+    /// The logins that are running, by profile.
+    logins: Mutex<BTreeMap<String, Option<Login>>>,
+}
+
+/// What the configuration says.
+#[derive(Default)]
+struct Known {
+    /// The last valid one, as the agent has it.
+    config: Config,
+    /// The files that it has named since the broker was started.
+    files: BTreeSet<PathBuf>,
+    /// The token files among them. One is removed after its setting.
+    token_files: BTreeSet<PathBuf>,
 }
 
 /// What a request results in.
@@ -92,11 +116,11 @@ impl Login {
 }
 
 impl Broker {
-    /// Creates a broker for an agent with this configuration and socket.
+    /// Creates a broker.
     #[must_use]
-    pub fn new(config: ConfigFiles, key_file: Option<PathBuf>, locks: PathBuf, socket: PathBuf) -> Self {
-        let broker = Self { config, key_file, locks, socket, named: Mutex::default() };
-        broker.is_named(Path::new(""));
+    pub fn new(parts: BrokerParts) -> Self {
+        let broker = Self { parts, known: Mutex::default(), logins: Mutex::default() };
+        drop(broker.known());
         broker
     }
 
@@ -106,9 +130,15 @@ impl Broker {
     /// Of the system.
     pub fn serve(self, channel: &UnixStream) -> io::Result<()> {
         let broker = Arc::new(self);
-        let mut running: Vec<std::thread::JoinHandle<()>> = Vec::new();
-        // A login has no caller when the agent has ended.
-        let mut logins: Vec<Login> = Vec::new();
+        let (starts, to_start) = mpsc::channel::<(UnixStream, Request, SecretBytes)>();
+        // Hooks start in the order of the requests. Reading the configuration for them must not delay what callers wait for.
+        let starter = Arc::clone(&broker);
+        let starter = spawn(move || {
+            for (socket, request, payload) in to_start {
+                starter.start(socket, &request, &payload);
+            }
+        })?;
+        let mut running: Vec<JoinHandle<()>> = Vec::new();
         while let Some(socket) = accept(channel)? {
             running.retain(|thread| !thread.is_finished());
             let Ok((request, payload)) = read_request(&socket) else { continue };
@@ -118,69 +148,93 @@ impl Broker {
                     let (executable, parent) = executables(pid);
                     let _ = respond(&socket, &Outcome::Identified(executable, parent), &[], None);
                 }
-                // Started here, in the order of the requests; its end is awaited only to log a failure.
-                Request::Hook { profile, is_end } => {
-                    let started = broker.start_hook(&profile, is_end, &payload);
-                    std::thread::spawn(move || reply(&socket, started.map_or_else(Into::into, ended)));
-                }
-                Request::LogIn { profile } => {
-                    let started = broker
-                        .profile(&profile)
-                        .and_then(|_| login_command(&broker.config.user, &broker.socket, &profile)?.spawn());
-                    logins.extend(started.as_ref().ok().and_then(Login::of));
-                    std::thread::spawn(move || reply(&socket, started.map_or_else(Into::into, ended)));
+                Request::Hook { .. } | Request::LogIn { .. } => {
+                    let _ = starts.send((socket, request, payload));
                 }
                 request => {
                     let broker = Arc::clone(&broker);
-                    running
-                        .push(std::thread::spawn(move || reply(&socket, broker.perform(&request, &payload, &socket))));
+                    let perform = move || reply(&socket, broker.perform(&request, &payload, &socket));
+                    // Without a thread, the socket is closed, and the request fails.
+                    running.extend(spawn(perform));
                 }
             }
         }
-        logins.iter().for_each(Login::end);
+        drop(starts);
+        let _ = starter.join();
+        // A login has no caller when the agent has ended.
+        broker.logins().values().flatten().for_each(Login::end);
         for thread in running {
             let _ = thread.join();
         }
         Ok(())
     }
 
+    /// Starts a hook or a login. Its end is awaited only to report a failure.
+    fn start(self: &Arc<Self>, socket: UnixStream, request: &Request, payload: &SecretBytes) {
+        let (started, login) = match request {
+            Request::Hook { profile, is_end } => (self.start_hook(profile, *is_end, payload), None),
+            Request::LogIn { profile } => (self.start_login(profile), Some(profile.clone())),
+            _ => (Err(refused()), None),
+        };
+        let Ok(child) = started.map_err(|error| reply(&socket, error.into())) else { return };
+        let (broker, ended_login) = (Arc::clone(self), login.clone());
+        let waiting = spawn(move || {
+            let done = ended(child);
+            ended_login.into_iter().for_each(|name| drop(broker.logins().remove(&name)));
+            reply(&socket, done);
+        });
+        if waiting.is_err() {
+            login.into_iter().for_each(|name| drop(self.logins().remove(&name)));
+        }
+    }
+
     /// Does what the request asks for, if the configuration says so.
     fn perform(&self, request: &Request, payload: &SecretBytes, socket: &UnixStream) -> Done {
         match request {
-            Request::Open { path, no_follow } => self.open(Path::new(path), *no_follow),
+            Request::Open { path } => self.open(Path::new(path)),
             Request::WriteToken { path } => self.change_token_file(Path::new(path), Some(payload)).into(),
             Request::RemoveToken { path } => self.change_token_file(Path::new(path), None).into(),
-            Request::RemoveSocket => std::fs::remove_file(&self.socket).into(),
+            Request::RemoveSocket => std::fs::remove_file(&self.parts.socket).into(),
             Request::Workload { profile } => {
                 self.profile(profile).map_or_else(Into::into, |profile| match &profile.server.workload {
                     Some(Workload::Command(words)) => workload_token(words, socket),
                     _ => refused().into(),
                 })
             }
-            Request::Notify { profile } => {
+            Request::Notify { profile } if self.parts.notify || self.parts.asks_for_login => {
                 let child = self.profile(profile).and_then(|profile| notification(&profile.name).spawn());
                 child.map_or_else(Into::into, ended)
             }
-            Request::Ask { profile } => {
+            Request::Ask { profile } if self.parts.asks_for_login => {
                 let child = self.profile(profile).and_then(|profile| notifier(&profile.name).spawn());
                 child.map_or_else(Into::into, |child| interruptible(child, socket))
             }
+            Request::Notify { .. } | Request::Ask { .. } => refused().into(),
             Request::Identify { .. } | Request::Hook { .. } | Request::LogIn { .. } => refused().into(),
         }
     }
 
-    fn open(&self, path: &Path, no_follow: bool) -> Done {
-        if !self.is_named(path) {
-            return refused().into();
-        }
-        match if no_follow { regular_file::open_no_follow(path) } else { regular_file::open(path) } {
+    /// Opens a file that the configuration or the environment names. A symbolic link in place of a token file is never followed.
+    fn open(&self, path: &Path) -> Done {
+        let is_token_file = {
+            let known = self.known();
+            let is_named = known.files.contains(path)
+                || self.parts.config.all().any(|file| file == path)
+                || self.parts.key_file.as_deref() == Some(path)
+                || authorities_file().as_deref() == Some(path);
+            if !is_named || self.is_chosen_by_agent(path) {
+                return refused().into();
+            }
+            known.token_files.contains(path)
+        };
+        match if is_token_file { regular_file::open_no_follow(path) } else { regular_file::open(path) } {
             Ok((file, _)) => Done { file: Some(file), ..Outcome::Done.into() },
             Err(error) => error.into(),
         }
     }
 
     fn change_token_file(&self, path: &Path, token: Option<&SecretBytes>) -> io::Result<()> {
-        if !self.is_named(path) {
+        if !self.known().token_files.contains(path) || self.is_chosen_by_agent(path) {
             return Err(refused());
         }
         let changed = match token {
@@ -193,30 +247,58 @@ impl Broker {
         })
     }
 
+    /// Returns whether the agent may have chosen where the path leads to. It needs no broker for its own files.
+    fn is_chosen_by_agent(&self, path: &Path) -> bool {
+        leads_through(path, &self.parts.writable)
+    }
+
     fn start_hook(&self, profile: &str, is_end: bool, event: &SecretBytes) -> io::Result<Child> {
         let profile = self.profile(profile)?;
         let hook = if is_end { Hook::LoginRequired } else { Hook::Refresh };
-        start_hook_process(&self.locks, Some(&self.config.user), &profile, hook, event.expose())
+        start_hook_process(&self.parts.locks, Some(&self.parts.config.user), &profile, hook, event.expose())
+    }
+
+    /// Starts the login to a profile, unless one is running.
+    fn start_login(&self, profile: &str) -> io::Result<Child> {
+        if !self.parts.asks_for_login {
+            return Err(refused());
+        }
+        self.profile(profile)?;
+        let mut logins = self.logins();
+        if logins.contains_key(profile) {
+            return Err(rustix::io::Errno::ALREADY.into());
+        }
+        let child = login_command(&self.parts.config.user, &self.parts.socket, profile)?.spawn()?;
+        logins.insert(profile.to_owned(), Login::of(&child));
+        Ok(child)
+    }
+
+    fn logins(&self) -> MutexGuard<'_, BTreeMap<String, Option<Login>>> {
+        self.logins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the profile of that name, as it is configured now.
     fn profile(&self, name: &str) -> io::Result<Profile> {
         let name: ProfileName = name.parse().map_err(|_| refused())?;
-        let mut config = Config::load(&self.config).map_err(|_| refused())?;
-        config.profiles.remove(&name).ok_or_else(refused)
+        self.known().config.profiles.get(&name).cloned().ok_or_else(refused)
     }
 
-    /// Returns whether the configuration or the environment names the file.
-    fn is_named(&self, path: &Path) -> bool {
-        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Ok(config) = Config::load(&self.config) {
-            named.extend(config.profiles.values().flat_map(files_of));
+    /// Reads the configuration; returns what it says, and what it has said before if it is invalid now.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(config) = Config::load(&self.parts.config) {
+            known.files.extend(config.profiles.values().flat_map(files_of));
+            known.token_files.extend(config.profiles.values().flat_map(token_files_of));
+            known.config = config;
         }
-        named.contains(path)
-            || self.config.all().any(|file| file == path)
-            || self.key_file.as_deref() == Some(path)
-            || authorities_file().as_deref() == Some(path)
+        known
     }
+}
+
+/// Runs `work` on a thread.
+fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let started = thread::Builder::new().spawn(work);
+    started.inspect_err(|error| tracing::warn!("cannot start a thread: {error}"))
 }
 
 /// Returns the files that a profile names.
@@ -226,8 +308,13 @@ fn files_of(profile: &Profile) -> impl Iterator<Item = PathBuf> {
         Some(Workload::Kubernetes) => Some(KUBERNETES_TOKEN.into()),
         _ => None,
     };
-    let named = [&profile.token_file, &profile.id_token_file, &profile.ca_cert, &profile.server.client_key.file];
-    named.map(Clone::clone).into_iter().chain([workload]).flatten()
+    let named = [profile.ca_cert.clone(), profile.server.client_key.file.clone(), workload];
+    named.into_iter().flatten().chain(token_files_of(profile))
+}
+
+/// Returns the files to which a profile's tokens are written.
+fn token_files_of(profile: &Profile) -> impl Iterator<Item = PathBuf> {
+    [profile.token_file.clone(), profile.id_token_file.clone()].into_iter().flatten()
 }
 
 fn refused() -> io::Error {
@@ -282,11 +369,15 @@ fn workload_token(words: &[String], socket: &UnixStream) -> Done {
 
 /// Calls `canceled` when the agent closes the socket while `work` runs, or when that has ended.
 fn until_canceled<T>(socket: &UnixStream, canceled: impl FnOnce() + Send, work: impl FnOnce() -> T) -> T {
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
+    thread::scope(|scope| {
+        let watch = move || {
             let _ = (&mut &*socket).read(&mut [0]);
             canceled();
-        });
+        };
+        // Without a thread, it is not cancelled.
+        if let Err(error) = thread::Builder::new().spawn_scoped(scope, watch) {
+            tracing::warn!("cannot start a thread: {error}");
+        }
         let done = work();
         let _ = socket.shutdown(Shutdown::Read);
         done
@@ -297,53 +388,149 @@ fn until_canceled<T>(socket: &UnixStream, canceled: impl FnOnce() + Send, work: 
 mod tests {
     use super::*;
 
+    /// Returns a broker of a user who wants no notifications, and the configuration in `place`.
+    fn broker(place: &Path, key_file: Option<PathBuf>) -> (Broker, PathBuf) {
+        let config = ConfigFiles { user: place.join("config.toml"), machine_wide: Vec::new() };
+        configure(&config.user, "");
+        let parts = BrokerParts {
+            key_file,
+            locks: place.join("locks"),
+            socket: place.join("socket"),
+            writable: vec![place.join("data")],
+            notify: false,
+            asks_for_login: false,
+            config: config.clone(),
+        };
+        (Broker::new(parts), config.user)
+    }
+
+    fn configure(config: &Path, lines: &str) {
+        let profile = "[profiles.work]\nissuer = \"https://a.example\"\nclient_id = \"cli\"\n";
+        std::fs::write(config, format!("{profile}{lines}")).expect("written");
+    }
+
     #[test]
     fn broker_opens_and_changes_only_files_that_are_configured() {
         let place = tempfile::tempdir().expect("a directory");
         let at = |name: &str| place.path().join(name);
-        let config = ConfigFiles { user: at("config.toml"), machine_wide: Vec::new() };
-        let configure = |lines: &str| {
-            let profile = "[profiles.work]\nissuer = \"https://a.example\"\nclient_id = \"cli\"\n";
-            std::fs::write(&config.user, format!("{profile}{lines}")).expect("written");
-        };
-        for name in ["key", "ca", "token", "other"] {
+        let read_only = ["key", "ca", "client_key", "identity", "config.toml"];
+        let token_files = ["token", "id_token"];
+        for name in read_only.iter().chain(&token_files).chain(&["other"]) {
             std::fs::write(at(name), name).expect("written");
         }
-        configure("");
-        let broker = Broker::new(config.clone(), Some(at("key")), at("locks"), at("socket"));
-        let opens = |name: &str| broker.open(&at(name), false).file.is_some();
-        let writes = |name: &str| broker.change_token_file(&at(name), Some(&SecretBytes::new(b"new".to_vec())));
+        let (broker, config) = broker(place.path(), Some(at("key")));
+        let opens = |name: &str| broker.open(&at(name)).file.is_some();
+        let new = SecretBytes::new(b"new".to_vec());
+        let refused = |changed: io::Result<()>, name: &str| {
+            let error = changed.expect_err(name);
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{name}: {error}");
+        };
+        let unchanged = |name: &str| {
+            let before = std::fs::read(at(name)).expect("there");
+            refused(broker.change_token_file(&at(name), Some(&new)), name);
+            refused(broker.change_token_file(&at(name), None), name);
+            assert_eq!(std::fs::read(at(name)).expect("there"), before, "{name}");
+        };
         assert_eq!(["key", "config.toml", "ca", "token", "other"].map(opens), [true, true, false, false, false]);
-        assert_eq!(writes("token").expect_err("not configured").kind(), io::ErrorKind::PermissionDenied);
-        configure(&format!("ca_cert = {:?}\ntoken_file = {:?}\n", at("ca"), at("token")));
-        assert_eq!(["key", "ca", "token", "other"].map(opens), [true, true, true, false]);
-        writes("token").expect("configured");
-        assert_eq!(std::fs::read(at("token")).expect("there"), b"new");
+        read_only.iter().chain(&token_files).for_each(|name| unchanged(name));
+        let setting = |key: &str, name: &str| format!("{key} = {:?}\n", at(name));
+        let settings = [
+            setting("ca_cert", "ca"),
+            setting("token_file", "token"),
+            setting("id_token_file", "id_token"),
+            setting("client_key", "client_key"),
+            format!("workload = \"file:{}\"\n", at("identity").display()),
+        ];
+        configure(&config, &settings.concat());
+        for name in read_only.iter().chain(&token_files) {
+            assert!(opens(name), "{name}");
+        }
+        assert!(!opens("other"));
+        read_only.iter().chain(&["other"]).for_each(|name| unchanged(name));
+        for name in token_files {
+            broker.change_token_file(&at(name), Some(&new)).expect("configured");
+            assert_eq!(std::fs::read(at(name)).expect("there"), b"new");
+        }
+        // The agent has the last valid configuration too.
+        std::fs::write(&config, "[profiles").expect("written");
+        assert!(opens("ca") && broker.profile("work").is_ok());
         // A token file is removed after its setting.
-        configure("");
-        broker.change_token_file(&at("token"), None).expect("it was configured");
-        assert!(!at("token").exists());
-        writes("other").expect_err("not configured");
-        broker.change_token_file(&at("other"), None).expect_err("not configured");
-        assert_eq!(std::fs::read(at("other")).expect("there"), b"other");
+        configure(&config, "");
+        for name in token_files {
+            broker.change_token_file(&at(name), None).expect("it was configured");
+            assert!(!at(name).exists());
+        }
+        unchanged("other");
+    }
+
+    #[test]
+    fn broker_opens_no_file_that_the_agent_chooses_by_a_link() {
+        use std::os::unix::fs::symlink;
+        let place = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| place.path().join(name);
+        for dir in ["data", "private", "home"] {
+            std::fs::create_dir(at(dir)).expect("made");
+        }
+        std::fs::write(at("private/secret"), "secret").expect("written");
+        std::fs::write(at("home/ca"), "ca").expect("written");
+        symlink(at("private/secret"), at("data/token")).expect("linked");
+        symlink(at("private"), at("data/dir")).expect("linked");
+        symlink("../data/dir", at("home/by-data")).expect("linked");
+        symlink(at("private/secret"), at("home/link")).expect("linked");
+        symlink("ca", at("home/of-the-user")).expect("linked");
+        let (broker, config) = broker(place.path(), None);
+        let new = SecretBytes::new(b"new".to_vec());
+        for (setting, path, is_opened) in [
+            ("token_file", "data/token", false),
+            ("token_file", "data/dir/secret", false),
+            ("token_file", "home/by-data/secret", false),
+            ("token_file", "home/../data/dir/secret", false),
+            ("token_file", "home/link", false),
+            ("ca_cert", "data/token", false),
+            ("ca_cert", "home/by-data/secret", false),
+            ("ca_cert", "home/of-the-user", true),
+            ("token_file", "home/ca", true),
+        ] {
+            configure(&config, &format!("{setting} = {:?}\n", at(path)));
+            // As the configuration names it.
+            let named = broker.known().config.profiles.values().flat_map(files_of).next().expect("a file");
+            assert_eq!(broker.open(&named).file.is_some(), is_opened, "{setting} = {path}");
+            if !is_opened {
+                broker.change_token_file(&named, Some(&new)).expect_err("refused");
+                broker.change_token_file(&named, None).expect_err("refused");
+            }
+        }
+        assert_eq!(std::fs::read(at("private/secret")).expect("there"), b"secret");
     }
 
     #[test]
     fn broker_runs_only_what_is_configured() {
         let place = tempfile::tempdir().expect("a directory");
-        let config = ConfigFiles { user: place.path().join("config.toml"), machine_wide: Vec::new() };
-        let profile = "[profiles.work]\nissuer = \"https://a.example\"\nclient_id = \"cli\"\n";
-        std::fs::write(&config.user, profile).expect("written");
-        let broker = Broker::new(config, None, place.path().join("locks"), place.path().join("socket"));
+        let (broker, _) = broker(place.path(), None);
         let (socket, _other) = UnixStream::pair().expect("sockets");
         for name in ["work", "other", "../work", "--help"] {
             let profile = name.to_owned();
             let done = broker.perform(&Request::Workload { profile }, &SecretBytes::default(), &socket);
             assert!(matches!(done.outcome, Outcome::Failed(Some(_), _)), "{name}: {:?}", done.outcome);
         }
-        for request in [Request::Notify { profile: "--help".into() }, Request::Ask { profile: "other".into() }] {
-            let done = broker.perform(&request, &SecretBytes::default(), &socket);
-            assert!(matches!(done.outcome, Outcome::Failed(Some(_), _)), "{:?}", done.outcome);
+        // The user wants neither notifications nor to be asked.
+        for profile in ["work", "other", "--help"].map(str::to_owned) {
+            for request in [Request::Notify { profile: profile.clone() }, Request::Ask { profile: profile.clone() }] {
+                let done = broker.perform(&request, &SecretBytes::default(), &socket);
+                assert!(matches!(done.outcome, Outcome::Failed(Some(_), _)), "{:?}", done.outcome);
+            }
+            let refused = broker.start_login(&profile).expect_err("not wanted");
+            assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
         }
+    }
+
+    #[test]
+    fn profile_has_one_login_at_a_time() {
+        let place = tempfile::tempdir().expect("a directory");
+        let (mut broker, _) = broker(place.path(), None);
+        broker.parts.asks_for_login = true;
+        broker.logins().insert("work".into(), None);
+        let refused = broker.start_login("work").expect_err("one is running");
+        assert_eq!(refused.raw_os_error(), Some(rustix::io::Errno::ALREADY.raw_os_error()));
     }
 }

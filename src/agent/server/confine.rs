@@ -12,6 +12,8 @@ pub struct Places {
     pub writable: Vec<PathBuf>,
     /// The files and directories that it reads.
     pub readable: Vec<PathBuf>,
+    /// Whether it can change the configuration, and so have its broker use any file.
+    pub is_config_writable: bool,
 }
 
 /// Confines this process and its future threads, as far as the system can. Must be called before there are other threads.
@@ -75,6 +77,9 @@ mod linux {
         match filter().and_then(|program| seccompiler::apply_filter(&program)) {
             Ok(()) => refused.extend([Refusal::Programs, Refusal::Sockets]),
             Err(error) => tracing::warn!("the agent is not confined by seccomp: {error}"),
+        }
+        if places.is_config_writable {
+            refused.retain(|refusal| *refusal != Refusal::Files);
         }
         Confinement::of(&refused)
     }

@@ -34,13 +34,15 @@ pub fn raise_descriptor_limit(wanted: u64) {
     }
 }
 
-/// Closes all inherited descriptors except the three standard streams, such as a lock file or a pipe of the caller. Must be
-/// called before the process opens any of its own. If the system does not list the open descriptors, none is closed.
-pub fn close_inherited_descriptors() {
+/// Closes all inherited descriptors except the three standard streams and the sockets `given` by a service manager, which follow
+/// them: such as a lock file or a pipe of the caller. Must be called before the process opens any of its own. If the system does
+/// not list the open descriptors, none is closed.
+pub fn close_inherited_descriptors(given: usize) {
     let Ok(listing) = std::fs::read_dir("/dev/fd") else { return };
+    let last = STDERR.saturating_add(RawFd::try_from(given).unwrap_or(RawFd::MAX));
     let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<RawFd>().ok();
     // Collected first: the listing has a descriptor of its own.
-    let open: Vec<RawFd> = listing.flatten().filter_map(number).filter(|number| *number > STDERR).collect();
+    let open: Vec<RawFd> = listing.flatten().filter_map(number).filter(|number| *number > last).collect();
     for number in open {
         let _ = nix::unistd::close(number);
     }

@@ -48,6 +48,7 @@ impl LockPassphrase {
         match (self, sessions.file_key()) {
             (Self::Chosen(verifier), _) if verifier.matches(passphrase) => Ok(None),
             (Self::OfStore, Some(key)) => key.unlock(passphrase),
+            (Self::ChangedInStore, Some(key)) => key.unlock_any(passphrase),
             _ => Err(StoreError::WrongPassphrase),
         }
     }
@@ -190,7 +191,7 @@ impl Agent {
         let was_locked = current.is_some();
         let passphrase_of = match current {
             Some(current) => current,
-            None if self.sessions.is_file_locked().await => Arc::new(LockPassphrase::OfStore),
+            None if self.sessions.is_file_locked().await => Arc::new(LockPassphrase::ChangedInStore),
             None => return Ok(()),
         };
         let (agent, tried) = (Arc::clone(self), Arc::clone(&passphrase_of));
@@ -213,7 +214,7 @@ impl Agent {
             Checked::Wrong(delay) => {
                 let hint = match *passphrase_of {
                     LockPassphrase::Chosen(_) => Hint::command("agent unlock"),
-                    LockPassphrase::OfStore => forgotten_passphrase(),
+                    LockPassphrase::OfStore | LockPassphrase::ChangedInStore => forgotten_passphrase(),
                 };
                 return Err((Error::msg(ErrorCode::WrongPassphrase, "wrong passphrase", hint), Some(delay)));
             }

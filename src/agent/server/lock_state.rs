@@ -46,6 +46,8 @@ pub(super) enum LockPassphrase {
     Chosen(Verifier),
     /// The one of the file store, which also unlocks the store's key.
     OfStore,
+    /// The one that the file store has since the agent was unlocked. It only unlocks the store's key.
+    ChangedInStore,
 }
 
 /// The passphrase's argon2id hash (RFC 9106); the passphrase itself is not stored.

@@ -34,7 +34,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use broker::Broker;
+pub use broker::{Broker, BrokerParts};
 pub use confine::{Places, confine};
 pub use harden::{close_inherited_descriptors, harden, raise_descriptor_limit};
 
@@ -73,7 +73,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(100);
 ///
 /// # Errors
 /// [`ErrorCode::Configuration`] if the configuration is invalid, [`ErrorCode::Unexpected`] if the system refuses the socket, an
-/// error of the store if it has not taken a refreshed session.
+/// error of the store if it has not taken a refreshed session, [`ErrorCode::Unexpected`] if the broker has ended.
 pub async fn serve(
     parts: Parts,
     (listener, listening): (UnixListener, Listening),
@@ -103,11 +103,13 @@ pub async fn serve(
     }
     ready();
     let mut stopped = agent.stop.subscribe();
-    tokio::select! {
-        () = accept::accept(&agent, &listener) => {}
-        () = stop => {}
-        _ = stopped.wait_for(|stop| *stop) => {}
-    }
+    let has_broker = tokio::select! {
+        () = accept::accept(&agent, &listener) => true,
+        () = stop => true,
+        _ = stopped.wait_for(|stop| *stop) => true,
+        // A confined process cannot start another one.
+        () = crate::broker::ended() => false,
+    };
     agent.stop.send_replace(true);
     drop(listener);
     stopping();
@@ -127,7 +129,11 @@ pub async fn serve(
     drop(listening);
     match agent.sessions.unsaved().borrow().iter().next() {
         Some((name, unsaved)) => Err(Error::from(unsaved.given_up()).about(name)),
-        None => Ok(()),
+        None if has_broker => Ok(()),
+        None => {
+            let message = "the agent's broker process has ended";
+            Err(Error::msg(ErrorCode::Unexpected, message, Hint::command("agent start")))
+        }
     }
 }
 

@@ -2,19 +2,21 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use listenfd::ListenFd;
 
 use crate::agent::protocol::listen;
-use crate::agent::server::{Broker, Parts, Places, close_inherited_descriptors, confine, harden, serve};
+use crate::agent::server::{
+    Broker, BrokerParts, Parts, Places, close_inherited_descriptors, confine, harden, serve,
+};
 use crate::app::{App, StoreAccess};
 use crate::broker;
 use crate::cli::{AgentRun, LoginMode};
 use crate::error::{Error, ErrorCode, Hint};
-use crate::fs::{create_private_dir, directory_of};
-use crate::paths::{AGENT_SOCKET_VARIABLE, Paths, TOKEN_VARIABLE, authorities_directories};
+use crate::fs::{create_private_dir, directory_of, leads_through};
+use crate::paths::{AGENT_SOCKET_VARIABLE, Paths, TOKEN_VARIABLE, authorities_directories, own_program};
 
 /// What `agent run --detach` writes to stdout once requests are answered.
 pub(super) const READY: &str = "ready";
@@ -23,11 +25,9 @@ pub(super) const READY: &str = "ready";
 pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::command("agent start"));
     if args.broker {
-        return serve_as_broker(app);
+        return serve_as_broker(app, args);
     }
-    if args.detach {
-        close_inherited_descriptors();
-    }
+    close_inherited_descriptors(ListenFd::from_env().len());
     harden().map_err(unexpected)?;
     if args.detach {
         // The leader of a session without a terminal: no Ctrl-C and no hang-up reaches it. Nothing is mounted below `/`.
@@ -46,7 +46,7 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
     app.use_stores(StoreAccess::Agent);
     let listening = listen(&path, given)?;
     let sessions = app.sessions()?;
-    start_broker(app, &path, args.detach).map_err(unexpected)?;
+    start_broker(app, &path, args).map_err(unexpected)?;
     let parts = Parts {
         sessions,
         confinement: confine(&places(&paths)),
@@ -77,16 +77,22 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
 }
 
 /// Starts the process that does for the agent what that may not do itself. It ends with the agent.
-fn start_broker(app: &App, socket: &Path, detached: bool) -> std::io::Result<()> {
+fn start_broker(app: &App, socket: &Path, args: &AgentRun) -> std::io::Result<()> {
     let (ours, theirs) = UnixStream::pair()?;
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(own_program()?);
     command.args(["agent", "run", "--broker", "--no-input"]);
+    if args.notify {
+        command.arg("--notify");
+    }
+    if args.login == LoginMode::Ask {
+        command.arg("--login=ask");
+    }
     if let Some(config) = &app.common.config {
         command.arg("--config").arg(config);
     }
     command.env(AGENT_SOCKET_VARIABLE, socket).env_remove(TOKEN_VARIABLE);
     command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
-    if detached {
+    if args.detach {
         command.stderr(Stdio::null());
     }
     command.spawn()?;
@@ -94,19 +100,33 @@ fn start_broker(app: &App, socket: &Path, detached: bool) -> std::io::Result<()>
 }
 
 /// Serves the agent at the other end of stdin.
-fn serve_as_broker(app: &App) -> Result<u8, Error> {
+fn serve_as_broker(app: &App, args: &AgentRun) -> Result<u8, Error> {
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::None);
+    close_inherited_descriptors(0);
     let channel = std::io::stdin().as_fd().try_clone_to_owned().map_err(unexpected)?;
     let paths = app.paths()?;
-    let broker = Broker::new(paths.config, app.provided_key_file(), paths.locks, app.agent_socket()?);
+    let broker = Broker::new(BrokerParts {
+        key_file: app.provided_key_file(),
+        socket: app.agent_socket()?,
+        writable: writable(&paths),
+        notify: args.notify,
+        asks_for_login: args.login == LoginMode::Ask,
+        config: paths.config,
+        locks: paths.locks,
+    });
     // It ends with the agent, which a signal to both may stop later. The programs that it starts get no handlers.
     app.run_with_signals(|_signals| async move { broker.serve(&UnixStream::from(channel)).map_err(unexpected) })?;
     Ok(0)
 }
 
+/// Returns the directories that the agent changes itself.
+fn writable(paths: &Paths) -> Vec<PathBuf> {
+    vec![paths.data.clone(), paths.keychain_locks()]
+}
+
 /// Returns what the agent uses itself, and creates the directories that it writes to.
 fn places(paths: &Paths) -> Places {
-    let writable = vec![paths.data.clone(), paths.keychain_locks()];
+    let writable = writable(paths);
     let config = directory_of(&paths.default_key_file).to_owned();
     for dir in writable.iter().chain([&config]) {
         // What cannot be created is reported when it is needed.
@@ -114,7 +134,9 @@ fn places(paths: &Paths) -> Places {
     }
     let machine_wide = paths.config.machine_wide.iter().map(|file| directory_of(file).to_owned());
     let readable = machine_wide.chain([config]).chain(authorities_directories()).collect();
-    Places { writable, readable }
+    // The configuration decides what the broker opens and runs for the agent.
+    let is_config_writable = leads_through(&paths.config.user, &writable);
+    Places { writable, readable, is_config_writable }
 }
 
 /// Suggests the service as authctl writes it, with one Unix stream socket.

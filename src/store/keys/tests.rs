@@ -192,3 +192,40 @@ fn truncated_or_changed_sealed_key_is_an_error() {
         answering(&path, "right").load().expect_err("refused");
     }
 }
+
+#[test]
+fn replaced_key_file_does_not_unlock() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("key");
+    let secret = |text: &str| Secret::new(text.into());
+    let (own_passphrase, attackers) = (secret("own"), secret("attacker's"));
+    let seal = |path: &Path, passphrase: &Secret| own(path).change(Some(passphrase), true).expect("sealed");
+    seal(&path, &own_passphrase);
+    let sealed = std::fs::read(&path).expect("readable");
+    let key = own(&path);
+    assert!(key.is_sealed().expect("readable"));
+    let clear = || {
+        std::fs::remove_file(&path).expect("removed");
+        own(&path).load_or_create().expect("a key in the clear");
+    };
+    // Locked since it was started.
+    clear();
+    assert!(matches!(key.unlock(&attackers), Err(StoreError::WrongPassphrase)));
+    std::fs::write(&path, &sealed).expect("restored");
+    key.hold(key.unlock(&own_passphrase).expect("right").expect("sealed"));
+    key.lock();
+    // Locked by the user.
+    clear();
+    assert!(matches!(key.unlock(&attackers), Err(StoreError::WrongPassphrase)));
+    assert!(key.unlock(&own_passphrase).expect("the one that locked it").is_none());
+    seal(&path, &attackers);
+    assert!(matches!(key.unlock(&attackers), Err(StoreError::KeyFile { problem: KeyProblem::Replaced, .. })));
+    assert!(matches!(key.unlock(&own_passphrase), Err(StoreError::WrongPassphrase)));
+    // Changed by the user, with the passphrase.
+    std::fs::write(&path, &sealed).expect("restored");
+    let (changing, new) = (own(&path), secret("new"));
+    changing.hold(changing.unlock(&own_passphrase).expect("right").expect("sealed"));
+    changing.change(Some(&new), false).expect("changed");
+    assert!(matches!(key.unlock(&own_passphrase), Err(StoreError::WrongPassphrase)));
+    assert!(key.unlock(&new).expect("it has the earlier key").is_some());
+}

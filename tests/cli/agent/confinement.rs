@@ -166,3 +166,42 @@ fn confined_agent_uses_files_that_the_configuration_names_later() {
     wait_until("the removal", || (!token.exists()).then_some(()));
     drop(issuer);
 }
+
+/// What the agent may change itself must not decide what its broker opens and runs.
+#[test]
+fn status_shows_that_the_agent_can_change_its_configuration() {
+    let home = Sandbox::new();
+    let config = home.path().join("data/authctl/config.toml");
+    fs::create_dir_all(config.parent().unwrap()).unwrap();
+    fs::write(&config, "").unwrap();
+    home.set("AUTHCTL_CONFIG", &config);
+    let agent = Agent::run(&home);
+    let confinement = &agent.get("/v1/agent").expect_status(200)["confinement"];
+    assert_eq!(confinement["allowed"], json!(["files"]));
+}
+
+#[test]
+fn agent_without_its_broker_ends_with_an_error() {
+    let (home, _issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let broker = rustix::process::Pid::from_raw(broker_of(&agent).try_into().unwrap()).unwrap();
+    rustix::process::kill_process(broker, rustix::process::Signal::KILL).unwrap();
+    agent.wait().expect("a child").exits(1).reports("the agent's broker process has ended");
+    home.run(&["token", "work"]).exits(0);
+}
+
+/// The agent keeps the last valid configuration, and what it asks of its broker has to follow the same.
+#[test]
+fn confined_agent_runs_hooks_while_the_configuration_is_invalid() {
+    let (home, _issuer) = logged_in(|_| {});
+    let place = Sandbox::new();
+    let made = place.path().join("made");
+    home.run(&["profile", "set", "work", &format!("on_refresh=touch {}", made.display())]).exits(0);
+    let agent = Agent::run(&home);
+    agent.post("/v1/refresh/work", "").expect_status(200);
+    wait_until("the hook", || made.exists().then_some(()));
+    fs::remove_file(&made).unwrap();
+    fs::write(home.config_file(), "[profiles").unwrap();
+    agent.post("/v1/refresh/work", "").expect_status(200);
+    wait_until("the hook again", || made.exists().then_some(()));
+}
