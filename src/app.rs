@@ -368,7 +368,7 @@ impl App {
         Ok(Stores {
             keychain: Arc::new(Keychain::new(KEYCHAIN_LIMIT).with_queue(paths.data.join("keychain.queue"))),
             file: match access {
-                StoreAccess::Agent | StoreAccess::Glance => Arc::new(FileStore::new(paths.sessions, key)),
+                StoreAccess::Agent | StoreAccess::NoPrompt => Arc::new(FileStore::new(paths.sessions, key)),
                 StoreAccess::Full | StoreAccess::Login => {
                     Arc::new(FileStore::asking(paths.sessions, key, self.passphrase_prompt()))
                 }

@@ -21,8 +21,6 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use crate::secret::SecretBytes;
 
@@ -113,6 +111,9 @@ const MAX_LENGTH: u32 = 256 * 1024;
 /// How long a broker may take for what needs no other program and no file.
 const QUICK_LIMIT: Duration = Duration::from_secs(1);
 
+/// How often a caller that waits is asked whether it still does. Less than a second.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
 /// How long a message of a request may take to arrive.
 const MESSAGE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -128,17 +129,19 @@ pub fn connect(channel: UnixStream) -> io::Result<()> {
 
 /// Waits until this process's broker has ended. Never returns if there is none.
 pub async fn ended() {
-    let watched = |channel: &UnixStream| {
-        AsyncFd::register_with_interest(channel.try_clone()?, Interest::READABLE).map_err(io::Error::from)
+    let Some(channel) = CHANNEL.get() else { return std::future::pending().await };
+    let (sender, ended) = tokio::sync::oneshot::channel::<()>();
+    // It sends nothing on the channel. The thread ends with the process.
+    let watch = move || {
+        let _ = (&mut &*channel).read(&mut [0]);
+        drop(sender);
     };
-    match CHANNEL.get().map(watched) {
-        // It sends nothing on the channel.
-        Some(Ok(channel)) => drop(channel.readable().await),
-        Some(Err(error)) => {
+    match std::thread::Builder::new().spawn(watch) {
+        Ok(_) => drop(ended.await),
+        Err(error) => {
             tracing::warn!("the broker is not watched: {error}");
             std::future::pending().await
         }
-        None => std::future::pending().await,
     }
 }
 
@@ -205,6 +208,35 @@ impl Pending {
             outcome => Ok(Response { outcome, output, file: file.map(File::from) }),
         }
     }
+}
+
+impl Pending {
+    /// Does the same as [`Pending::wait`], and cancels the request when `is_abandoned` says so.
+    ///
+    /// # Errors
+    /// As [`Pending::wait`], or [`io::ErrorKind::TimedOut`] if it is cancelled.
+    pub fn wait_unless(self, is_abandoned: impl Fn() -> bool) -> io::Result<Response> {
+        while !has_input(&self.0, CHECK_INTERVAL)? {
+            if is_abandoned() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        self.wait()
+    }
+}
+
+/// Returns whether the agent no longer waits for the response to a request that it has sent.
+pub fn is_canceled(socket: &UnixStream) -> bool {
+    // It sends nothing more on this socket, and then closes it.
+    has_input(socket, Duration::ZERO).unwrap_or(true)
+}
+
+/// Waits until there is something to read or the other end is closed; returns whether that is so within `limit`.
+fn has_input(socket: &UnixStream, limit: Duration) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let limit = Timespec { tv_sec: 0, tv_nsec: limit.subsec_nanos().into() };
+    let ready = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&limit)))?;
+    Ok(ready > 0)
 }
 
 /// Sends a request and waits for its response.

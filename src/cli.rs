@@ -167,7 +167,7 @@ pub struct StorePassphrase {
     /// Remove the passphrase: the key is then a file that only its mode protects
     #[arg(long, conflicts_with = "forgotten")]
     pub remove: bool,
-    /// Start over with a new passphrase, and delete the sessions of the forgotten one
+    /// Start over with a new passphrase, and delete all sessions, keys of issuers and registrations in the file store
     #[arg(long)]
     pub forgotten: bool,
 }

@@ -63,7 +63,7 @@
 //! earlier keys too, and then each session is encrypted again under its profile lock (`session/store_key`).
 //!
 //! *The memory store*: the agent has `store/memory`; other programs have `app/agent_store`, to which only a login writes. It
-//! gives what it wrote to the agent (`POST /v1/session`), encrypted to the agent's key. Status and logout go through the agent.
+//! gives what it wrote to the agent (`POST /v1/session`), encrypted to the agent's key, before the profile is saved. Status and logout go through the agent.
 //!
 //! # Where to add
 //!
@@ -139,7 +139,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &args),
     };
-    log_to_stderr(common.verbose);
+    // What goes wrong in the agent has no other reader.
+    let is_agent = matches!(command, cli::Command::Agent(cli::AgentCommand::Run(_)));
+    log_to_stderr(common.verbose, is_agent);
     let typed = args.iter().filter_map(|arg| arg.to_str().map(str::to_owned)).collect();
     let app = App::new(common, Environment::capture(), typed);
     secret::limit_core_dumps(true);
@@ -149,7 +151,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             code
         }
         Err(error) => {
-            let error = app.with_profile_source(error);
+            let error = app.with_agent_hint(app.with_profile_source(error));
             app.report(&error);
             error.code.exit_code()
         }
@@ -235,14 +237,15 @@ fn verbs(args: &[OsString]) -> String {
     verbs
 }
 
-/// Sends authctl's own log to stderr with `-v`. Libraries' logs never go there: they may contain secrets.
-fn log_to_stderr(verbose: u8) {
+/// Sends authctl's own log to stderr with `-v`, and `warnings` without. Libraries' logs never go there: they may contain secrets.
+fn log_to_stderr(verbose: u8, warnings: bool) {
     use tracing::level_filters::LevelFilter;
     use tracing_subscriber::filter::filter_fn;
     use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
     use tracing_subscriber::util::SubscriberInitExt as _;
 
     let level = match verbose {
+        0 if warnings => LevelFilter::WARN,
         0 => return,
         1 => LevelFilter::INFO,
         2 => LevelFilter::DEBUG,

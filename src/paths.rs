@@ -201,6 +201,14 @@ pub fn authorities_file() -> Option<PathBuf> {
     named.filter(|_| !cfg!(target_os = "macos")).map(PathBuf::from)
 }
 
+/// Returns whether the message bus or the service manager listens on a Unix socket that is not in the file system.
+#[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
+#[must_use]
+pub fn uses_abstract_sockets() -> bool {
+    let has = |name, text| env::var_os(name).is_some_and(|value| value.to_string_lossy().contains(text));
+    has("DBUS_SESSION_BUS_ADDRESS", "abstract=") || has("NOTIFY_SOCKET", "@")
+}
+
 /// Returns the directories in `SSL_CERT_DIR`.
 #[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
 #[must_use]

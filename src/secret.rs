@@ -105,7 +105,7 @@ impl SecretBytes {
 
     /// Appends `more`. Wipes the old allocation if a new one is needed.
     pub fn extend(&mut self, more: &[u8]) {
-        self.make_room(more.len());
+        self.reserve(more.len());
         self.0.extend_from_slice(more);
     }
 
@@ -119,7 +119,7 @@ impl SecretBytes {
         let before = self.0.len();
         loop {
             let length = self.0.len();
-            self.make_room(PIECE);
+            self.reserve(PIECE);
             self.0.resize(length + PIECE, 0);
             let read = reader.read(&mut self.0[length..]);
             self.0.truncate(length + read.as_ref().map_or(0, |read| *read));
@@ -131,7 +131,7 @@ impl SecretBytes {
         }
     }
 
-    fn make_room(&mut self, length: usize) {
+    fn reserve(&mut self, length: usize) {
         if self.0.capacity() - self.0.len() < length {
             let mut grown = Vec::with_capacity((self.0.len() + length).max(self.0.capacity() * 2));
             grown.extend_from_slice(&self.0);

@@ -25,7 +25,7 @@ const STORE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs the command. The exit code is that of the first error; warnings do not count.
 pub fn run(app: &App, args: &Doctor) -> Result<u8, Error> {
-    app.use_stores(StoreAccess::Glance);
+    app.use_stores(StoreAccess::NoPrompt);
     let mut examination = Examination::new(app);
     let profile = examination.check_config(args.profile.as_ref())?;
     examination.profile = profile.as_ref().map(|profile| profile.name.clone());

@@ -93,8 +93,11 @@ fn log_in(app: &App, args: &mut Login) -> Result<CompletedLogin, Error> {
     let login = app
         .run_then(work, async |login| show_in_browser(&browser, result_page(app, &name, login)).await)
         .map_err(with_profile)?;
-    if !login.joined && login.profile.store == StoreKind::Memory {
-        app.run(hand_over(app, args, &login)).map_err(with_profile)?;
+    if !login.joined
+        && login.profile.store == StoreKind::Memory
+        && let Err(error) = app.hand_over_keys(&login.profile.name)
+    {
+        app.ui().notice(&format!("warning: the agent does not have the issuer's keys: {}", error.message()));
     }
     if let Some(before) = before.filter(|before| before.issuer != login.profile.issuer) {
         app.run(super::logout::delete_registration(app, &before))?;
@@ -107,15 +110,6 @@ fn log_in(app: &App, args: &mut Login) -> Result<CompletedLogin, Error> {
         }
     }
     Ok(login)
-}
-
-/// Gives the session to the agent. If it does not take it, the tokens are revoked: no program has them.
-async fn hand_over(app: &App, args: &Login, login: &CompletedLogin) -> Result<(), Error> {
-    let given = app.hand_over(&login.profile.name, args.replace);
-    if given.is_err() && login.session.grant != Grant::Token {
-        app.sessions()?.discard(&login.profile, &login.session).await;
-    }
-    given
 }
 
 /// Refuses a login without a terminal, unless an option names a grant or the client logs in by itself.

@@ -18,7 +18,7 @@ pub fn run(app: &App, args: &Mcp) -> Result<u8, Error> {
         return Err(Error::msg(ErrorCode::Usage, "stdout is closed; an MCP client must read it", hint));
     }
     // Stdin is the client's: no passphrase is asked for.
-    app.use_stores(StoreAccess::Glance);
+    app.use_stores(StoreAccess::NoPrompt);
     // The profile may be created, or logged in to, while the bridge runs.
     let ca_cert = profile(app, args)?.and_then(|profile| profile.ca_cert);
     let sessions = app.sessions()?;

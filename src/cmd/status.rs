@@ -25,7 +25,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Runs the command.
 pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
-    app.use_stores(StoreAccess::Glance);
+    app.use_stores(StoreAccess::NoPrompt);
     if args.short {
         return short(app, args);
     }

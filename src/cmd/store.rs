@@ -39,7 +39,9 @@ fn passphrase(app: &App, args: &StorePassphrase) -> Result<u8, Error> {
     change(app, new, args.forgotten)?;
     let message = match (args.remove, args.forgotten) {
         (true, _) => "passphrase removed: the key of the file store is now readable without one",
-        (false, true) => "new passphrase set; the sessions of the old one are deleted, log in again",
+        (false, true) => {
+            "new passphrase set; the sessions, the keys of issuers and the registrations in the file store are deleted, log in again"
+        }
         (false, false) if is_sealed => "passphrase changed",
         (false, false) => "passphrase set: the sessions of the file store are locked with it",
     };

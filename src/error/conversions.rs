@@ -106,6 +106,8 @@ pub(super) fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
         }
         StoreError::AgentRequired => (ErrorCode::AgentAbsent, Hint::command("agent start")),
         StoreError::HeldByAgent => (ErrorCode::AgentUnavailable, Hint::profile_command("status")),
+        StoreError::RefusedByAgent { code, hint, .. } => (*code, Hint::reported(hint.clone())),
+        StoreError::AgentSilent => (ErrorCode::AgentUnavailable, Hint::shell(END_AGENT)),
         StoreError::AgentLocked => (ErrorCode::AgentLocked, Hint::command("agent unlock")),
         StoreError::Sealed => (ErrorCode::PassphraseRequired, Hint::command("agent start")),
         StoreError::WrongPassphrase => (ErrorCode::WrongPassphrase, forgotten_passphrase()),

@@ -20,7 +20,10 @@ use super::{Directory, directory_of};
 /// If the file cannot be written; nothing has changed then.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let next = AtomicFile::beside(path)?;
-    next.file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    // The agent, which needs no other mode, may not change modes.
+    if mode != 0o600 {
+        next.file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    }
     next.replace(bytes)
 }
 

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::regular_file::{self, ReadError, UntrustedFile};
 use super::{AtomicFile, Directory, create_private_dir, directory_of};
-use crate::broker::{self, Request};
+use crate::broker::{self, Pending, Request};
 use crate::secret::SecretBytes;
 
 /// A longer file does not have a token.
@@ -68,7 +68,9 @@ pub fn has(path: &Path, token: &[u8]) -> Result<bool, TokenFileError> {
     }
     // `read` has checked that it is no link.
     if std::fs::symlink_metadata(path)?.mode() & 0o077 != 0 {
-        let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
+        let changed = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
+        // A confined agent may not change modes: then a new file replaces this one.
+        return Ok(!changed.is_err_and(|error| error.raw_os_error() == Some(Errno::ACCESS.raw_os_error())));
     }
     Ok(true)
 }
@@ -123,7 +125,7 @@ pub fn write(path: &Path, token: &[u8], is_abandoned: impl Fn() -> bool) -> Resu
     }
     match write_here(path, token, &is_abandoned) {
         Err(error) if needs_broker(&error) && !is_abandoned() => {
-            ask_broker(path, |path| Request::WriteToken { path }, token)
+            ask_broker(path, |path| Request::WriteToken { path }, token, is_abandoned)
         }
         written => written,
     }
@@ -194,7 +196,7 @@ pub fn remove(path: &Path) -> Result<(), TokenFileError> {
     }
     let removed = Directory::open(directory_of(path)).and_then(|dir| dir.remove(path)).map_err(Into::into);
     match removed {
-        Err(error) if needs_broker(&error) => ask_broker(path, |path| Request::RemoveToken { path }, &[]),
+        Err(error) if needs_broker(&error) => ask_broker(path, |path| Request::RemoveToken { path }, &[], || false),
         removed => removed,
     }
 }
@@ -204,9 +206,14 @@ fn needs_broker(error: &TokenFileError) -> bool {
     matches!(error, TokenFileError::System(e) if e.kind() == io::ErrorKind::PermissionDenied) && broker::is_connected()
 }
 
-fn ask_broker(path: &Path, request: impl Fn(String) -> Request, token: &[u8]) -> Result<(), TokenFileError> {
+fn ask_broker(
+    path: &Path,
+    request: impl Fn(String) -> Request,
+    token: &[u8],
+    is_abandoned: impl Fn() -> bool,
+) -> Result<(), TokenFileError> {
     let path = path.to_str().ok_or(io::Error::from(io::ErrorKind::InvalidFilename))?;
-    broker::call(&request(path.to_owned()), token)?;
+    Pending::start(&request(path.to_owned()), token)?.wait_unless(is_abandoned)?;
     Ok(())
 }
 

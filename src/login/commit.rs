@@ -7,7 +7,7 @@ use super::{CompletedLogin, LoginNotice, LoginPlan, LoginService, LoginUser, acc
 use crate::cli::Login;
 use crate::config::{self, Config};
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{Grant, PinnedKeys, Profile, Subject};
+use crate::model::{Grant, PinnedKeys, Profile, StoreKind, Subject};
 use crate::session::{SessionError, VerifiedLogin};
 use crate::store::StoreError;
 use crate::text::excerpt;
@@ -26,11 +26,11 @@ impl LoginService {
     ) -> Result<CompletedLogin, Error> {
         let session = verified.session().clone();
         let acr = verified.acr().map(str::to_owned);
-        match self.try_commit(args, &plan, verified, user).await {
+        match self.try_commit(args, &plan, verified.replacing(args.replace), user).await {
             Ok(()) => Ok(CompletedLogin { profile: plan.profile, session, acr, joined: false }),
             Err(error) => {
                 // Supplied tokens are also used elsewhere.
-                if session.grant != Grant::Token {
+                if session.grant != Grant::Token && !may_be_in_use(&plan, &error) {
                     self.sessions.discard(&plan.profile, &session).await;
                 }
                 Err(error)
@@ -199,6 +199,22 @@ impl LoginService {
         let context = format!("cannot read the pinned keys in the {} store", previous.store);
         Err(Error { error: error.error.context(context), ..error })
     }
+}
+
+/// Returns whether the agent may use the session of a failed login: it does not respond, or it has the session and the profile,
+/// which could not be saved, was already one of the same issuer and client.
+fn may_be_in_use(plan: &LoginPlan, error: &Error) -> bool {
+    let store_error = match error.error.downcast_ref() {
+        Some(SessionError::Store(error)) => Some(error),
+        _ => error.error.downcast_ref::<StoreError>(),
+    };
+    let before = plan.config.profiles.get(&plan.profile.name);
+    let is_same = |before: &&Profile| {
+        (before.store, &before.issuer, &before.client_id)
+            == (StoreKind::Memory, &plan.profile.issuer, &plan.profile.client_id)
+    };
+    let is_given = plan.profile.store == StoreKind::Memory && error.code == ErrorCode::Configuration;
+    matches!(store_error, Some(StoreError::AgentSilent)) || is_given && before.filter(is_same).is_some()
 }
 
 fn profile_changed(now: &Profile, profile: &Profile) -> Error {

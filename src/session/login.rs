@@ -52,6 +52,8 @@ pub struct VerifiedLogin {
     pinned: Option<PinnedKeys>,
     pinned_before: Option<PinnedKeys>,
     acr: Option<String>,
+    /// Whether it may replace the session of another account in a store that only another process reads.
+    replace: bool,
 }
 
 impl VerifiedLogin {
@@ -76,9 +78,21 @@ impl VerifiedLogin {
     /// Returns whether `stored` belongs to another account, or may do so because only one of the two has a subject.
     #[must_use]
     pub fn replaces_other_account(&self, stored: &Session) -> bool {
-        let sub = |session: &Session| session.subject.as_ref().map(|subject| subject.sub.clone());
-        stored.issuer != self.session.issuer || sub(stored) != sub(&self.session)
+        is_other_account(stored, &self.session)
     }
+
+    /// Sets whether it may replace the session of another account that only the agent can read.
+    #[must_use]
+    pub fn replacing(self, replace: bool) -> Self {
+        Self { replace, ..self }
+    }
+}
+
+/// Returns whether a session belongs to another account than one that is stored, or may do so because only one of the two has a
+/// subject.
+pub(super) fn is_other_account(stored: &Session, session: &Session) -> bool {
+    let sub = |session: &Session| session.subject.as_ref().map(|subject| subject.sub.clone());
+    stored.issuer != session.issuer || sub(stored) != sub(session)
 }
 
 /// Returns the policy for the profile's ID tokens.
@@ -177,6 +191,7 @@ impl SessionService {
             pinned,
             pinned_before,
             acr,
+            replace: false,
             session: Session {
                 subject,
                 client_secret,
@@ -268,7 +283,10 @@ impl SessionService {
                 }
                 self.change_trust(profile, move |trust| trust.pinned = Some(pinned)).await?;
             }
-            self.store_login(profile, &session).await
+            self.store_login(profile, &session).await?;
+            // Before the profile is saved and the session in the store that it moves away from is deleted.
+            let (name, replace) = (profile.name.clone(), login.replace);
+            self.with_store(profile.store, profile.name.as_str(), move |store| store.hand_over(&name, replace)).await
         };
         if let Err(error) = stored.await.map_err(E::from).and_then(|()| save_profile()) {
             self.undo_login(profile, &session, before).await;

@@ -82,7 +82,7 @@ impl SessionService {
             return Err(error);
         }
         let room = session.to_stored(&profile.name).expose().len() + RESERVE;
-        let prepared = match self.make_room(profile, room).await {
+        let prepared = match self.reserve_bytes(profile, room).await {
             // A process that locks another file from now on reads what was written above, and does not send the token too.
             Ok(()) if lock.is_in_place().await => Ok(()),
             Ok(()) => Err(SessionError::LockLost),

@@ -1,8 +1,9 @@
 //! What only some stores have: the passphrase of the file store, and the sessions that a login gives to the agent.
 
+use super::login::is_other_account;
 use super::{MAX_REFRESH, SessionError, SessionService};
 use crate::fs::LockFile;
-use crate::model::{Profile, ProfileName, RecordName, Session, StoreKind};
+use crate::model::{ProfileName, RecordName, Session, StoreKind};
 use crate::secret::{Secret, SecretBytes};
 use crate::store::{Store, StoreError, StoreKey, UnlockedKey};
 
@@ -15,16 +16,16 @@ impl SessionService {
 
     /// Returns whether the file store is sealed with a passphrase.
     pub async fn is_file_sealed(&self) -> bool {
-        self.look_at_key(|key| key.is_sealed().unwrap_or(false)).await
+        self.with_key(|key| key.is_sealed().unwrap_or(false)).await
     }
 
     /// Returns whether the file store is sealed and this process does not hold its key.
     pub async fn is_file_locked(&self) -> bool {
-        self.look_at_key(StoreKey::is_locked).await
+        self.with_key(StoreKey::is_locked).await
     }
 
-    async fn look_at_key(&self, look: impl FnOnce(&StoreKey) -> bool + Send + 'static) -> bool {
-        self.with_store(StoreKind::File, "@key", |store| Ok(store.key().is_some_and(look))).await.unwrap_or(false)
+    async fn with_key(&self, ask: impl FnOnce(&StoreKey) -> bool + Send + 'static) -> bool {
+        self.with_store(StoreKind::File, "@key", |store| Ok(store.key().is_some_and(ask))).await.unwrap_or(false)
     }
 
     /// Holds an unlocked key of the file store.
@@ -60,33 +61,49 @@ impl SessionService {
     }
 
     /// Puts the session and the records of a login into memory, unless another account's session is there and not to be
-    /// replaced. Returns whether it did.
+    /// replaced. Returns whether it did. `is_locked` says that the caller holds the profile lock.
     ///
     /// # Errors
     /// [`SessionError::Store`] if the session is invalid, or [`SessionError::Lock`].
     pub async fn take_over(
         &self,
-        profile: &Profile,
+        name: &ProfileName,
         items: Vec<(String, SecretBytes)>,
         replace: bool,
+        is_locked: bool,
     ) -> Result<bool, SessionError> {
-        let _lock = self.lock(profile).await?;
-        let stored = self.replaceable(profile).await?;
-        let sub = |session: &Session| session.subject.as_ref().map(|subject| subject.sub.clone());
-        for (name, bytes) in items {
-            if let Some(record) = RecordName::of_name(&name) {
-                let write = move |store: &dyn Store| store.write_record(&record, &bytes);
-                self.with_store(StoreKind::Memory, profile.name.as_str(), write).await?;
-            } else if name == profile.name.as_str() {
-                let session = Session::from_stored(&bytes, &profile.name);
-                let location = self.location(profile);
-                let session = session.map_err(|e| StoreError::Damaged { location, damage: e.into() })?;
-                if !replace && stored.as_ref().is_some_and(|stored| sub(stored) != sub(&session)) {
-                    return Ok(false);
-                }
-                self.write(profile, &session).await?;
+        let _lock = if is_locked { None } else { Some(self.lock_session(StoreKind::Memory, name).await?) };
+        let (mut new, mut records) = (None, Vec::new());
+        for (item, bytes) in items {
+            if let Some(record) = RecordName::of_name(&item) {
+                records.push((record, bytes));
+            } else if item == name.as_str() {
+                let location = self.stores.memory.location(name);
+                let session = Session::from_stored(&bytes, name);
+                new = Some(session.map_err(|e| StoreError::Damaged { location, damage: e.into() })?);
             }
         }
+        let own = name.clone();
+        let stored = self.with_store(StoreKind::Memory, name.as_str(), move |store| store.read(&own)).await?;
+        if let (Some(new), Some(stored)) = (&mut new, stored.filter(|stored| !stored.logged_out)) {
+            if stored.generation.login == new.generation.login {
+                // Taken already, and maybe refreshed since.
+                return Ok(true);
+            }
+            if !replace && is_other_account(&stored, new) {
+                return Ok(false);
+            }
+            // Until the profile is saved, it uses the session that this one replaces.
+            if (&stored.issuer, &stored.client_id) != (&new.issuer, &new.client_id) {
+                new.replaces = Some(Box::new(Session { replaces: None, ..stored }));
+            }
+        }
+        let own = name.clone();
+        let write = move |store: &dyn Store| {
+            records.iter().try_for_each(|(record, bytes)| store.write_record(record, bytes))?;
+            new.map_or(Ok(()), |session| store.write(&own, &session))
+        };
+        self.change(StoreKind::Memory, name, write).await?;
         Ok(true)
     }
 

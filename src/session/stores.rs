@@ -173,10 +173,10 @@ impl SessionService {
     /// # Errors
     /// [`SessionError::Store`].
     pub async fn reserve(&self, profile: &Profile) -> Result<(), SessionError> {
-        self.make_room(profile, RESERVE).await
+        self.reserve_bytes(profile, RESERVE).await
     }
 
-    pub(super) async fn make_room(&self, profile: &Profile, bytes: usize) -> Result<(), SessionError> {
+    pub(super) async fn reserve_bytes(&self, profile: &Profile, bytes: usize) -> Result<(), SessionError> {
         let name = profile.name.clone();
         self.with_store(profile.store, profile.name.as_str(), move |store| store.reserve(&name, bytes)).await
     }

@@ -146,9 +146,9 @@ impl SessionService {
             let token = wanted(session, &token, self.clock.now());
             let current = !is_bound && is_current(path, token.as_ref());
             let error = match is_bound {
-                true => {
-                    Some("the access token is bound to a key (DPoP), which programs that read the file lack".into())
-                }
+                true => Some(
+                    "the access token is bound to a key (DPoP), which programs that read the file do not have".into(),
+                ),
                 false => token_file::check(path).err().filter(|_| !current).map(|error| error.to_string()),
             };
             TokenFileStatus {

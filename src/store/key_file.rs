@@ -152,7 +152,7 @@ fn decrypt<'a>(
 
 /// The content of a key file.
 pub(super) struct KeyFile {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     pub(super) bytes: Zeroizing<Vec<u8>>,
 }
 
@@ -214,7 +214,9 @@ impl KeyFile {
         identity.set_max_work_factor(MAX_WORK_FACTOR);
         let plain = decrypt(&self.bytes, std::iter::once(&identity as &dyn age::Identity));
         let plain = plain.map_err(|error| match error {
-            age::DecryptError::ExcessiveWork { required, .. } => self.wrong(KeyProblem::WorkFactor { factor: required }),
+            age::DecryptError::ExcessiveWork { required, .. } => {
+                self.wrong(KeyProblem::WorkFactor { factor: required })
+            }
             age::DecryptError::DecryptionFailed | age::DecryptError::KeyDecryptionFailed => StoreError::WrongPassphrase,
             _ => self.wrong(KeyProblem::NotAKey),
         })?;

@@ -10,6 +10,9 @@ use super::{Store, StoreError};
 use crate::model::{ProfileName, RecordName, Session};
 use crate::secret::SecretBytes;
 
+/// The maximum number of sessions and records.
+const MAX_ITEMS: usize = 1000;
+
 /// The store of the agent's own process. It ends with it.
 #[derive(Default)]
 pub struct MemoryStore {
@@ -19,6 +22,15 @@ pub struct MemoryStore {
 impl MemoryStore {
     fn items(&self) -> MutexGuard<'_, HashMap<String, SecretBytes>> {
         self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, name: &str, bytes: SecretBytes) -> Result<(), StoreError> {
+        let mut items = self.items();
+        if items.len() >= MAX_ITEMS && !items.contains_key(name) {
+            return Err(StoreError::Refused { detail: format!("the agent holds at most {MAX_ITEMS} items in memory") });
+        }
+        items.insert(name.to_owned(), bytes);
+        Ok(())
     }
 }
 
@@ -30,8 +42,7 @@ impl Store for MemoryStore {
     }
 
     fn write(&self, profile: &ProfileName, session: &Session) -> Result<(), StoreError> {
-        self.items().insert(profile.to_string(), session.to_stored(profile));
-        Ok(())
+        self.put(profile.as_str(), session.to_stored(profile))
     }
 
     fn delete(&self, profile: &ProfileName) -> Result<bool, StoreError> {
@@ -47,8 +58,7 @@ impl Store for MemoryStore {
     }
 
     fn write_record(&self, record: &RecordName, bytes: &SecretBytes) -> Result<(), StoreError> {
-        self.items().insert(record.as_str().to_owned(), bytes.clone());
-        Ok(())
+        self.put(record.as_str(), bytes.clone())
     }
 
     fn location(&self, _profile: &ProfileName) -> String {
@@ -57,10 +67,10 @@ impl Store for MemoryStore {
 }
 
 impl MemoryStore {
-    /// Returns all sessions and records by name, and has none of them any more.
+    /// Returns all sessions and records by name.
     #[must_use]
-    pub fn take(&self) -> Vec<(String, SecretBytes)> {
-        self.items().drain().collect()
+    pub fn all(&self) -> Vec<(String, SecretBytes)> {
+        self.items().iter().map(|(name, bytes)| (name.clone(), bytes.clone())).collect()
     }
 }
 

@@ -23,7 +23,7 @@ pub use profile_lock::ProfileLock;
 pub use revocation_list::{RevocationList, RevocationListError};
 
 pub use crate::fs::LockError;
-use crate::model::{ProfileName, RecordName, Session, SessionFormatError};
+use crate::model::{ErrorCode, ProfileName, RecordName, Session, SessionFormatError};
 use crate::secret::SecretBytes;
 
 /// Stores one session for each profile, and a few records with the same protection.
@@ -76,6 +76,15 @@ pub trait Store: Send + Sync {
     /// [`StoreError`]
     fn finish_interrupted_refresh(&self, _profile: &ProfileName) -> Result<bool, StoreError> {
         Ok(false)
+    }
+
+    /// Gives the session and the records that a login has written to the process that holds them, if that is another one. It may
+    /// then replace the session of another account only if `replace` says so. Call it under the profile lock.
+    ///
+    /// # Errors
+    /// [`StoreError`]. The other process has nothing of it then, except after [`StoreError::AgentSilent`].
+    fn hand_over(&self, _profile: &ProfileName, _replace: bool) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// Returns where the session of `profile` is, for messages.
@@ -143,6 +152,19 @@ pub enum StoreError {
         /// How long the caller waited.
         limit: Duration,
     },
+    /// The agent that holds the sessions has refused one.
+    #[error("{message}")]
+    RefusedByAgent {
+        /// The code of its error.
+        code: ErrorCode,
+        /// Its message.
+        message: String,
+        /// Its hint.
+        hint: String,
+    },
+    /// The agent does not respond, and may have the session or not.
+    #[error("the agent does not respond, and may have the session of the login")]
+    AgentSilent,
     /// The store refused.
     #[error("the store refused: {detail}")]
     Refused {

@@ -5,6 +5,7 @@ use serde_json::json;
 use authctl::dev_issuer::DevIssuer;
 
 use crate::support::agent::Agent;
+use crate::support::process::wait_until;
 use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, contains, quick_issuer};
 
 #[track_caller]
@@ -43,6 +44,9 @@ fn session_in_memory_is_served_refreshed_and_logged_out() {
     home.run(&["token", "work"]).exits(3);
     home.run(&["status", "--check"]).exits(3);
     assert_eq!(issuer.stats().families_revoked, 1);
+    let log = agent.get("/v1/log").expect_status(200);
+    let entries = log["entries"].as_array().expect("entries");
+    assert!(entries.iter().any(|entry| entry["action"] == "logout" && entry["profile"] == "work"), "{log}");
     agent.stop().expect("a child").exits(0);
 }
 
@@ -118,9 +122,44 @@ fn agent_takes_no_session_that_is_not_encrypted_to_it() {
         agent.post("/v1/session", &body.to_string()).expect_status(400);
     }
     assert_eq!(home.token("work"), token);
-    home.log_in("filed", &issuer);
-    let body = json!({"profile": "filed", "items": [], "replace": true});
+    let body = json!({"profile": "work", "items": [], "replace": true});
     agent.post("/v1/session", &body.to_string()).expect_status(400);
+    let log = agent.get("/v1/log").expect_status(200);
+    let entries = log["entries"].as_array().expect("entries");
+    let handed: Vec<_> = entries.iter().filter(|entry| entry["action"] == "handover").collect();
+    assert!(handed.iter().any(|entry| entry["error"].is_null() && entry["profile"] == "work"), "{log}");
+    assert!(handed.iter().any(|entry| entry["error"] == "invalid_request"), "{log}");
+}
+
+#[test]
+fn login_that_the_agent_refuses_leaves_the_session_in_its_store() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let config = std::fs::read(home.config_file()).unwrap();
+    let agent = Agent::run(&home);
+    issuer.fault(authctl::dev_issuer::Fault {
+        endpoint: authctl::dev_issuer::Endpoint::Token,
+        kind: authctl::dev_issuer::FaultKind::HoldReply,
+        times: 1,
+    });
+    let before = issuer.stats().requests.get("token").copied().unwrap_or_default();
+    let login = ["login", "work", "--store", "memory", "--password", "--username", USER, "--password-stdin"];
+    let mut logging_in = home.spawn(&login);
+    logging_in.type_text(&format!("{PASSWORD}\n"));
+    logging_in.close_stdin();
+    wait_until("the sign-in", || {
+        (issuer.stats().requests.get("token").copied().unwrap_or_default() > before).then_some(())
+    });
+    agent.post("/v1/lock", &json!({"passphrase": "a lock"}).to_string()).expect_status(200);
+    issuer.clear_faults();
+    logging_in.wait().exits(8).reports("authctl agent unlock");
+    assert_eq!(std::fs::read(home.config_file()).unwrap(), config);
+    assert_eq!(issuer.stats().families_revoked, 1, "no program has the tokens of the login");
+    home.run_with(&["agent", "unlock", "--passphrase-stdin"], "a lock\n").exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+    let log = agent.get("/v1/log").expect_status(200);
+    let entries = log["entries"].as_array().expect("entries");
+    assert!(entries.iter().any(|entry| entry["action"] == "handover" && entry["error"] == "agent_locked"), "{log}");
 }
 
 #[test]

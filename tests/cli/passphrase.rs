@@ -237,7 +237,8 @@ fn change_keeps_the_session_of_a_killed_refresh() {
         false => Signal::CONT,
     });
     let sessions = home.session_file("work").parent().unwrap().to_owned();
-    let left = || fs::read_dir(&sessions).unwrap().flatten().filter(|e| e.file_name().to_string_lossy().ends_with(".next"));
+    let left =
+        || fs::read_dir(&sessions).unwrap().flatten().filter(|e| e.file_name().to_string_lossy().ends_with(".next"));
     assert_eq!(left().count(), 1, "the new session is beside the earlier one");
     change(&home, &[], &format!("{PASSPHRASE}\nsecond\n")).exits(0);
     assert_eq!(left().count(), 0);
@@ -324,6 +325,27 @@ fn agent_starts_locked_and_holds_the_key_once_unlocked() {
     assert_eq!(issuer.stats().refreshes_committed, 2, "the agent stores what it refreshes");
     agent.stop().expect("a child").exits(0);
     token(&home, "work", PASSPHRASE).exits(0);
+}
+
+#[test]
+fn hint_for_a_locked_store_follows_the_state_of_the_agent() {
+    let (home, _issuer) = locked();
+    let rename = ["profile", "rename", "work", "renamed"];
+    let hint = || home.run(&[&rename[..], &["--json"]].concat()).exits(8).error()["hint"].clone();
+    assert_eq!(hint(), "authctl agent start");
+    let _agent = Agent::run(&home);
+    assert_eq!(hint(), "authctl agent unlock");
+    home.run_with(&["agent", "unlock", "--passphrase-stdin"], &format!("{PASSPHRASE}\n")).exits(0);
+    assert_eq!(hint(), "authctl --passphrase-stdin profile rename work renamed --json");
+    home.run_with(&[&["--passphrase-stdin"], &rename[..]].concat(), &format!("{PASSPHRASE}\n")).exits(0);
+}
+
+#[test]
+fn status_reads_the_sessions_with_a_passphrase() {
+    let (home, _issuer) = locked();
+    let status = home.run_with(&["status", "--json", "--passphrase-stdin"], &format!("{PASSPHRASE}\n")).exits(0).json();
+    assert_eq!(status["profiles"][0]["state"], "valid", "{status}");
+    home.run(&["status", "--json"]).exits(8);
 }
 
 #[test]

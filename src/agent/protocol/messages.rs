@@ -271,6 +271,9 @@ pub struct HandoverRequest {
     /// Whether to replace the session of another account.
     #[serde(default)]
     pub replace: bool,
+    /// Whether the caller holds the profile lock while it waits for the response.
+    #[serde(default)]
+    pub locked: bool,
 }
 
 /// A session or a record, encrypted to the agent's key.

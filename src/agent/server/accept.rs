@@ -56,11 +56,10 @@ pub(super) async fn accept(agent: &Arc<Agent>, listener: &UnixListener) {
             }
         };
         // The credentials are those at connect time: a process that changes its user later gains nothing.
-        let Ok(peer) = agent.peers.of(&stream) else { continue };
+        let Ok(peer) = Peer::of(&stream) else { continue };
         if peer.uid != own_uid {
-            denied(agent, &peer, ErrorCode::CallerNotPermitted);
             let message = format!("this agent serves the user with ID {own_uid}, the caller has ID {}", peer.uid);
-            refuse(stream, &refused, 403, ErrorCode::CallerNotPermitted, &message);
+            refuse(agent, stream, peer, &refused, 403, ErrorCode::CallerNotPermitted, &message);
             continue;
         }
         match agent.limiter.admit(peer.pid) {
@@ -68,12 +67,10 @@ pub(super) async fn accept(agent: &Arc<Agent>, listener: &UnixListener) {
                 tokio::spawn(connection(Arc::clone(agent), stream, peer, permit));
             }
             None if agent.agent_lock.is_locked() => {
-                denied(agent, &peer, ErrorCode::AgentLocked);
-                refuse(stream, &refused, 423, ErrorCode::AgentLocked, "the agent is locked");
+                refuse(agent, stream, peer, &refused, 423, ErrorCode::AgentLocked, "the agent is locked");
             }
             None => {
-                denied(agent, &peer, ErrorCode::TooManyRequests);
-                refuse(stream, &refused, 429, ErrorCode::TooManyRequests, "too many connections");
+                refuse(agent, stream, peer, &refused, 429, ErrorCode::TooManyRequests, "too many connections");
             }
         }
     }
@@ -85,8 +82,16 @@ fn denied(agent: &Agent, peer: &Peer, error: ErrorCode) {
 }
 
 /// Responds with an error without reading the request, and closes. With too many refused connections already open, it
-/// does not wait until the client has read the response.
-fn refuse(stream: UnixStream, refused: &Arc<Semaphore>, status: u16, code: ErrorCode, message: &str) {
+/// neither identifies the process nor waits until the client has read the response.
+fn refuse(
+    agent: &Arc<Agent>,
+    stream: UnixStream,
+    peer: Peer,
+    refused: &Arc<Semaphore>,
+    status: u16,
+    code: ErrorCode,
+    message: &str,
+) {
     let (word, exit) = (code.as_str(), code.exit_code());
     let body = format!(r#"{{"status":{status},"code":"{word}","title":"{message}","hint":"","exit_code":{exit}}}"#);
     let reason = match status {
@@ -100,11 +105,16 @@ fn refuse(stream: UnixStream, refused: &Arc<Semaphore>, status: u16, code: Error
         body.len()
     );
     let Ok(slot) = Arc::clone(refused).try_acquire_owned() else {
+        let identity = agent.peers.known(peer.pid).unwrap_or_default();
+        denied(agent, &Peer { identity, ..peer }, code);
         // The socket's buffer is empty: the response fits.
         let _ = stream.try_write(response.as_bytes());
         return;
     };
+    let agent = Arc::clone(agent);
     tokio::spawn(async move {
+        let peer = agent.peers.identified(&stream, peer).await;
+        denied(&agent, &peer, code);
         let _ = tokio::time::timeout(REFUSED_TIMEOUT, deliver(stream, response)).await;
         drop(slot);
     });
@@ -122,6 +132,7 @@ async fn deliver(mut stream: UnixStream, response: String) {
 /// Serves one connection until the client closes it, it is idle for too long, or the agent stops.
 async fn connection(agent: Arc<Agent>, stream: UnixStream, peer: Peer, permit: ConnectionPermit) {
     let mut stopped = agent.stop.subscribe();
+    let peer = agent.peers.identified(&stream, peer).await;
     let permit = Arc::new(permit);
     let service = {
         let (agent, peer, permit) = (Arc::clone(&agent), Arc::new(peer), Arc::clone(&permit));

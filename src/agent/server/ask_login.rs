@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::login_prompt::PromptState;
+use super::notification;
 use super::state::Agent;
 use crate::broker::{self, Outcome, Pending, Request};
-use crate::model::{Grant, Profile, ProfileName, Session};
+use crate::model::{Grant, Profile, ProfileName, Session, StoreKind};
 use crate::text::sanitize_line;
 
 impl Agent {
@@ -22,12 +23,18 @@ impl Agent {
         session: &Session,
         patience: Duration,
     ) -> bool {
-        // Another grant needs a terminal.
-        let Some(prompts) = self.prompts.as_ref().filter(|_| profile.grant == Grant::Browser) else { return false };
+        if !self.asks_for_login(profile).await {
+            return false;
+        }
+        let Some(prompts) = &self.prompts else { return false };
         let login = session.generation.login.clone();
         let (agent, asked) = (Arc::clone(self), Arc::clone(profile));
-        let mut state = prompts.join(&profile.name, &session.generation.login, move |changed| async move {
-            agent.ask_for_login(&asked, &login, &changed).await
+        let mut state = prompts.join(&profile.name, &session.generation.login, move |changed, is_first| async move {
+            let state = agent.ask_for_login(&asked, &login, &changed).await;
+            if state == PromptState::NotShown && is_first {
+                notification::show(&asked.name).await;
+            }
+            state
         });
         tokio::select! {
             decided = state.wait_for(|state| *state != PromptState::Asking) => {
@@ -38,13 +45,21 @@ impl Agent {
         }
     }
 
-    /// Shows the notification, and logs in if the user agrees; returns whether there is a session of another login then.
-    async fn ask_for_login(self: &Arc<Self>, profile: &Arc<Profile>, login: &str, changed: &Notify) -> bool {
+    /// Returns whether the user is asked to log in to the profile when a caller needs it: not where the login needs a terminal, or
+    /// the passphrase of the file store.
+    pub(super) async fn asks_for_login(&self, profile: &Profile) -> bool {
+        self.prompts.is_some()
+            && profile.grant == Grant::Browser
+            && !(profile.store == StoreKind::File && self.sessions.is_file_sealed().await)
+    }
+
+    /// Shows the notification, and logs in if the user agrees.
+    async fn ask_for_login(self: &Arc<Self>, profile: &Arc<Profile>, login: &str, changed: &Notify) -> PromptState {
         let asked = Pending::start(&Request::Ask { profile: profile.name.to_string() }, &[]);
         let asked = asked.and_then(|asked| Ok((asked.canceller()?, asked)));
         let Ok((_until_canceled, asked)) = asked else {
             tracing::warn!("{}: cannot show a notification", profile.name);
-            return false;
+            return PromptState::NotShown;
         };
         let agrees = tokio::task::spawn_blocking(move || agrees(asked));
         tokio::pin!(agrees);
@@ -54,10 +69,10 @@ impl Agent {
                 () = changed.notified() => {
                     if self.has_other_login(profile, login).await {
                         // The notification is closed.
-                        return true;
+                        return PromptState::LoggedIn;
                     }
                 }
-                () = self.stops() => return false,
+                () = self.stops() => return PromptState::NotShown,
             }
         };
         if agrees.is_none() {
@@ -67,7 +82,11 @@ impl Agent {
             self.log_in(&profile.name).await;
             self.forget(profile);
         }
-        self.has_other_login(profile, login).await
+        match (self.has_other_login(profile, login).await, agrees) {
+            (true, _) => PromptState::LoggedIn,
+            (false, Some(_)) => PromptState::Declined,
+            (false, None) => PromptState::NotShown,
+        }
     }
 
     /// Waits until the agent is stopped.

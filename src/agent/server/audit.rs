@@ -20,6 +20,10 @@ pub(super) enum AuditAction {
     Proof,
     /// Refreshed a session.
     Refresh,
+    /// Gave the session of a login to the agent.
+    Handover,
+    /// Logged out of a profile.
+    Logout,
     /// Was refused: it runs as another user, has too many connections, belongs to another home, or the agent is locked.
     Refused,
     /// Locked the agent.
@@ -39,6 +43,8 @@ impl AuditAction {
             Self::IdToken => "id_token",
             Self::Proof => "proof",
             Self::Refresh => "refresh",
+            Self::Handover => "handover",
+            Self::Logout => "logout",
             Self::Refused => "refused",
             Self::Lock => "lock",
             Self::Unlock => "unlock",

@@ -16,7 +16,7 @@ use super::ask_login::notifier;
 use super::login_prompt::login_command;
 use super::notification::notification;
 use super::peer::executables;
-use crate::broker::{Outcome, Request, accept, read_request, respond};
+use crate::broker::{Outcome, Request, accept, is_canceled, read_request, respond};
 use crate::config::Config;
 use crate::fs::{leads_through, regular_file, token_file};
 use crate::model::{Profile, ProfileName, Workload};
@@ -192,8 +192,10 @@ impl Broker {
     fn perform(&self, request: &Request, payload: &SecretBytes, socket: &UnixStream) -> Done {
         match request {
             Request::Open { path } => self.open(Path::new(path)),
-            Request::WriteToken { path } => self.change_token_file(Path::new(path), Some(payload)).into(),
-            Request::RemoveToken { path } => self.change_token_file(Path::new(path), None).into(),
+            Request::WriteToken { path } => {
+                self.change_token_file(Path::new(path), Some(payload), || is_canceled(socket)).into()
+            }
+            Request::RemoveToken { path } => self.change_token_file(Path::new(path), None, || false).into(),
             Request::RemoveSocket => std::fs::remove_file(&self.parts.socket).into(),
             Request::Workload { profile } => {
                 self.profile(profile).map_or_else(Into::into, |profile| match &profile.server.workload {
@@ -233,12 +235,17 @@ impl Broker {
         }
     }
 
-    fn change_token_file(&self, path: &Path, token: Option<&SecretBytes>) -> io::Result<()> {
+    fn change_token_file(
+        &self,
+        path: &Path,
+        token: Option<&SecretBytes>,
+        is_abandoned: impl Fn() -> bool,
+    ) -> io::Result<()> {
         if !self.known().token_files.contains(path) || self.is_chosen_by_agent(path) {
             return Err(refused());
         }
         let changed = match token {
-            Some(token) => token_file::write(path, token.expose(), || false),
+            Some(token) => token_file::write(path, token.expose(), is_abandoned),
             None => token_file::remove(path),
         };
         changed.map_err(|error| match error {
@@ -427,8 +434,8 @@ mod tests {
         };
         let unchanged = |name: &str| {
             let before = std::fs::read(at(name)).expect("there");
-            refused(broker.change_token_file(&at(name), Some(&new)), name);
-            refused(broker.change_token_file(&at(name), None), name);
+            refused(broker.change_token_file(&at(name), Some(&new), || false), name);
+            refused(broker.change_token_file(&at(name), None, || false), name);
             assert_eq!(std::fs::read(at(name)).expect("there"), before, "{name}");
         };
         assert_eq!(["key", "config.toml", "ca", "token", "other"].map(opens), [true, true, false, false, false]);
@@ -448,7 +455,7 @@ mod tests {
         assert!(!opens("other"));
         read_only.iter().chain(&["other"]).for_each(|name| unchanged(name));
         for name in token_files {
-            broker.change_token_file(&at(name), Some(&new)).expect("configured");
+            broker.change_token_file(&at(name), Some(&new), || false).expect("configured");
             assert_eq!(std::fs::read(at(name)).expect("there"), b"new");
         }
         // The agent has the last valid configuration too.
@@ -457,7 +464,7 @@ mod tests {
         // A token file is removed after its setting.
         configure(&config, "");
         for name in token_files {
-            broker.change_token_file(&at(name), None).expect("it was configured");
+            broker.change_token_file(&at(name), None, || false).expect("it was configured");
             assert!(!at(name).exists());
         }
         unchanged("other");
@@ -496,8 +503,8 @@ mod tests {
             let named = broker.known().config.profiles.values().flat_map(files_of).next().expect("a file");
             assert_eq!(broker.open(&named).file.is_some(), is_opened, "{setting} = {path}");
             if !is_opened {
-                broker.change_token_file(&named, Some(&new)).expect_err("refused");
-                broker.change_token_file(&named, None).expect_err("refused");
+                broker.change_token_file(&named, Some(&new), || false).expect_err("refused");
+                broker.change_token_file(&named, None, || false).expect_err("refused");
             }
         }
         assert_eq!(std::fs::read(at("private/secret")).expect("there"), b"secret");
@@ -522,6 +529,26 @@ mod tests {
             let refused = broker.start_login(&profile).expect_err("not wanted");
             assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
         }
+    }
+
+    #[test]
+    fn token_is_not_written_after_the_agent_has_stopped_waiting() {
+        let place = tempfile::tempdir().expect("a directory");
+        let (broker, config) = broker(place.path(), None);
+        let token = place.path().join("token");
+        configure(&config, &format!("token_file = {token:?}\n"));
+        let payload = SecretBytes::new(b"a-token".to_vec());
+        let (socket, agent) = UnixStream::pair().expect("sockets");
+        let write = || {
+            let path = token.display().to_string();
+            broker.perform(&Request::WriteToken { path }, &payload, &socket)
+        };
+        write();
+        assert!(token.exists(), "it waits");
+        std::fs::remove_file(&token).expect("removed");
+        drop(agent);
+        write();
+        assert!(!token.exists());
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub struct Places {
     pub readable: Vec<PathBuf>,
     /// Whether it can change the configuration, and so have its broker use any file.
     pub is_config_writable: bool,
+    /// Whether it needs sockets of other processes that are not in the file system.
+    pub has_abstract_sockets: bool,
 }
 
 /// Confines this process and its future threads, as far as the system can. Must be called before there are other threads.
@@ -67,6 +69,37 @@ mod linux {
     /// Files that may be links into other directories, which replace what they lead to.
     const LINKS: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/localtime"];
 
+    /// System calls and requests that the library does not name for each architecture.
+    const FCHMODAT2: i64 = 452;
+    const SETXATTRAT: i64 = 463;
+    const REMOVEXATTRAT: i64 = 466;
+    const FILE_SETATTR: i64 = 469;
+    const TIOCSTI: i32 = 0x5412;
+    const TIOCLINUX: i32 = 0x541c;
+
+    /// Forms of refused calls that only the oldest architectures have.
+    #[cfg(target_arch = "x86_64")]
+    const OF_X86: [i64; 3] = [libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown];
+    #[cfg(not(target_arch = "x86_64"))]
+    const OF_X86: [i64; 0] = [];
+
+    /// What the numbers of calls of the x32 ABI have besides.
+    const X32_BIT: i64 = 0x4000_0000;
+
+    /// The numbers of calls that x32 has in a form of its own. Old kernels also accept them without the bit.
+    #[cfg(target_arch = "x86_64")]
+    const X32: [(i64, i64); 7] = [
+        (libc::SYS_ioctl, 514),
+        (libc::SYS_execve, 520),
+        (libc::SYS_ptrace, 521),
+        (libc::SYS_kexec_load, 528),
+        (libc::SYS_process_vm_readv, 539),
+        (libc::SYS_process_vm_writev, 540),
+        (libc::SYS_execveat, 545),
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    const X32: [(i64, i64); 0] = [];
+
     /// Confines this process and its future threads, as far as the kernel can. Must be called before there are other threads.
     pub fn confine(places: &Places) -> Confinement {
         let mut refused = Vec::new();
@@ -75,7 +108,7 @@ mod linux {
             Err(error) => tracing::warn!("the agent is not confined by Landlock: {error}"),
         }
         match filter().and_then(|program| seccompiler::apply_filter(&program)) {
-            Ok(()) => refused.extend([Refusal::Programs, Refusal::Sockets]),
+            Ok(()) => refused.extend([Refusal::Programs, Refusal::Sockets, Refusal::Listeners]),
             Err(error) => tracing::warn!("the agent is not confined by seccomp: {error}"),
         }
         if places.is_config_writable {
@@ -90,7 +123,7 @@ mod linux {
         if status.ruleset == RulesetStatus::NotEnforced {
             return Vec::new();
         }
-        let since = [(ABI::V1, Refusal::Files), (ABI::V4, Refusal::Listeners), (ABI::V6, Refusal::Signals)];
+        let since = [(ABI::V1, Refusal::Files), (ABI::V6, Refusal::Signals)];
         since.into_iter().filter(|(abi, _)| effective_abi >= *abi).map(|(_, refusal)| refusal).collect()
     }
 
@@ -99,11 +132,12 @@ mod linux {
         let abi = ABI::V6;
         let change = AccessFs::from_all(abi) & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock);
         let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
+        let scope = if places.has_abstract_sockets { Scope::Signal.into() } else { Scope::from_all(abi) };
         let linked = LINKS.iter().filter_map(|link| Some(std::fs::canonicalize(link).ok()?.parent()?.to_owned()));
         Ruleset::default()
             .handle_access(AccessFs::from_all(abi))?
             .handle_access(AccessNet::BindTcp)?
-            .scope(Scope::Signal)?
+            .scope(scope)?
             .create()?
             .add_rules(path_beneath_rules(SYSTEM, read))?
             .add_rules(path_beneath_rules(linked, read))?
@@ -145,8 +179,31 @@ mod linux {
             libc::SYS_init_module,
             libc::SYS_finit_module,
             libc::SYS_kexec_load,
+            // Landlock refuses no listener whose port the system chooses, nor one of another protocol than TCP. The agent
+            // listens already.
+            libc::SYS_listen,
+            // It refuses no change of modes, owners and attributes.
+            libc::SYS_fchmod,
+            libc::SYS_fchmodat,
+            FCHMODAT2,
+            libc::SYS_fchown,
+            libc::SYS_fchownat,
+            libc::SYS_setxattr,
+            libc::SYS_lsetxattr,
+            libc::SYS_fsetxattr,
+            SETXATTRAT,
+            libc::SYS_removexattr,
+            libc::SYS_lremovexattr,
+            libc::SYS_fremovexattr,
+            REMOVEXATTRAT,
+            FILE_SETATTR,
         ];
-        let mut rules: BTreeMap<i64, Vec<SeccompRule>> = refused.iter().map(|call| (*call, Vec::new())).collect();
+        let refused = refused.iter().chain(&OF_X86);
+        let mut rules: BTreeMap<i64, Vec<SeccompRule>> = refused.map(|call| (*call, Vec::new())).collect();
+        // They put input into a terminal, which the shell then runs.
+        let of_terminals = [TIOCSTI, TIOCLINUX].map(|request| condition(1, SeccompCmpOp::Eq, request));
+        let of_terminals = of_terminals.into_iter().map(|request| Ok(SeccompRule::new(vec![request?])?));
+        rules.insert(libc::SYS_ioctl, of_terminals.collect::<Result<_, seccompiler::Error>>()?);
         // The C library sorts addresses with the help of netlink.
         let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
         let other_family =
@@ -161,6 +218,14 @@ mod linux {
         let conditions = [other_family?, raw.into(), not_routes.into()];
         let sockets = conditions.into_iter().map(SeccompRule::new).collect::<Result<_, _>>()?;
         rules.insert(libc::SYS_socket, sockets);
+        for (call, other) in X32 {
+            let same = rules.get(&call).cloned().unwrap_or_default();
+            rules.extend([(other, same.clone()), (other | X32_BIT, same)]);
+        }
+        if cfg!(target_arch = "x86_64") {
+            let of_x32: Vec<_> = rules.iter().map(|(call, rules)| (call | X32_BIT, rules.clone())).collect();
+            rules.extend(of_x32);
+        }
         let refuse = SeccompAction::Errno(libc::EACCES.unsigned_abs());
         let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, std::env::consts::ARCH.try_into()?)?;
         Ok(filter.try_into()?)

@@ -13,12 +13,13 @@ use super::route::{AgentRequest, VerifyBody, handover_body, lock_body, proof_bod
 use super::state::Agent;
 use super::tokens::IssuedToken;
 use crate::agent::protocol::{
-    ForgetResponse, HandoverItem, LogoutResponse, OPENAPI, ProofResponse, RefreshResponse, StopResponse,
+    ForgetResponse, HandoverItem, HandoverRequest, LogoutResponse, OPENAPI, ProofResponse, RefreshResponse,
+    StopResponse,
 };
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::unblock;
-use crate::model::{DecidingToken, Profile, ProfileName, Session, StoreKind, TokenTarget};
+use crate::model::{DecidingToken, Profile, ProfileName, Session, TokenTarget};
 use crate::secret::SecretBytes;
 use crate::session::{
     Demand, MinTtl, RequestedToken, Revocation, SessionError, SessionService, TokenRequest, TokenVerifier,
@@ -70,8 +71,11 @@ pub(super) async fn respond(
         AgentRequest::Forget { profile } => Ok(agent.forget_request(profile).await),
         AgentRequest::Lock => agent.lock_request(peer, body).await,
         AgentRequest::Unlock => agent.unlock_request(peer, body).await,
-        AgentRequest::Handover => agent.handover_request(body).await,
-        AgentRequest::Logout { profile, revoke } => agent.logout_request(&profile, revoke).await,
+        AgentRequest::Handover => agent.handover_request(peer, body).await,
+        AgentRequest::Logout { profile, revoke } => {
+            let logged_out = agent.logout_request(peer, &profile, revoke).await;
+            logged_out.inspect_err(|failure| agent.record_denied(peer, AuditAction::Logout, Some(&profile), failure))
+        }
         AgentRequest::Stop => Ok(agent.stop_request(peer)),
     };
     response.unwrap_or_else(|failure| {
@@ -315,38 +319,50 @@ impl Agent {
         Ok(json(&self.state()))
     }
 
-    /// Takes over the session of a login, in memory.
-    async fn handover_request(self: &Arc<Self>, body: &SecretBytes) -> Result<AgentResponse, SharedError> {
-        self.agent_lock.check(self.now())?;
+    /// Takes over the session of a login, in memory. Its profile is saved afterwards.
+    async fn handover_request(self: &Arc<Self>, peer: &Peer, body: &SecretBytes) -> Result<AgentResponse, SharedError> {
         let request = handover_body(body)?;
-        // The login has just written the profile.
-        self.reread_configuration().await?;
-        let profile = self.profiles.choose(Some(&request.profile)).map_err(|e| Arc::new(Error::from(e)))?;
-        if profile.store != StoreKind::Memory {
-            let message = format!("the store of `{}` is {}, not memory", profile.name, profile.store);
-            return Err(Arc::new(Error::msg(ErrorCode::InvalidRequest, message, see_openapi())));
+        let name = &request.profile;
+        let taken = self.take_over(&request).await;
+        taken.inspect_err(|failure| self.record_denied(peer, AuditAction::Handover, Some(name), failure))?;
+        self.audit_log.record(peer, AuditAction::Handover, Some(name), self.now());
+        if let Ok(profile) = self.profiles.choose(Some(name)) {
+            self.forget(&profile);
         }
-        let open = |item: &HandoverItem| Some((item.name.clone(), self.handover.open(&item.sealed()?)?));
-        let items: Option<Vec<(String, SecretBytes)>> = request.items.iter().map(open).collect();
-        let invalid = || Error::msg(ErrorCode::InvalidRequest, "an item is not encrypted to this agent", see_openapi());
-        let about = |e: SessionError| Error::from(e).about(&profile.name);
-        let taken = self.sessions.take_over(&profile, items.ok_or_else(invalid)?, request.replace);
-        if !taken.await.map_err(about)? {
-            let message = format!("`{}` still has the session of another account", profile.name);
-            let hint = Hint::login().with_flag("--replace").about(&profile.name);
-            return Err(Arc::new(Error::msg(ErrorCode::OtherSubject, message, hint)));
-        }
-        self.forget(&profile);
         Ok(json(&self.state()))
     }
 
+    async fn take_over(self: &Arc<Self>, request: &HandoverRequest) -> Result<(), SharedError> {
+        self.agent_lock.check(self.now())?;
+        let open = |item: &HandoverItem| Some((item.name.clone(), self.handover.open(&item.sealed()?)?));
+        let items: Option<Vec<(String, SecretBytes)>> = request.items.iter().map(open).collect();
+        let Some(items) = items.filter(|items| !items.is_empty()) else {
+            let message = "an item is not encrypted to this agent, or there is none";
+            return Err(Arc::new(Error::msg(ErrorCode::InvalidRequest, message, see_openapi())));
+        };
+        let name = &request.profile;
+        let taken = self.sessions.take_over(name, items, request.replace, request.locked).await;
+        if !taken.map_err(|e| Error::from(e).about(name))? {
+            let message = format!("`{name}` still has the session of another account");
+            let hint = Hint::login().with_flag("--replace").about(name);
+            return Err(Arc::new(Error::msg(ErrorCode::OtherSubject, message, hint)));
+        }
+        Ok(())
+    }
+
     /// Logs out of a profile whose session only the agent can read.
-    async fn logout_request(self: &Arc<Self>, name: &ProfileName, revoke: bool) -> Result<AgentResponse, SharedError> {
+    async fn logout_request(
+        self: &Arc<Self>,
+        peer: &Peer,
+        name: &ProfileName,
+        revoke: bool,
+    ) -> Result<AgentResponse, SharedError> {
         self.agent_lock.check(self.now())?;
         let profile = self.choose_profile(Some(name)).await?;
         let result = self.sessions.logout(&profile, revoke).await;
         self.forget(&profile);
         let revocation = result.map_err(|e| Error::from(e).about(name))?;
+        self.audit_log.record(peer, AuditAction::Logout, Some(name), self.now());
         let word = revocation.as_ref().map(|revocation| revocation.word().to_owned());
         let error = match revocation {
             Some(Revocation::Failed(error)) => Some(document(&Error::from(error).about(name))),

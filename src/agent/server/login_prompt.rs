@@ -36,37 +36,40 @@ pub(super) enum PromptState {
     LoggedIn,
     /// The user has dismissed the notification, or the login has failed.
     Declined,
+    /// The notification could not be shown: the next caller has it tried again.
+    NotShown,
 }
 
 impl LoginPrompts {
-    /// Returns the state of the prompt for the session of `login`. If there is none, `ask` asks the user, and returns whether
-    /// the user has logged in; it is called with what is notified when another process has changed the session.
+    /// Returns the state of the prompt for the session of `login`. If there is none, `ask` asks the user, and returns the outcome;
+    /// it is called with what is notified when another process has changed the session, and whether it is the first attempt.
     pub(super) fn join<F>(
         &self,
         name: &ProfileName,
         login: &str,
-        ask: impl FnOnce(Arc<Notify>) -> F,
+        ask: impl FnOnce(Arc<Notify>, bool) -> F,
     ) -> watch::Receiver<PromptState>
     where
-        F: Future<Output = bool> + Send + 'static,
+        F: Future<Output = PromptState> + Send + 'static,
     {
         let mut prompts = self.prompts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(prompt) = prompts.get(name).filter(|prompt| prompt.login == login) {
+        let earlier = prompts.get(name).filter(|prompt| prompt.login == login);
+        if let Some(prompt) = earlier.filter(|prompt| *prompt.state.borrow() != PromptState::NotShown) {
             return prompt.state.clone();
         }
+        let is_first = earlier.is_none();
         let (sender, state) = watch::channel(PromptState::Asking);
         let changed: Arc<Notify> = Arc::default();
-        let asking = ask(Arc::clone(&changed));
+        let asking = ask(Arc::clone(&changed), is_first);
         prompts.insert(name.clone(), Prompt { login: login.to_owned(), state: state.clone(), changed });
         tokio::spawn(async move {
-            let outcome = if asking.await { PromptState::LoggedIn } else { PromptState::Declined };
-            sender.send_replace(outcome);
+            sender.send_replace(asking.await);
         });
         state
     }
 
     /// Has the prompt of a profile check whether the user has logged in otherwise.
-    pub(super) fn look_again(&self, name: &ProfileName) {
+    pub(super) fn check_again(&self, name: &ProfileName) {
         if let Some(prompt) = self.prompts.lock().unwrap_or_else(PoisonError::into_inner).get(name) {
             prompt.changed.notify_one();
         }

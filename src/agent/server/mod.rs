@@ -98,8 +98,8 @@ pub async fn serve(
         tokio::spawn(background::report_unsaved(Arc::clone(&agent))),
         tokio::spawn(lock_requests::lock_when_idle(Arc::clone(&agent))),
     ];
-    if parts.notify {
-        notification::start(&agent);
+    if parts.notify || parts.asks_for_login {
+        notification::start(&agent, parts.notify);
     }
     ready();
     let mut stopped = agent.stop.subscribe();

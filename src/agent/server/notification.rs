@@ -10,22 +10,24 @@ use super::state::Agent;
 use crate::broker::{self, Outcome, Request};
 use crate::model::{Grant, ProfileName};
 
-/// Shows a notification for each session that ends, unless the user is asked for a login where a caller needs one.
-pub(super) fn start(agent: &Arc<Agent>) {
+/// Shows a notification for each session that ends, unless the user is asked for a login where a caller needs one. Without
+/// `notify`, only for those of which the user cannot be asked.
+pub(super) fn start(agent: &Arc<Agent>, notify: bool) {
     let mut events = agent.events.subscribe();
     let agent = Arc::clone(agent);
-    let is_asked = move |name: &ProfileName| {
-        agent.prompts.is_some()
-            && agent.profiles.choose(Some(name)).is_ok_and(|profile| profile.grant == Grant::Browser)
-    };
     tokio::spawn(async move {
         loop {
             match events.recv().await {
                 Ok(event) if event.kind == EventKind::LoginRequired => {
-                    if let Some(profile) = event.profile.filter(|name| !is_asked(name)) {
-                        // The desktop may be slow: not waited for.
-                        tokio::task::spawn_blocking(move || show(&profile));
-                    }
+                    // The desktop and the store may be slow: not waited for.
+                    let agent = Arc::clone(&agent);
+                    tokio::spawn(async move {
+                        if let Some(profile) = event.profile
+                            && is_wanted(&agent, &profile, notify).await
+                        {
+                            show(&profile).await;
+                        }
+                    });
                 }
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
@@ -34,10 +36,20 @@ pub(super) fn start(agent: &Arc<Agent>) {
     });
 }
 
+/// Returns whether to show a notification that the session of a profile has ended.
+async fn is_wanted(agent: &Agent, name: &ProfileName, notify: bool) -> bool {
+    match agent.profiles.choose(Some(name)) {
+        Ok(profile) if agent.asks_for_login(&profile).await => false,
+        Ok(profile) => notify || agent.prompts.is_some() && profile.grant == Grant::Browser,
+        Err(_) => notify,
+    }
+}
+
 /// Has the broker show the notification.
-fn show(profile: &ProfileName) {
-    let shown = broker::call(&Request::Notify { profile: profile.to_string() }, &[]);
-    if !shown.is_ok_and(|response| matches!(response.outcome, Outcome::Ended(Some(0), _))) {
+pub(super) async fn show(profile: &ProfileName) {
+    let request = Request::Notify { profile: profile.to_string() };
+    let shown = tokio::task::spawn_blocking(move || broker::call(&request, &[])).await;
+    if !shown.is_ok_and(|shown| shown.is_ok_and(|response| matches!(response.outcome, Outcome::Ended(Some(0), _)))) {
         tracing::info!("cannot show a notification for {profile}");
     }
 }

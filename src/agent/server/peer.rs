@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::UnixStream;
 
@@ -38,24 +38,38 @@ struct Seen {
 /// The number of remembered processes; each holds a descriptor.
 const MAX_PROCESSES: usize = 16;
 
-impl Peers {
-    /// Returns the peer of `stream`.
+impl Peer {
+    /// Returns the peer of `stream`, without its executables.
     ///
     /// # Errors
     /// If the system does not return the peer's credentials.
-    pub(super) fn of(&self, stream: &UnixStream) -> std::io::Result<Peer> {
+    pub(super) fn of(stream: &UnixStream) -> std::io::Result<Self> {
         let credentials = stream.peer_cred()?;
         let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
-        let uid = credentials.uid();
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((pidfd, known)) = seen.identities.get(&pid)
-            && is_running(pidfd)
-        {
-            return Ok(Peer { pid, uid, identity: Arc::clone(known) });
+        Ok(Self { pid, uid: credentials.uid(), identity: Arc::default() })
+    }
+}
+
+impl Peers {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the executables of a process that has been identified before.
+    pub(super) fn known(&self, pid: u32) -> Option<Arc<Identity>> {
+        let seen = self.seen();
+        seen.identities.get(&pid).filter(|(pidfd, _)| is_running(pidfd)).map(|(_, known)| Arc::clone(known))
+    }
+
+    /// Returns the peer of `stream` with its executables.
+    pub(super) async fn identified(&self, stream: &UnixStream, peer: Peer) -> Peer {
+        if let Some(identity) = self.known(peer.pid) {
+            return Peer { identity, ..peer };
         }
-        let (pidfd, identity) = Identity::of(stream, pid);
-        let identity = Arc::new(identity);
+        let (pidfd, identity) = Identity::of(stream, peer.pid).await;
+        let (pid, identity) = (peer.pid, Arc::new(identity));
         if let Some(pidfd) = pidfd {
+            let mut seen = self.seen();
             if seen.identities.insert(pid, (pidfd, Arc::clone(&identity))).is_none() {
                 seen.order.push_back(pid);
             }
@@ -65,17 +79,18 @@ impl Peers {
                 seen.identities.remove(&oldest);
             }
         }
-        Ok(Peer { pid, uid, identity })
+        Peer { identity, ..peer }
     }
 }
 
 impl Identity {
     /// Returns a descriptor of the process, which stays valid if its PID is reused, and its identity.
     #[cfg(target_os = "linux")]
-    fn of(stream: &UnixStream, pid: u32) -> (Option<OwnedFd>, Self) {
+    async fn of(stream: &UnixStream, pid: u32) -> (Option<OwnedFd>, Self) {
         let pidfd = nix::sys::socket::getsockopt(stream, nix::sys::socket::sockopt::PeerPidfd).ok();
-        // A confined process is not shown those of others.
-        let (executable, parent) = broker::identify(pid);
+        // A confined process is not shown those of others. The broker may be slow, which must not delay other callers.
+        let identified = tokio::task::spawn_blocking(move || broker::identify(pid)).await;
+        let (executable, parent) = identified.unwrap_or_default();
         let identity = Self { executable, parent };
         // If it has exited in the meantime, what was read may belong to a process that reuses its PID.
         match pidfd {
@@ -85,7 +100,7 @@ impl Identity {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn of(_stream: &UnixStream, _pid: u32) -> (Option<OwnedFd>, Self) {
+    async fn of(_stream: &UnixStream, _pid: u32) -> (Option<OwnedFd>, Self) {
         (None, Self::default())
     }
 }

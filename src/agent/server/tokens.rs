@@ -361,7 +361,7 @@ impl Agent {
             matches!(self.cache.get(&profile.name, &TokenTarget::default()).0, CachedSession::Session(_));
         let forgotten = self.cache.forget(&profile.name);
         if let Some(prompts) = &self.prompts {
-            prompts.look_again(&profile.name);
+            prompts.check_again(&profile.name);
         }
         if !self.agent_lock.is_locked() {
             let (agent, profile, in_flight) = (Arc::clone(self), Arc::clone(profile), self.load(profile));

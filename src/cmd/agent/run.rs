@@ -8,15 +8,15 @@ use std::process::{Command, Stdio};
 use listenfd::ListenFd;
 
 use crate::agent::protocol::listen;
-use crate::agent::server::{
-    Broker, BrokerParts, Parts, Places, close_inherited_descriptors, confine, harden, serve,
-};
+use crate::agent::server::{Broker, BrokerParts, Parts, Places, close_inherited_descriptors, confine, harden, serve};
 use crate::app::{App, StoreAccess};
 use crate::broker;
 use crate::cli::{AgentRun, LoginMode};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::{create_private_dir, directory_of, leads_through};
-use crate::paths::{AGENT_SOCKET_VARIABLE, Paths, TOKEN_VARIABLE, authorities_directories, own_program};
+use crate::paths::{
+    AGENT_SOCKET_VARIABLE, Paths, TOKEN_VARIABLE, authorities_directories, own_program, uses_abstract_sockets,
+};
 
 /// What `agent run --detach` writes to stdout once requests are answered.
 pub(super) const READY: &str = "ready";
@@ -136,7 +136,7 @@ fn places(paths: &Paths) -> Places {
     let readable = machine_wide.chain([config]).chain(authorities_directories()).collect();
     // The configuration decides what the broker opens and runs for the agent.
     let is_config_writable = leads_through(&paths.config.user, &writable);
-    Places { writable, readable, is_config_writable }
+    Places { writable, readable, is_config_writable, has_abstract_sockets: uses_abstract_sockets() }
 }
 
 /// Suggests the service as authctl writes it, with one Unix stream socket.

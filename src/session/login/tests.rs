@@ -74,6 +74,7 @@ fn service(dir: &Path, writes: &[bool], stores: bool) -> Arc<SessionService> {
 fn login(profile: &Profile, token: &str) -> VerifiedLogin {
     let generation = Generation { login: token.to_owned(), number: 0 };
     VerifiedLogin {
+        replace: false,
         session: Session { generation, issuer: profile.issuer.clone(), ..session(token) },
         keys: None,
         trust: Trust::none(profile.issuer.clone()),

@@ -55,6 +55,13 @@ fn socket(family: rustix::net::AddressFamily, kind: u32, protocol: u32) -> Strin
     format!("(int){}", call("socket", "int, int, int", &format!("{}, {kind}, {protocol}", family.as_raw())))
 }
 
+/// Returns the expression that makes a system call: its number and its arguments.
+fn system_call(words: &[i64]) -> String {
+    let types = vec!["long"; words.len()].join(", ");
+    let words: Vec<String> = words.iter().map(|word| format!("{word}L")).collect();
+    call("syscall", &types, &words.join(", "))
+}
+
 /// Returns the process that serves the agent from outside of its confinement.
 fn broker_of(agent: &Agent<'_>) -> u32 {
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", agent.pid)).expect("listed");
@@ -69,6 +76,7 @@ fn agent_cannot_read_other_files_run_programs_or_open_other_sockets() {
     const EACCES: i32 = 13;
     const STREAM: u32 = 1;
     const RAW: u32 = 3;
+    const X32: i64 = 0x4000_0000;
     let (home, _issuer) = logged_in(|_| {});
     let other = home.path().join("of-the-user");
     fs::write(&other, "not for the agent").unwrap();
@@ -79,6 +87,22 @@ fn agent_cannot_read_other_files_run_programs_or_open_other_sockets() {
     let address = format!("$a = (char*){}, $a[0] = 2", call("calloc", "long, long", "1, 16"));
     let arguments = format!("{}, $a, 16", socket(AddressFamily::INET, STREAM, 0));
     let bind = format!("{address}, (int){}", call("bind", "int, char*, int", &arguments));
+    let listen =
+        format!("(int){}", call("listen", "int, int", &format!("{}, 1", socket(AddressFamily::INET, STREAM, 0))));
+    let at = other.display();
+    let chmod = format!("(int){}", call("chmod", "const char*, int", &format!("\"{at}\", 0666")));
+    let chown = format!("(int){}", call("chown", "const char*, int, int", &format!("\"{at}\", 0, 0")));
+    // A process outside listens at it.
+    let name = format!("authctl-{}", std::process::id());
+    let address = <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(&name);
+    let _listening = std::os::unix::net::UnixListener::bind_addr(&address.expect("an address")).expect("bound");
+    let filled = format!(
+        "$b = (char*){}, $b[0] = 1, (long){}",
+        call("calloc", "long, long", "1, 110"),
+        call("memcpy", "void*, const char*, long", &format!("$b + 3, \"{name}\", {}", name.len()))
+    );
+    let arguments = format!("{}, $b, {}", socket(AddressFamily::UNIX, STREAM, 0), 3 + name.len());
+    let connect = format!("{filled}, (int){}", call("connect", "int, char*, int", &arguments));
     let execve = format!("(int){}", call("execve", "const char*, long, long", "\"/bin/true\", 0, 0"));
     let expected = [
         ("read another file", open(&other, OFlags::RDONLY), Some(EACCES)),
@@ -97,6 +121,15 @@ fn agent_cannot_read_other_files_run_programs_or_open_other_sockets() {
         ("accept TCP connections", bind.clone(), Some(EACCES)),
         ("signal another process", kill.clone(), Some(EPERM)),
         ("run a program", execve, Some(EACCES)),
+        ("accept connections at a port of the system's choice", listen, Some(EACCES)),
+        ("change the mode of a file", chmod.clone(), Some(EACCES)),
+        ("change the owner of a file", chown, Some(EACCES)),
+        ("type into a terminal", system_call(&[16, 0, 0x5412, 0]), Some(EACCES)),
+        ("type into a console", system_call(&[16, 0, 0x541c, 0]), Some(EACCES)),
+        ("run a program by another number of the call", system_call(&[X32 | 59, 0, 0, 0]), Some(EACCES)),
+        ("run a program by the number of x32", system_call(&[X32 | 520, 0, 0, 0]), Some(EACCES)),
+        ("open a packet socket by another number", system_call(&[X32 | 41, 17, 3, 0]), Some(EACCES)),
+        ("connect to an abstract socket", connect.clone(), Some(EPERM)),
     ];
     let calls: Vec<String> = expected.iter().map(|(_, call, _)| call.clone()).collect();
     for ((what, _, error), (result, errno)) in expected.iter().zip(calls_in(agent.pid, &calls)) {
@@ -106,7 +139,7 @@ fn agent_cannot_read_other_files_run_programs_or_open_other_sockets() {
         }
     }
     // It is the confinement that refuses: the same calls work in a process of the same user that is not confined.
-    let outside = calls_in(broker_of(&agent), &[open(&other, OFlags::RDONLY), bind, kill]);
+    let outside = calls_in(broker_of(&agent), &[open(&other, OFlags::RDONLY), bind, kill, chmod, connect]);
     assert!(outside.iter().all(|(result, _)| *result >= 0), "{outside:?}");
     agent.get("/v1/token").token();
 }
@@ -125,8 +158,8 @@ fn status_shows_what_the_agent_is_refused() {
 #[test]
 fn agent_serves_where_the_kernel_cannot_confine_it_and_status_shows_that() {
     for (inject, refused) in [
-        ("landlock_create_ruleset:error=ENOSYS", &["programs", "sockets"][..]),
-        ("seccomp:error=EINVAL", &["files", "listeners", "signals"]),
+        ("landlock_create_ruleset:error=ENOSYS", &["programs", "sockets", "listeners"][..]),
+        ("seccomp:error=EINVAL", &["files", "signals"]),
     ] {
         let (home, _issuer) = logged_in(|_| {});
         let inject = format!("inject={inject}");
@@ -170,7 +203,7 @@ fn confined_agent_uses_files_that_the_configuration_names_later() {
 /// What the agent may change itself must not decide what its broker opens and runs.
 #[test]
 fn status_shows_that_the_agent_can_change_its_configuration() {
-    let home = Sandbox::new();
+    let mut home = Sandbox::new();
     let config = home.path().join("data/authctl/config.toml");
     fs::create_dir_all(config.parent().unwrap()).unwrap();
     fs::write(&config, "").unwrap();
