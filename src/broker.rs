@@ -127,21 +127,11 @@ pub fn connect(channel: UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until this process's broker has ended. Never returns if there is none.
-pub async fn ended() {
-    let Some(channel) = CHANNEL.get() else { return std::future::pending().await };
-    let (sender, ended) = tokio::sync::oneshot::channel::<()>();
-    // It sends nothing on the channel. The thread ends with the process.
-    let watch = move || {
+/// Waits until this process's broker has ended.
+pub fn wait_for_end() {
+    if let Some(channel) = CHANNEL.get() {
+        // It sends nothing on the channel.
         let _ = (&mut &*channel).read(&mut [0]);
-        drop(sender);
-    };
-    match std::thread::Builder::new().spawn(watch) {
-        Ok(_) => drop(ended.await),
-        Err(error) => {
-            tracing::warn!("the broker is not watched: {error}");
-            std::future::pending().await
-        }
     }
 }
 

@@ -108,7 +108,7 @@ pub async fn serve(
         () = stop => true,
         _ = stopped.wait_for(|stop| *stop) => true,
         // A confined process cannot start another one.
-        () = crate::broker::ended() => false,
+        () = broker_end() => false,
     };
     agent.stop.send_replace(true);
     drop(listener);
@@ -134,6 +134,21 @@ pub async fn serve(
             let message = "the agent's broker process has ended";
             Err(Error::msg(ErrorCode::Unexpected, message, Hint::command("agent start")))
         }
+    }
+}
+
+/// Waits until the broker has ended. Never returns if there is none.
+async fn broker_end() {
+    let (sender, ended) = tokio::sync::oneshot::channel::<()>();
+    // The thread ends with the process.
+    let watch = move || {
+        crate::broker::wait_for_end();
+        drop(sender);
+    };
+    if crate::broker::is_connected() && std::thread::Builder::new().spawn(watch).is_ok() {
+        drop(ended.await);
+    } else {
+        std::future::pending().await
     }
 }
 
