@@ -186,7 +186,7 @@ fn example_configurations_are_valid() {
 fn quotes_of_examples_are_shown() {
     // A macro takes quotes around an argument away.
     let lost = |line: &&str| line.starts_with(".Dl ") && line.contains('"');
-    for name in ["authctl.toml.5"].iter().chain(WRITTEN_PAGES) {
+    for name in ["authctl.toml.5"].into_iter().chain(WRITTEN_PAGES) {
         let page = read(Path::new("man").join(name));
         assert_eq!(page.lines().find(lost), None, "{name}");
     }
