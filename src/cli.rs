@@ -31,7 +31,7 @@ pub use settings::SettingArgs;
 pub use verify::Verify;
 
 use crate::config::{SETTINGS, Section, parse_pair};
-use crate::model::{ApiUrl, ProfileName, parse_duration};
+use crate::model::{ApiUrl, ProfileName, parse_duration, parse_method};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -341,7 +341,7 @@ pub struct Headers {
     #[arg(long = "for", value_name = "URL")]
     pub api: ApiUrl,
     /// Print the headers for a request with this method
-    #[arg(long, value_name = "METHOD", default_value = "GET")]
+    #[arg(long, value_name = "METHOD", default_value = "GET", value_parser = parse_method)]
     pub method: String,
     /// Prove this nonce of the API's DPoP-Nonce header, if the token is bound to a key (DPoP)
     #[arg(long, value_name = "NONCE")]
@@ -392,6 +392,11 @@ pub struct Logout {
 /// `authctl exec`
 #[derive(Debug, Args)]
 #[command(
+    // What the rules restrict is the proxy: without it the command would get the token.
+    mut_arg("api", |arg| arg.requires("proxy")),
+    mut_arg("allowed", |arg| arg.requires("proxy")),
+    mut_arg("read_only", |arg| arg.requires("proxy")),
+    mut_arg("max_requests", |arg| arg.requires("proxy")),
     override_usage = "authctl exec [OPTIONS] [PROFILE] -- CMD [ARG]...\n       authctl exec [OPTIONS] PROFILE CMD [ARG]..."
 )]
 pub struct Exec {

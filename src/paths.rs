@@ -65,7 +65,7 @@ impl Environment {
             config: os(CONFIG_VARIABLE).map(PathBuf::from),
             store: text("AUTHCTL_STORE"),
             key_file: os(KEY_FILE_VARIABLE).map(PathBuf::from),
-            credentials_directory: os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            credentials_directory: os(CREDENTIALS_VARIABLE).map(PathBuf::from),
             no_input: flag("AUTHCTL_NO_INPUT"),
             token: text(TOKEN_VARIABLE)
                 .map(|text| bare_token(&text).to_owned())
@@ -135,6 +135,8 @@ impl WorkloadVariables {
     pub const GITHUB_TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
     /// Set by GitLab if `id_tokens` of the job has an entry with this name.
     pub const GITLAB: &str = "AUTHCTL_ID_TOKEN";
+    /// All of them.
+    const ALL: [&str; 3] = [Self::GITHUB_URL, Self::GITHUB_TOKEN, Self::GITLAB];
 
     /// Reads the process's environment.
     #[must_use]
@@ -307,10 +309,18 @@ pub const PROXY_KEY_VARIABLE: &str = "AUTHCTL_PROXY_KEY";
 /// The variable with the path of the proxy's socket, in the sandbox.
 pub const PROXY_SOCKET_VARIABLE: &str = "AUTHCTL_PROXY_SOCKET";
 
-/// Keeps from a command everything by which it could get a token without asking for one.
+/// Keeps from a command everything by which it could get a token without asking for one: what it needs to reach the agent or to
+/// read the store, and what a platform gives to its jobs.
 pub fn without_secrets(command: &mut Command) {
-    without_tokens(command).env_remove(AGENT_SOCKET_VARIABLE).env_remove(KEY_FILE_VARIABLE);
+    without_tokens(command);
+    let own = [AGENT_SOCKET_VARIABLE, KEY_FILE_VARIABLE, CREDENTIALS_VARIABLE];
+    for name in own.into_iter().chain(WorkloadVariables::ALL) {
+        command.env_remove(name);
+    }
 }
+
+/// The variable with the directory in which systemd gives a unit its credentials, such as the key file.
+const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 
 /// The variable with the path of the configuration file.
 pub const CONFIG_VARIABLE: &str = "AUTHCTL_CONFIG";

@@ -9,15 +9,24 @@ use crate::model::{ApiUrl, Profile, ProfileName};
 
 impl App {
     /// Returns the profile whose tokens are for `api`: the one with the longest resource that covers the URL, else one that lists
-    /// its host. `argument` is the profile that the command line names, if it does.
+    /// its host. `argument` is the profile that the command line names, if it does: it may be one whose tokens are for no API in
+    /// particular, too.
     ///
     /// # Errors
-    /// [`ErrorCode::LoginRequired`] with the command to log in if there is none, and as [`App::profile_among`].
+    /// [`ErrorCode::LoginRequired`] with the command to log in if there is none, or if the named one is for other APIs, and as
+    /// [`App::profile_among`].
     pub fn profile_for(&self, api: &ApiUrl, argument: Option<&ProfileName>) -> Result<Profile, Error> {
         let config = self.config()?;
-        let named = self.typed_profile(argument)?;
+        if let Some(name) = self.typed_profile(argument)? {
+            let profile = config.profile(name)?;
+            if profile.is_for_any_api() || profile.coverage(api).is_some() {
+                return Ok(profile.clone());
+            }
+            let hint = Hint::login().without_typed_options().about(name).with_option("--for", api.to_string());
+            return Err(Error::msg(ErrorCode::LoginRequired, format!("`{name}` is not for {api}"), hint));
+        }
         let serving = config.serving(api).into_iter().map(|profile| &profile.name).collect();
-        match self.profile_among(&config, serving, named, api)? {
+        match self.profile_among(&config, serving, None, api)? {
             Some(name) => Ok(config.profile(&name)?.clone()),
             None => {
                 let hint = Hint::command("login").with_option("--for", api.to_string());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::model::{ApiUrl, ProfileName, RequestRule, RequestRules, parse_duration};
+use crate::model::{ApiUrl, ProfileName, RequestRule, RequestRules, parse_positive_duration};
 
 /// `authctl proxy`
 #[derive(Debug, Args)]
@@ -53,7 +53,7 @@ pub struct ProxyRun {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub listen: String,
     /// Stop after this time
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     pub ttl: Option<Duration>,
 }
 
@@ -70,7 +70,7 @@ pub struct ProxyRules {
     #[arg(long, requires = "api")]
     pub read_only: bool,
     /// Pass on no more than this number of requests
-    #[arg(long, value_name = "NUMBER", requires = "api")]
+    #[arg(long, value_name = "NUMBER", requires = "api", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_requests: Option<u64>,
 }
 

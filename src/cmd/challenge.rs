@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{ApiUrl, Profile, format_duration};
+use crate::model::{ApiUrl, Grant, Profile, format_duration};
 use crate::oauth::ApiChallenge;
 use crate::session::StepUp;
 
@@ -44,9 +44,19 @@ fn values(text: &str) -> Vec<&str> {
     if fields.is_empty() { text.lines().collect() } else { fields }
 }
 
+/// Returns whether the login that fulfils the requirements needs an option for that, because the profile's own grant cannot: only an
+/// authorization request has an authentication context, and a password proves no time of a sign-in.
+pub(super) fn needs_browser(profile: &Profile, step_up: &StepUp) -> bool {
+    step_up.acr_values.is_some() && profile.grant != Grant::Browser
+        || step_up.max_age.is_some() && profile.grant == Grant::Password
+}
+
 /// Returns the error that a login with these requirements is needed, with its command.
 pub(super) fn login_required(profile: &Profile, api: &ApiUrl, step_up: &StepUp) -> Error {
-    let mut hint = Hint::command("login").with_option("--for", api.to_string());
+    let mut hint = Hint::login().without_typed_options().about(&profile.name).with_option("--for", api.to_string());
+    if needs_browser(profile, step_up) {
+        hint = hint.with_flag("--browser");
+    }
     for scope in &step_up.scopes {
         hint = hint.with_option("--scope", scope);
     }

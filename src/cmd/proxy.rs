@@ -12,14 +12,13 @@ use serde::Serialize;
 
 use super::output;
 use crate::agent::protocol::{Listening as Socket, listen};
-use crate::agent::server::raise_descriptor_limit;
 use crate::app::App;
 use crate::cli::{Proxy as ProxyArgs, ProxyCommand, ProxyRules, ProxyRun};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
 use crate::oauth::random;
-use crate::proxy::{Event, Listener, Listening, MAX_DESCRIPTORS, Proxy, Target, serve};
+use crate::proxy::{Event, Listener, Listening, Proxy, Target, raise_limits, serve};
 use crate::secret::Secret;
 use credentials::Provider;
 use registry::Entry;
@@ -42,8 +41,8 @@ struct ProxyOutput<'a> {
 }
 
 fn run_in_foreground(app: &App, args: &ProxyRun) -> Result<u8, Error> {
+    raise_limits();
     let prepared = Prepared::new(app, args.profile.as_ref(), &args.rules, Place::parse(&args.listen)?)?;
-    raise_descriptor_limit(MAX_DESCRIPTORS);
     let ends_at = args.ttl.map(|ttl| app.clock().now().plus(ttl));
     let (url, socket) = (prepared.url(), prepared.socket());
     let _registered = registry::register(app, &prepared.entry(app, args))?;
@@ -126,13 +125,13 @@ impl Prepared {
         let help = || Hint::command("proxy").with_flag("--help");
         let api = rules.api.as_ref();
         let api = api.ok_or_else(|| Error::msg(ErrorCode::Usage, "the API is missing: --for URL", help()))?;
+        let limits = rules.rules();
+        if let Some(rule) = limits.contradiction() {
+            return Err(Error::msg(ErrorCode::Usage, format!("--read-only excludes --allow '{rule}'"), help()));
+        }
         let target = Target::try_from(api).map_err(|error| Error::new(ErrorCode::Usage, error, help()))?;
-        let profile = match (app.supplied_token(profile)?, app.typed_profile(profile)?) {
-            (Some(_), _) => None,
-            // The user names both: the API need not be among the profile's resources.
-            (None, Some(named)) => Some(app.profile(Some(named))?.name),
-            (None, None) => Some(app.profile_for(api, None)?.name),
-        };
+        // Never the token in AUTHCTL_TOKEN: nothing says which API it is for.
+        let profile = Some(app.profile_for(api, profile)?.name);
         let busy = |error: std::io::Error| Error::new(ErrorCode::Usage, error, Hint::command("proxy list"));
         let listener = match place {
             Place::Tcp(address) => {

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use super::{Error, ErrorCode, Hint};
 use crate::agent::protocol::{ClientError, ListenError, Problem};
 use crate::config::{ConfigError, InvalidSetting, UnknownSetting};
-use crate::model::{InsecureUrl, InvalidProfileName, span};
+use crate::model::{ApiUrl, InsecureUrl, InvalidProfileName, span};
 use crate::oauth::{IssuerError, Phase};
 use crate::paths::NoHome;
 use crate::store::{KeyProblem, LockError, RevocationListError, StoreError};
@@ -158,11 +158,16 @@ impl From<ListenError> for Error {
         let hint = match &error {
             ListenError::Running(_) => Hint::command("agent status"),
             ListenError::TooOpen { path, .. } => Hint::chmod("go-w", path),
+            ListenError::Occupied(path) => Hint::list(path),
             ListenError::NotOurs { .. } | ListenError::TooLong(_) | ListenError::Lock(_) | ListenError::Io { .. } => {
                 Hint::shell(OWN_SOCKET)
             }
         };
-        Self::new(ErrorCode::AgentUnavailable, error, hint)
+        let code = match &error {
+            ListenError::Occupied(_) => ErrorCode::Usage,
+            _ => ErrorCode::AgentUnavailable,
+        };
+        Self::new(code, error, hint)
     }
 }
 
@@ -219,6 +224,10 @@ impl From<IssuerError> for Error {
                 Hint::advice("report to the issuer's operator that its metadata has a URL without https")
             }
             IssuerError::IssuerMismatch { expected, found } => mismatch_hint(expected, found),
+            // At the origin that the user has named, so that it is no stranger's.
+            IssuerError::ResourceMismatch { api, found } if is_same_origin(api, found) => {
+                Hint::login().with_option("--for", found)
+            }
             IssuerError::ResourceMismatch { .. } => {
                 Hint::advice("give the URL of the API as its operator documents it, or report the metadata to them")
             }
@@ -352,6 +361,12 @@ fn mismatch_hint(expected: &str, found: &str) -> Hint {
         return Hint::login().with_option("--issuer", found);
     }
     Hint::advice(format!("if that is the issuer you mean, use exactly `{found}`; if not, do not sign in there"))
+}
+
+/// Returns whether both are URLs of APIs at the same origin.
+fn is_same_origin(api: &str, other: &str) -> bool {
+    let origin = |text: &str| text.parse::<ApiUrl>().ok().map(|api| api.url().origin());
+    origin(api).is_some_and(|own| origin(other) == Some(own))
 }
 
 #[cfg(test)]

@@ -283,9 +283,17 @@ impl Hint {
         let is_same = |at: &usize| words[*at..].iter().map(String::as_str).take(verbs.len()).eq(verbs.iter().copied());
         if let Some(verb) = verb.filter(|at| command.repeats && is_same(at)) {
             // Piped input is not available again; the terminal prompts for it.
-            let left_out = |word: &str| word == "--json" || word == "--no-input" || word.ends_with("-stdin");
-            let typed = words[..verb].iter().chain(&words[verb + verbs.len()..]);
-            command.typed = typed.filter(|word| !left_out(word)).cloned().collect();
+            let left_out = |word: &str| {
+                word == "--json"
+                    || word == "--no-input"
+                    || word.ends_with("-stdin")
+                    || word.ends_with("=-")
+                    || word == "-"
+            };
+            let typed: Vec<&String> = words[..verb].iter().chain(&words[verb + verbs.len()..]).collect();
+            let is_read_from_stdin = |at: usize| typed.get(at + 1).is_some_and(|next| *next == "-");
+            let repeated = (0..typed.len()).filter(|at| !left_out(typed[*at]) && !is_read_from_stdin(*at));
+            command.typed = repeated.map(|at| typed[at].clone()).collect();
         } else if let Some(config) = config {
             command.typed = vec!["--config".to_owned(), config];
         }
@@ -345,8 +353,11 @@ impl CommandLine {
         }
         words.extend(remaining);
         for (name, value) in &self.options {
-            words.push(name.clone());
-            words.extend(value.clone());
+            match value {
+                // It would be taken for an option.
+                Some(value) if value.starts_with('-') => words.push(format!("{name}={value}")),
+                value => words.extend([name].into_iter().chain(value).cloned()),
+            }
         }
         words
     }

@@ -1,6 +1,7 @@
 //! File operations: the advisory lock, atomic replacement, reading a file that the user named, and threads for all of them.
 
 mod atomic_file;
+mod descriptors;
 mod lock;
 pub mod regular_file;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use atomic_file::{AtomicFile, replace};
+pub use descriptors::{descriptors, raise_descriptors};
 pub use lock::{FileLock, LockError, LockFile, is_locked};
 
 /// How many calls of [`unblock`] may run at once: half of the threads that a process may have for blocking calls.

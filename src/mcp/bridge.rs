@@ -3,20 +3,23 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::task::AbortHandle;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::calls::OpenCall;
 use super::events::Position;
 use super::exchange::Request;
-use super::message::{Failure, Id, Message, ServerMessage, invalid_line, negotiated_version};
+use super::message::{Failure, Id, Message, ServerMessage, invalid_line, negotiated_version, too_long_line};
 use super::session::valid_id;
 use super::state::Bridge;
 use super::stdio::{Line, read_stdin};
 use super::streams::{Messages, StreamError};
-use crate::oauth::ApiResponse;
+use crate::oauth::{ApiResponse, Bytes};
 
 /// How long a notification may take.
 const NOTIFICATION_LIMIT: Duration = Duration::from_secs(30);
+/// How many notifications wait for those before them.
+const MAX_QUEUED: usize = 256;
 /// How long requests may take that are open when the client has closed stdin.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// How long the end of the session and the last messages may take.
@@ -25,6 +28,8 @@ const END_LIMIT: Duration = Duration::from_secs(1);
 const AFTER_RESPONSE: Duration = Duration::from_secs(1);
 /// The wait before a stream is opened again, unless the server names another.
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
+/// The shortest of these waits, whatever the server names.
+const MIN_RETRY: Duration = Duration::from_millis(100);
 /// The longest of these waits, which double with each failure.
 const MAX_RETRY: Duration = Duration::from_secs(60);
 /// How often the rest of a response is asked for without getting an event.
@@ -35,9 +40,22 @@ impl Bridge {
     pub async fn run(&self) {
         let (mut lines, input_end) = read_stdin();
         let dispatch = async {
-            while let Some(line) = lines.recv().await {
-                self.take(line).await;
-            }
+            let (queue, mut queued) = mpsc::channel(MAX_QUEUED);
+            let mut urgent = JoinSet::new();
+            let read = async {
+                while let Some(line) = lines.recv().await {
+                    self.take(line, &queue, &mut urgent).await;
+                }
+                drop(queue);
+            };
+            // In their order, beside the requests: a slow one delays the notifications after it alone.
+            let deliver = async {
+                while let Some(message) = queued.recv().await {
+                    self.notify(&message).await;
+                }
+            };
+            tokio::join!(read, deliver);
+            while urgent.join_next().await.is_some() {}
             self.calls.ended().await;
         };
         tokio::pin!(dispatch);
@@ -70,17 +88,17 @@ impl Bridge {
     }
 
     /// Takes a line of the client.
-    async fn take(&self, line: Line) {
-        let message = match line {
+    async fn take(&self, line: Line, queue: &mpsc::Sender<Message>, urgent: &mut JoinSet<()>) {
+        let line = match line {
             Line::Complete(line) if line.iter().all(u8::is_ascii_whitespace) => return,
-            Line::Complete(line) => Message::parse(line),
-            Line::TooLong => return self.output.send(invalid_line("the message is too long")).await,
+            Line::Complete(line) => Bytes::from(line),
+            Line::TooLong => return self.output.send(too_long_line()).await,
         };
-        let Some(message) = message else {
-            return self.output.send(invalid_line("not a JSON-RPC message")).await;
+        let Some(message) = Message::parse(line.clone()) else {
+            return self.output.send(invalid_line(&line)).await;
         };
         if message.requests.is_empty() {
-            return self.notify(&message).await;
+            return self.take_notification(message, queue, urgent).await;
         }
         let Some(call) = self.calls.add(&message) else {
             let failure = Failure::of_server("too many requests at a time");
@@ -99,13 +117,35 @@ impl Bridge {
         }
     }
 
+    /// Takes notifications and responses.
+    async fn take_notification(&self, message: Message, queue: &mpsc::Sender<Message>, urgent: &mut JoinSet<()>) {
+        while urgent.try_join_next().is_some() {}
+        let is_ordered = message.method.is_some() && message.cancels.is_none() || message.is_batch;
+        let refused = if message.is("notifications/initialized") {
+            // What follows needs the session.
+            self.notify(&message).await;
+            None
+        } else if is_ordered {
+            queue.try_send(message).err().map(|error| error.into_inner())
+        } else if message.cancels.as_ref().is_some_and(|id| self.calls.cancel_by_connection(id)) {
+            None
+        } else if urgent.len() < MAX_QUEUED
+            && let Some(this) = self.this.upgrade()
+        {
+            // The server waits for it.
+            urgent.spawn(async move { this.notify(&message).await });
+            None
+        } else {
+            Some(message)
+        };
+        if let Some(message) = refused {
+            let what = message.method.as_deref().unwrap_or("a response");
+            tracing::warn!("{what} is not delivered: too many notifications wait");
+        }
+    }
+
     /// Posts notifications and responses.
     async fn notify(&self, message: &Message) {
-        if let Some(id) = &message.cancels
-            && self.calls.cancel_by_connection(id)
-        {
-            return;
-        }
         let posted = tokio::select! {
             posted = self.send(Request::Post(message)) => posted,
             () = self.clock.sleep(NOTIFICATION_LIMIT) => Err(Failure::of_server("it took too long")),
@@ -262,6 +302,30 @@ impl Bridge {
 
 /// Returns how long to wait before a stream is opened again.
 fn backoff(retry: Option<Duration>, failures: u32) -> Duration {
-    let wait = retry.unwrap_or(DEFAULT_RETRY);
+    let wait = retry.unwrap_or(DEFAULT_RETRY).max(MIN_RETRY);
     wait.max(wait.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(MAX_RETRY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_opened_again_after_a_wait_that_the_server_cannot_remove() {
+        for (retry, failures, expected) in [
+            (None, 0, 1000),
+            (None, 3, 4000),
+            (None, 30, 60_000),
+            (Some(0), 0, 100),
+            (Some(0), 1, 100),
+            (Some(0), 3, 400),
+            (Some(0), 30, 60_000),
+            (Some(1), 2, 200),
+            (Some(5000), 0, 5000),
+            (Some(120_000), 5, 120_000),
+        ] {
+            let wait = backoff(retry.map(Duration::from_millis), failures);
+            assert_eq!(wait, Duration::from_millis(expected), "{retry:?} {failures}");
+        }
+    }
 }

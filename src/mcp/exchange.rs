@@ -1,6 +1,7 @@
 //! One request over HTTP: with the session's headers and with credentials, again if those are refused or the session is lost.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use super::credentials::Refusal;
 use super::message::{Failure, Message, negotiated_version};
@@ -12,6 +13,9 @@ use crate::oauth::{ApiRequest, ApiResponse, Bytes};
 
 /// How often one request is sent with other credentials: for an expired token, for one with too few scopes, and for a nonce.
 const MAX_REFUSALS: usize = 3;
+
+/// How long the beginning of another session may take.
+const RESTART_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is sent.
 #[derive(Clone, Copy)]
@@ -118,14 +122,24 @@ impl Bridge {
     }
 
     /// Begins another session in place of one that the server has ended (revision 2025-11-25, session management), unless
-    /// another request has done so. The client does not notice.
+    /// another request has done so, within [`RESTART_LIMIT`]: requests wait for it. The client does not notice.
     async fn restart(&self, lost: &View) -> Result<(), Failure> {
         let _one_at_a_time = self.restarting.lock().await;
+        tokio::select! {
+            restarted = self.begin_again(lost) => restarted,
+            () = self.clock.sleep(RESTART_LIMIT) => {
+                let host = self.api.host();
+                Err(Failure::of_server(format!("{host} has ended the session: beginning another took too long")))
+            }
+        }
+    }
+
+    async fn begin_again(&self, lost: &View) -> Result<(), Failure> {
         let failed = |what: String| Failure::of_server(format!("{} has ended the session: {what}", self.api.host()));
         if self.session.view().generation != lost.generation {
             return Ok(());
         }
-        let parsed = self.session.initialize_request().and_then(|body: Bytes| Message::parse(body.to_vec()));
+        let parsed = self.session.initialize_request().and_then(Message::parse);
         let request = parsed.ok_or_else(|| failed("it cannot be begun again".to_owned()))?;
         tracing::info!("{} has ended the session; another is begun", self.api.host());
         let response = self.send_in(&View::default(), Request::Post(&request)).await?;
@@ -146,8 +160,8 @@ impl Bridge {
             return Err(failed("another could not be begun".to_owned()));
         }
         self.session.begin(&request, id, version);
-        let initialized = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.to_vec();
-        if let Some(message) = Message::parse(initialized) {
+        let initialized = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+        if let Some(message) = Message::parse(Bytes::from_static(initialized)) {
             self.send_in(&self.session.view(), Request::Post(&message)).await?;
         }
         self.listen();

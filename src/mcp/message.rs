@@ -12,6 +12,7 @@ use crate::oauth::Bytes;
 /// The error code of a failure that the bridge reports (JSON-RPC 2.0, section 5.1: for implementations to define).
 const BRIDGE_ERROR: i32 = -32000;
 const PARSE_ERROR: i32 = -32700;
+const INVALID_REQUEST: i32 = -32600;
 /// The member of `_meta` by which a request states its protocol version, from revision 2026-07-28 on.
 const VERSION_MEMBER: &str = "io.modelcontextprotocol/protocolVersion";
 
@@ -89,8 +90,7 @@ fn text(raw: Option<&RawValue>) -> Option<String> {
 
 impl Message {
     /// Parses a line of the client; `None` if it is not a message.
-    pub(super) fn parse(line: Vec<u8>) -> Option<Self> {
-        let body = Bytes::from(line);
+    pub(super) fn parse(body: Bytes) -> Option<Self> {
         let source = std::str::from_utf8(&body).ok()?;
         let batch = source.trim_start().starts_with('[');
         let envelopes: Vec<Envelope<'_>> = match batch {
@@ -223,10 +223,24 @@ impl Failure {
     }
 }
 
-/// Returns the response to a line that is not a message.
-pub(super) fn invalid_line(message: &str) -> Vec<u8> {
-    let error = json!({"code": PARSE_ERROR, "message": message});
-    json!({"jsonrpc": "2.0", "id": null, "error": error}).to_string().into_bytes()
+/// Returns the response to a line that is longer than any message.
+pub(super) fn too_long_line() -> Vec<u8> {
+    invalid(Value::Null, PARSE_ERROR, "the message is too long")
+}
+
+/// Returns the response to a line that is not a message (JSON-RPC 2.0, section 5.1): with the ID of the request if it has one.
+pub(super) fn invalid_line(line: &[u8]) -> Vec<u8> {
+    match serde_json::from_slice::<Value>(line) {
+        Err(_) => invalid(Value::Null, PARSE_ERROR, "not JSON"),
+        Ok(value) => {
+            let id = value.get("id").filter(|id| id.is_string() || id.is_number()).cloned();
+            invalid(id.unwrap_or_default(), INVALID_REQUEST, "not a JSON-RPC message")
+        }
+    }
+}
+
+fn invalid(id: Value, code: i32, message: &str) -> Vec<u8> {
+    json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}}).to_string().into_bytes()
 }
 
 /// Returns the protocol version of a response to `initialize`.
@@ -240,7 +254,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Option<Message> {
-        Message::parse(line.as_bytes().to_vec())
+        Message::parse(line.as_bytes().to_vec().into())
     }
 
     fn id(text: &str) -> Id {
@@ -263,6 +277,25 @@ mod tests {
         }
         for line in ["", "x", "1", "null", "[]", "[1]", "{", "{}x", "\u{feff}{}"] {
             assert!(parse(line).is_none(), "{line}");
+        }
+    }
+
+    #[test]
+    fn invalid_line_is_answered_with_the_id_that_it_has() {
+        for (line, id, code) in [
+            (r#"{"id":9,"method":7}"#, json!(9), -32600),
+            (r#"{"id":"a","method":["x"],"params":{}}"#, json!("a"), -32600),
+            (r#"{"id":{},"method":7}"#, json!(null), -32600),
+            ("[]", json!(null), -32600),
+            ("[1]", json!(null), -32600),
+            ("7", json!(null), -32600),
+            ("{", json!(null), -32700),
+            ("x", json!(null), -32700),
+            ("{}x", json!(null), -32700),
+        ] {
+            assert!(parse(line).is_none(), "{line}");
+            let response: Value = serde_json::from_slice(&invalid_line(line.as_bytes())).expect("JSON");
+            assert_eq!((&response["id"], &response["error"]["code"]), (&id, &json!(code)), "{line}");
         }
     }
 

@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     fn message(line: &Value) -> Message {
-        Message::parse(line.to_string().into_bytes()).expect("a message")
+        Message::parse(line.to_string().into()).expect("a message")
     }
 
     fn call(name: &str, arguments: &Value) -> Message {

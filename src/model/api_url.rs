@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use url::Url;
 
-use super::issuer_url::{InsecureUrl, secure_url};
+use super::issuer_url::{InsecureUrl, exact_url};
 
 /// The URL of an API that takes tokens: https, or http on loopback, without user information and fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,12 +39,30 @@ impl FromStr for ApiUrl {
 
     fn from_str(text: &str) -> Result<Self, InsecureUrl> {
         let text = text.trim();
-        let url = secure_url(text)?;
+        let url = exact_url(text)?;
         match url.fragment() {
             None => Ok(Self(url)),
             Some(_) => Err(InsecureUrl::Fragment(text.chars().filter(|c| !c.is_control()).take(200).collect())),
         }
     }
+}
+
+/// The longest HTTP method, in bytes.
+const MAX_METHOD: usize = 32;
+
+/// The text is not an HTTP method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid HTTP method (examples: GET, POST)")]
+pub struct InvalidMethod;
+
+/// Parses an HTTP method (RFC 9110, sections 5.6.2 and 9.1).
+///
+/// # Errors
+/// [`InvalidMethod`].
+pub fn parse_method(text: &str) -> Result<String, InvalidMethod> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let is_method = (1..=MAX_METHOD).contains(&text.len()) && text.bytes().all(is_allowed);
+    if is_method { Ok(text.to_owned()) } else { Err(InvalidMethod) }
 }
 
 impl fmt::Display for ApiUrl {
@@ -97,9 +115,18 @@ mod tests {
         for text in ["https://a.example/mcp?x=1", "http://127.0.0.1:8080/", "http://localhost:3000/mcp"] {
             assert_eq!(text.parse::<ApiUrl>().map(|api| api.to_string()), Ok(text.to_owned()));
         }
-        for text in
-            ["", "a.example", "http://a.example/", "https://u:p@a.example/", "https://a.example/#x", "ws://a.example"]
-        {
+        for text in [
+            "",
+            "a.example",
+            "http://a.example/",
+            "https://u:p@a.example/",
+            "https://a.example/#x",
+            "ws://a.example",
+            "https://a.example/\nx",
+            "https://a.example/a b",
+            "https://a.example\\x",
+            "https://a.example/\u{e9}",
+        ] {
             assert!(text.parse::<ApiUrl>().is_err(), "{text}");
         }
     }

@@ -22,6 +22,15 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     }
 }
 
+/// Parses a duration that is longer than nothing.
+///
+/// # Errors
+/// [`InvalidDuration`].
+pub fn parse_positive_duration(text: &str) -> Result<Duration, InvalidDuration> {
+    parse_duration(text)
+        .and_then(|duration| if duration.is_zero() { Err(InvalidDuration(text.to_owned())) } else { Ok(duration) })
+}
+
 /// Writes a duration as [`parse_duration`] reads it, in the largest unit that divides it.
 #[must_use]
 pub fn format_duration(duration: Duration) -> String {

@@ -21,6 +21,11 @@ pub enum InsecureUrl {
     /// A user name or password in the URL, or, for an issuer, a query or fragment (RFC 8414, section 2).
     #[error("invalid URL `{0}` (no user name, password, query or fragment is allowed)")]
     Decorated(String),
+    /// An issuer or an API with characters that a URL cannot have, and that could change how it is shown.
+    #[error(
+        "invalid URL `{0}` (no white space, control character, backslash or character outside of ASCII is allowed)"
+    )]
+    Characters(String),
     /// A fragment in the URL of an API.
     #[error("invalid URL `{0}` (no fragment is allowed)")]
     Fragment(String),
@@ -54,6 +59,18 @@ pub fn secure_url(text: &str) -> Result<Url, InsecureUrl> {
         "http" if is_loopback(&url) => Ok(url),
         _ => Err(InsecureUrl::NotHttps(shown(text))),
     }
+}
+
+/// Parses a URL that is shown or compared as its text: [`secure_url`], and only characters that a URL may have (RFC 3986,
+/// section 2). The parser would remove line breaks and take a backslash for a slash.
+///
+/// # Errors
+/// [`InsecureUrl`].
+pub(super) fn exact_url(text: &str) -> Result<Url, InsecureUrl> {
+    if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') {
+        return Err(InsecureUrl::Characters(shown(text)));
+    }
+    secure_url(text)
 }
 
 /// Parses a URL in a response of `by`: [`secure_url`], and on loopback only if `by` is.
@@ -100,13 +117,13 @@ pub struct IssuerUrl {
 }
 
 impl IssuerUrl {
-    /// Parses an issuer identifier: [`secure_url`], and no query or fragment.
+    /// Parses an issuer identifier: [`secure_url`], only characters of a URL, and no query or fragment.
     ///
     /// # Errors
     /// [`InsecureUrl`].
     pub fn parse(text: &str) -> Result<Self, InsecureUrl> {
         let text = text.trim();
-        let url = secure_url(text)?;
+        let url = exact_url(text)?;
         if url.query().is_some() || url.fragment().is_some() {
             return Err(InsecureUrl::Decorated(shown(text)));
         }
@@ -248,7 +265,18 @@ mod tests {
             "http://[::2]/",
             "https://a.example/.well-known/openid-configuration",
             "https://a.example/.well-known/oauth-authorization-server",
+            "https://a.example/\n  issuer    https://b.example",
+            "https://a.example\r",
+            "https://a.exa\tmple",
+            "https://a.example/ b",
+            "https://a.example/\u{a0}b",
+            "https://a.example/\u{202e}b",
+            "https://a.example/\u{7f}",
+            "https:\\\\a.example",
+            "https://a.example\\@b.example",
+            "https://\u{430}.example",
         ] {
+            let bad = if bad.ends_with('\r') { &format!("{bad}x") } else { bad };
             assert!(IssuerUrl::parse(bad).is_err(), "{bad}");
         }
     }

@@ -24,8 +24,8 @@ mod trust;
 mod whole_number;
 mod workload;
 
-pub use api_url::ApiUrl;
-pub use duration::{InvalidDuration, MAX_DURATION, format_duration, parse_duration, span};
+pub use api_url::{ApiUrl, InvalidMethod, parse_method};
+pub use duration::{InvalidDuration, MAX_DURATION, format_duration, parse_duration, parse_positive_duration, span};
 pub use error_code::ErrorCode;
 pub use hook::{HookCommand, Hooks, InvalidProgram};
 pub use issuer_url::{InsecureUrl, InvalidIssuerSearch, IssuerSearch, IssuerUrl, secure_url};

@@ -207,6 +207,12 @@ impl Profile {
         self.resources.iter().filter_map(|resource| api.covered_by(resource)).max().or_else(of_host)
     }
 
+    /// Returns whether the tokens are for no API in particular: where they are sent is up to the user, who names both.
+    #[must_use]
+    pub fn is_for_any_api(&self) -> bool {
+        self.resources.is_empty() && self.hosts.is_empty()
+    }
+
     /// Returns what to request for `api`: of several resources only the one that covers it, so that the API gets no token for
     /// another.
     #[must_use]

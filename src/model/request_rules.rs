@@ -156,7 +156,18 @@ impl Refusal {
     }
 }
 
+/// Returns whether a method changes nothing (RFC 9110, section 9.2.1).
+fn is_safe(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS")
+}
+
 impl RequestRules {
+    /// Returns a rule that names a method which is not read-only, although all requests have to be.
+    #[must_use]
+    pub fn contradiction(&self) -> Option<&RequestRule> {
+        self.allowed.iter().find(|rule| self.read_only && !rule.methods.iter().all(|method| is_safe(method)))
+    }
+
     /// Checks a request.
     ///
     /// # Errors
@@ -165,7 +176,7 @@ impl RequestRules {
         if matches!(method, "CONNECT" | "TRACE") {
             return Err(Refusal::Method(method.to_owned()));
         }
-        if self.read_only && !matches!(method, "GET" | "HEAD" | "OPTIONS") {
+        if self.read_only && !is_safe(method) {
             return Err(Refusal::ReadOnly(method.to_owned()));
         }
         if self.allowed.is_empty() || self.allowed.iter().any(|rule| rule.allows(method, path)) {

@@ -1,6 +1,8 @@
 //! Requests to a protected API, whose responses are read as they arrive.
 
-use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue};
+use std::str::FromStr as _;
+
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, redirect};
 use url::Url;
 
@@ -9,7 +11,7 @@ pub use hyper::body::Bytes;
 use super::error::IssuerError;
 use super::http::{ApiVersion, Http, USER_AGENT, host_of};
 use super::transport_error::Destination;
-use crate::model::secure_url;
+use crate::model::{ApiUrl, secure_url};
 use crate::secret::Secret;
 
 /// How many redirects one request follows.
@@ -52,23 +54,18 @@ impl Http {
     /// [`IssuerError`] if the URL is insecure or TLS cannot be set up.
     pub fn api(&self, url: &Url) -> Result<Api, IssuerError> {
         let url = secure_url(url.as_str())?;
-        let (client, proxy) = self.api_client(&url, within_origin(), ApiVersion::Http1)?;
+        let (client, proxy) = self.api_client(&url, redirect::Policy::none(), ApiVersion::Http1)?;
         Ok(Api { client, host: host_of(&url), url, proxy })
     }
 }
 
-/// Follows redirects that keep the method and the body (RFC 9110, sections 15.4.8 and 15.4.9) to the same origin: no other
-/// server may get the credentials.
-fn within_origin() -> redirect::Policy {
-    redirect::Policy::custom(|attempt| {
-        let keeps_method = matches!(attempt.status().as_u16(), 307 | 308);
-        let first = attempt.previous().first().map(Url::origin);
-        if keeps_method && first == Some(attempt.url().origin()) && attempt.previous().len() <= MAX_REDIRECTS {
-            attempt.follow()
-        } else {
-            attempt.stop()
-        }
-    })
+/// Returns where a response redirects a request to that keeps its method and body (RFC 9110, sections 15.4.8 and 15.4.9): only to what
+/// the API's own URL covers, so that nothing else at the server gets the credentials.
+fn redirect_of(api: &Url, requested: &Url, response: &reqwest::Response) -> Option<Url> {
+    let keeps_method = matches!(response.status().as_u16(), 307 | 308);
+    let location = response.headers().get(LOCATION).filter(|_| keeps_method)?;
+    let target = requested.join(location.to_str().ok()?).ok()?;
+    ApiUrl::from_str(target.as_str()).ok()?.covered_by(api.as_str()).map(|_| target)
 }
 
 impl Api {
@@ -93,15 +90,25 @@ impl Api {
             insert(&mut headers, name, value.expose(), true);
         }
         let method = Method::from_bytes(request.method.as_bytes()).unwrap_or_default();
-        let mut sending = self.client.request(method, self.url.clone()).headers(headers);
-        if let Some(body) = request.body {
-            sending = sending.body(body);
-        }
+        // A proof is for one URL (RFC 9449, section 4.2).
+        let is_proven = request.credentials.iter().any(|(name, _)| name.eq_ignore_ascii_case("dpop"));
         let destination = Destination { host: &self.host, proxy: self.proxy.as_deref() };
-        let (method, path) = (request.method, self.url.path());
-        let sent = sending.send().await.map_err(|error| destination.error(&error));
-        let response = sent.inspect_err(|error| tracing::debug!("{method} {}{path} -> {error}", self.host))?;
-        tracing::debug!("{method} {}{path} -> {}", self.host, response.status().as_u16());
+        let (mut url, mut redirects) = (self.url.clone(), 0);
+        let response = loop {
+            let mut sending = self.client.request(method.clone(), url.clone()).headers(headers.clone());
+            if let Some(body) = &request.body {
+                sending = sending.body(body.clone());
+            }
+            let path = url.path();
+            let sent = sending.send().await.map_err(|error| destination.error(&error));
+            let response = sent.inspect_err(|error| tracing::debug!("{method} {}{path} -> {error}", self.host))?;
+            tracing::debug!("{method} {}{path} -> {}", self.host, response.status().as_u16());
+            match redirect_of(&self.url, &url, &response).filter(|_| !is_proven && redirects < MAX_REDIRECTS) {
+                Some(target) => url = target,
+                None => break response,
+            }
+            redirects += 1;
+        };
         let status = response.status().as_u16();
         Ok(ApiResponse { status, response, host: self.host.clone(), proxy: self.proxy.clone() })
     }

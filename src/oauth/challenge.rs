@@ -1,6 +1,8 @@
 //! Parses what an API asks for in `WWW-Authenticate` (RFC 9110, section 11.6.1; RFC 6750, section 3; RFC 9470; RFC 9728,
 //! section 5.1).
 
+use crate::model::MAX_DURATION;
+
 /// The most that is parsed, in bytes: all header fields of a response together are rarely longer.
 const MAX_LENGTH: usize = 64 * 1024;
 /// The maximum number of scopes that are taken from a challenge or from metadata.
@@ -19,8 +21,8 @@ pub struct ApiChallenge {
     pub max_age: Option<u64>,
     /// The URL of the metadata of the API (RFC 9728, section 5.1). It is not checked here.
     pub resource_metadata: Option<String>,
-    /// Whether the API takes DPoP tokens (RFC 9449, section 7.1).
-    pub offers_dpop: bool,
+    /// Whether the API takes DPoP tokens (RFC 9449, section 7.1), and no bearer tokens.
+    pub takes_only_dpop: bool,
 }
 
 impl ApiChallenge {
@@ -38,8 +40,9 @@ impl ApiChallenge {
             for challenge in (Parser { rest: value }).challenges() {
                 let is_dpop = challenge.scheme.eq_ignore_ascii_case("DPoP");
                 if is_dpop || challenge.scheme.eq_ignore_ascii_case("Bearer") {
+                    let before: bool = merged.as_ref().is_none_or(|before: &Self| before.takes_only_dpop);
                     let merged: &mut Self = merged.get_or_insert_default();
-                    merged.offers_dpop |= is_dpop;
+                    merged.takes_only_dpop = before && is_dpop;
                     merged.add(&challenge);
                 }
             }
@@ -58,7 +61,9 @@ impl ApiChallenge {
         set(&mut self.error, "error");
         set(&mut self.acr_values, "acr_values");
         set(&mut self.resource_metadata, "resource_metadata");
-        self.max_age = self.max_age.or_else(|| text("max_age")?.parse().ok());
+        // A longer one than a login can require is no requirement.
+        let max_age = text("max_age").and_then(|text| text.parse().ok()).filter(|age| *age <= MAX_DURATION.as_secs());
+        self.max_age = self.max_age.or(max_age);
         if self.scopes.is_empty() {
             self.scopes = scopes(text("scope").unwrap_or_default().split(' '));
         }
@@ -260,7 +265,11 @@ mod tests {
             (vec![], None),
             (vec!["Basic realm=a", "Negotiate"], None),
             (vec!["bearer"], bearer(|_| ())),
-            (vec!["DPoP algs=\"ES256\""], bearer(|c| c.offers_dpop = true)),
+            (vec!["DPoP algs=\"ES256\""], bearer(|c| c.takes_only_dpop = true)),
+            (vec!["DPoP", "DPoP algs=ES256"], bearer(|c| c.takes_only_dpop = true)),
+            (vec!["DPoP", "Basic realm=a, Bearer"], bearer(|_| ())),
+            (vec!["Bearer max_age=400000000"], bearer(|_| ())),
+            (vec!["Bearer max_age=99999999999999999999"], bearer(|_| ())),
             (
                 vec![r#"Basic scope="no", BEARER Error="insufficient_scope", SCOPE="b a  b""#],
                 bearer(|c| {
@@ -271,7 +280,6 @@ mod tests {
             (
                 vec![r#"Bearer resource_metadata="https://a.example/m""#, r#"DPoP error=invalid_token, scope=x"#],
                 bearer(|c| {
-                    c.offers_dpop = true;
                     c.error = Some("invalid_token".into());
                     c.scopes = vec!["x".into()];
                     c.resource_metadata = Some("https://a.example/m".into());

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use http_body_util::{Either, Full};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{
+    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use url::Url;
@@ -12,6 +14,7 @@ use url::Url;
 use super::body::{Kept, KeptBody, ResponseBody};
 use super::caller::{self, InvalidCaller};
 use super::headers::{clean_request, clean_response, upgrades};
+use super::serve::ClientConnection;
 use super::{Access, Event, Proxy};
 use crate::error::{Error, ErrorCode};
 use crate::model::CleanPath;
@@ -86,7 +89,8 @@ pub(super) async fn exchange(proxy: &Arc<Proxy>, mut request: Request<Incoming>)
     let shown = request.uri().path().to_owned();
     let result = match check(proxy, &request) {
         Ok(url) => {
-            let upgrade = upgrades(request.headers()).then(|| hyper::upgrade::on(&mut request));
+            let connection = request.extensions().get::<Arc<ClientConnection>>().cloned();
+            let upgrade = upgrades(request.headers()).then(|| (hyper::upgrade::on(&mut request), connection));
             let (parts, body) = request.into_parts();
             let mut headers = parts.headers;
             clean_request(&mut headers);
@@ -116,6 +120,9 @@ fn check(proxy: &Proxy, request: &Request<Incoming>) -> Result<Url, Answer> {
         };
         Answer::new(status, code, error.to_string())
     })?;
+    if let Some(connection) = request.extensions().get::<Arc<ClientConnection>>() {
+        connection.accept_caller();
+    }
     let path = CleanPath::parse(uri.path())
         .map_err(|error| Answer::new(StatusCode::BAD_REQUEST, "path", error.to_string()))?;
     let refused = |rule, title: String| Answer::new(StatusCode::FORBIDDEN, rule, title);
@@ -123,6 +130,10 @@ fn check(proxy: &Proxy, request: &Request<Incoming>) -> Result<Url, Answer> {
         .rules
         .check(request.method().as_str(), &path)
         .map_err(|refusal| refused(refusal.rule(), refusal.to_string()))?;
+    // Nothing says what is sent after it.
+    if proxy.rules.read_only && upgrades(headers) {
+        return Err(refused("read-only", "read-only: the connection cannot become a WebSocket".to_owned()));
+    }
     let url = proxy
         .target
         .resolve(&path, uri.query())
@@ -142,11 +153,16 @@ async fn send(
     proxy: &Arc<Proxy>,
     request: Checked,
     body: Incoming,
-    upgrade: Option<hyper::upgrade::OnUpgrade>,
+    upgrade: Option<(hyper::upgrade::OnUpgrade, Option<Arc<ClientConnection>>)>,
 ) -> Result<Response<ResponseBody>, Answer> {
     let has_body = !body.is_end_stream();
     let (body, kept) = KeptBody::new(body);
     let access = proxy.access(&request.method, &request.url).await?;
+    let mut request = request;
+    if has_body && body.size_hint().exact().is_none() {
+        // Without it, the client for the API would leave out the body of a GET request.
+        request.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     let first = if has_body { ApiRequestBody::wrap(body) } else { ApiRequestBody::default() };
     let mut response = forward(&access, &request, first, upgrade.is_some()).await?;
     if response.status() == StatusCode::UNAUTHORIZED
@@ -155,13 +171,15 @@ async fn send(
         response = again;
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(client) = upgrade
+        && let Some((client, connection)) = upgrade
     {
         let api = hyper::upgrade::on(&mut response);
         tokio::spawn(async move {
             if let (Ok(client), Ok(api)) = (client.await, api.await) {
                 let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(api)).await;
             }
+            // It counts as a connection until here.
+            drop(connection);
         });
     }
     *response.version_mut() = Version::HTTP_11;
@@ -179,6 +197,9 @@ async fn resend(
     kept: &Kept,
 ) -> Option<Response<ApiBody>> {
     let body = kept.whole()?;
+    if !proxy.count_request() {
+        return None;
+    }
     let refused = Some((refused, response.headers()));
     let fresh = proxy.credentials.access(&request.method, &request.url, refused).await.ok()?;
     forward(&fresh, request, ApiRequestBody::from(body), false).await.ok()

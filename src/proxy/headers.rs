@@ -25,10 +25,43 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 /// Credentials of the caller, and what speaks for a browser's page.
 const CALLER: [HeaderName; 6] = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, KEY_HEADER, HOST, ORIGIN];
 
-/// Returns whether a request or response changes the protocol of its connection, such as to WebSocket (RFC 9110, section 7.8).
+/// Fields by which some servers take a request for one with another method, path or host than its request line has. What the rules
+/// have checked would not be what the server does.
+const OVERRIDES: [&str; 17] = [
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-method",
+    "x-original-uri",
+    "x-original-url",
+    "x-original-host",
+    "x-override-url",
+    "x-rewrite-url",
+    "x-forwarded-host",
+    "x-forwarded-method",
+    "x-forwarded-path",
+    "x-forwarded-prefix",
+    "x-forwarded-server",
+    "x-forwarded-uri",
+    "x-forwarded-url",
+    "x-host",
+];
+
+/// Returns whether a request must not have the field. Many servers take `_` for `-` in its name, as CGI does (RFC 3875, section 4.1.18).
+fn is_of_caller(name: &HeaderName) -> bool {
+    let name = name.as_str().replace('_', "-");
+    OVERRIDES.contains(&name.as_str()) || CALLER.iter().any(|field| *field == *name)
+}
+
+/// Returns whether a request or response changes the protocol of its connection to WebSocket (RFC 9110, section 7.8). To no other:
+/// with HTTP/2 (`h2c`), a caller could send the server requests that the proxy does not see.
 #[must_use]
 pub fn upgrades(headers: &HeaderMap) -> bool {
-    headers.contains_key(UPGRADE) && connection_options(headers).any(|option| option == UPGRADE)
+    let mut protocols = headers.get_all(UPGRADE).iter();
+    let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
+    protocols.next().is_some_and(is_websocket)
+        && protocols.next().is_none()
+        && connection_options(headers).any(|option| option == UPGRADE)
 }
 
 fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
@@ -54,7 +87,8 @@ pub fn clean_request(headers: &mut HeaderMap) {
         value.to_str().is_ok_and(|value| value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
     });
     remove_hop_by_hop(headers);
-    for name in &CALLER {
+    let of_caller: Vec<HeaderName> = headers.keys().filter(|name| is_of_caller(name)).cloned().collect();
+    for name in of_caller {
         headers.remove(name);
     }
     // hyper has answered it.
@@ -123,6 +157,26 @@ mod tests {
     }
 
     #[test]
+    fn request_names_no_other_method_path_or_host() {
+        for name in [
+            "x-http-method-override",
+            "X-HTTP-Method",
+            "x-method-override",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-forwarded-prefix",
+            "x-forwarded-host",
+            "X_HTTP_Method_Override",
+            "x_original-url",
+            "proxy_authorization",
+        ] {
+            let mut request = headers(&[(name, "DELETE"), (name, "/admin"), ("x-forwarded-for", "192.0.2.1")]);
+            clean_request(&mut request);
+            assert_eq!(shown(&request), ["via: 1.1 authctl", "x-forwarded-for: 192.0.2.1"], "{name}");
+        }
+    }
+
+    #[test]
     fn connection_cannot_list_away_the_protection() {
         // Fields that a server relies on, named as connection options (a known way to remove them).
         let mut request = headers(&[("connection", "close, authorization, via"), ("via", "1.1 other")]);
@@ -140,6 +194,16 @@ mod tests {
         let mut without = headers(&[("upgrade", "h2c")]);
         clean_request(&mut without);
         assert_eq!(shown(&without), ["via: 1.1 authctl"], "an upgrade that Connection does not list");
+        for protocol in ["h2c", "websocket, h2c", "TLS/1.0", ""] {
+            let mut other = headers(&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", protocol)]);
+            other.insert("http2-settings", HeaderValue::from_static("AAMAAABk"));
+            clean_request(&mut other);
+            assert_eq!(shown(&other), ["via: 1.1 authctl"], "{protocol}");
+        }
+        let mut two = headers(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
+        two.append(UPGRADE, HeaderValue::from_static("h2c"));
+        clean_request(&mut two);
+        assert_eq!(shown(&two), ["via: 1.1 authctl"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod serve;
 mod target;
 
 pub use caller::Listening;
-pub use serve::{Listener, MAX_DESCRIPTORS, serve};
+pub use serve::{Listener, raise_limits, serve};
 pub use target::Target;
 
 use std::future::Future;

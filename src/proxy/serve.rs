@@ -3,18 +3,22 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Proxy;
 use super::exchange::exchange;
 use crate::clock::Clock;
+use crate::fs::{descriptors, raise_descriptors};
 
 /// The time limit for a request's head, and for an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -22,11 +26,24 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// The maximum size of a request's head, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 
+/// How long a TCP connection may exist without a request that has the key: programs of other users can connect too.
+const CALLER_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The maximum number of connections; one more waits until another has ended.
 const MAX_CONNECTIONS: usize = 4096;
 
-/// How many descriptors the connections need: each may have one to the API.
-pub const MAX_DESCRIPTORS: u64 = 2 * MAX_CONNECTIONS as u64 + 64;
+/// How many descriptors are for other things than connections.
+const OTHER_DESCRIPTORS: usize = 64;
+
+/// Returns how many connections are served: each needs a descriptor, and one for its connection to the API.
+fn max_connections() -> usize {
+    (descriptors().saturating_sub(OTHER_DESCRIPTORS) / 2).clamp(1, MAX_CONNECTIONS)
+}
+
+/// Allows the process as many descriptors as [`serve`] uses at most.
+pub fn raise_limits() {
+    raise_descriptors(2 * MAX_CONNECTIONS + OTHER_DESCRIPTORS);
+}
 
 /// The pause after `accept` has failed because no descriptor was free.
 const ACCEPT_RETRY: Duration = Duration::from_millis(20);
@@ -42,30 +59,55 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
+/// A connection of a client, which others wait for until this is dropped.
+pub(super) struct ClientConnection {
+    _slot: OwnedSemaphorePermit,
+    /// Whether a request came from a caller that may use the proxy.
+    has_caller: AtomicBool,
+}
+
+impl ClientConnection {
+    /// Remembers that a caller with the key uses the connection.
+    pub(super) fn accept_caller(&self) {
+        self.has_caller.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns when `limit` has passed without such a caller; never if there is one.
+    async fn without_caller(&self, limit: impl Future<Output = ()>) {
+        limit.await;
+        if self.has_caller.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
+    }
+}
+
 /// Serves until `stop`, then lets the requests in flight end.
 pub async fn serve(proxy: Arc<Proxy>, listener: Listener, clock: &dyn Clock, stop: impl Future<Output = ()>) {
     let (stopping, stopped) = watch::channel(false);
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let max = max_connections();
+    let slots = Arc::new(Semaphore::new(max));
     let accepting = async {
         let own_uid = rustix::process::geteuid().as_raw();
         loop {
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
             let (proxy, mut stopped) = (Arc::clone(&proxy), stopped.clone());
+            let client = Arc::new(ClientConnection { _slot: slot, has_caller: AtomicBool::new(false) });
             let accepted = match &listener {
                 Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
                     let _ = stream.set_nodelay(true);
+                    // Of this machine, but any user's.
+                    let stranger = clock.sleep(CALLER_TIMEOUT);
                     tokio::spawn(async move {
-                        connection(proxy, stream, &mut stopped).await;
-                        drop(slot)
+                        tokio::select! {
+                            () = connection(proxy, stream, &mut stopped, Arc::clone(&client)) => {}
+                            () = client.without_caller(stranger) => {}
+                        }
                     });
                 }),
                 Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| {
                     // The credentials are those at connect time.
                     if stream.peer_cred().is_ok_and(|peer| peer.uid() == own_uid) {
-                        tokio::spawn(async move {
-                            connection(proxy, stream, &mut stopped).await;
-                            drop(slot)
-                        });
+                        tokio::spawn(async move { connection(proxy, stream, &mut stopped, client).await });
                     }
                 }),
             };
@@ -80,7 +122,7 @@ pub async fn serve(proxy: Arc<Proxy>, listener: Listener, clock: &dyn Clock, sto
     }
     drop(listener);
     stopping.send_replace(true);
-    let ended = slots.acquire_many(u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX));
+    let ended = slots.acquire_many(u32::try_from(max).unwrap_or(u32::MAX));
     tokio::select! {
         _ = ended => {}
         () = clock.sleep(DRAIN_LIMIT) => {}
@@ -92,8 +134,10 @@ async fn connection(
     proxy: Arc<Proxy>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     stopped: &mut watch::Receiver<bool>,
+    client: Arc<ClientConnection>,
 ) {
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&client));
         let proxy = Arc::clone(&proxy);
         async move { Ok::<_, Infallible>(exchange(&proxy, request).await) }
     });

@@ -2,12 +2,9 @@
 
 use super::{SessionError, SessionService};
 use crate::agent::protocol::ProofRequest;
-use crate::model::{Profile, Session, secure_url};
+use crate::model::{Profile, Session, parse_method, secure_url};
 use crate::oauth::{DpopKey, ProvenRequest, is_nonce};
 use crate::secret::Secret;
-
-/// The longest HTTP method, in bytes.
-const MAX_METHOD: usize = 32;
 
 impl SessionService {
     /// Returns a proof for a request of the caller with a token of `session`, its own unless the request names one. A nonce
@@ -23,9 +20,7 @@ impl SessionService {
     ) -> Result<Secret, SessionError> {
         let stored = session.dpop_key.as_ref().ok_or_else(|| SessionError::NotBound(profile.name.clone()))?;
         let url = secure_url(&request.url).map_err(|error| SessionError::InvalidProofRequest(error.to_string()))?;
-        if !is_method(&request.method) {
-            return Err(SessionError::InvalidProofRequest("invalid HTTP method (examples: GET, POST)".into()));
-        }
+        parse_method(&request.method).map_err(|error| SessionError::InvalidProofRequest(error.to_string()))?;
         if !request.nonce.as_deref().is_none_or(is_nonce) {
             return Err(SessionError::InvalidProofRequest("invalid nonce (RFC 9449, section 8.1)".into()));
         }
@@ -34,10 +29,4 @@ impl SessionService {
         let http = self.http(profile).await?;
         Ok(http.caller_proof(&DpopKey::from_stored(stored)?, &proven, request.nonce.as_deref(), self.clock.now())?)
     }
-}
-
-/// Returns whether `text` is an HTTP method (RFC 9110, sections 5.6.2 and 9.1).
-fn is_method(text: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    (1..=MAX_METHOD).contains(&text.len()) && text.bytes().all(is_allowed)
 }

@@ -307,7 +307,10 @@ fn api_that_asks_for_bound_tokens_gets_a_profile_that_requires_them() {
         let document = documents.resource.values_mut().next().expect("the metadata");
         document["dpop_bound_access_tokens_required"] = json!(true);
     };
-    let challenged = |documents: &mut Documents| documents.challenge = Some("DPoP".into());
+    let challenged = |documents: &mut Documents| {
+        documents.challenge = Some("DPoP".into());
+        lists_algorithms(documents);
+    };
     for change in [&required as &dyn Fn(&mut Documents), &challenged] {
         let (home, api) = (Sandbox::new(), ProtectedApi::start(|documents| change(documents)));
         let login = ["login", "api", "--for", &api.url(), "--yes", "--client-id", "cli", "--client-credentials"];
@@ -315,6 +318,35 @@ fn api_that_asks_for_bound_tokens_gets_a_profile_that_requires_them() {
         let ran = home.run_with(&[&login[..], &["--client-secret-stdin"]].concat(), "secret-of-the-client\n");
         ran.exits(5).reports("not bound to the key");
     }
+}
+
+fn lists_algorithms(documents: &mut Documents) {
+    let metadata = documents.server.values_mut().next().expect("the metadata");
+    metadata["dpop_signing_alg_values_supported"] = json!(["ES256"]);
+}
+
+#[test]
+fn api_that_also_takes_bearer_tokens_does_not_force_bound_ones() {
+    let both = |documents: &mut Documents| {
+        documents.challenge = Some("Bearer realm=\"a\", DPoP algs=\"ES256\"".into());
+        lists_algorithms(documents);
+    };
+    let unsupported = |documents: &mut Documents| documents.challenge = Some("DPoP".into());
+    for change in [&both as &dyn Fn(&mut Documents), &unsupported] {
+        let (home, api) = (Sandbox::new(), ProtectedApi::start(|documents| change(documents)));
+        let login = ["login", "api", "--for", &api.url(), "--yes", "--client-id", "cli", "--client-credentials"];
+        home.run_with(&[&login[..], &["--client-secret-stdin"]].concat(), "secret-of-the-client\n").exits(0);
+        assert!(!std::fs::read_to_string(home.config_file()).expect("written").contains("dpop"));
+    }
+}
+
+#[test]
+fn login_with_a_bound_token_suggests_the_headers_of_a_request() {
+    let (home, issuer) = (Sandbox::new(), strict_issuer());
+    log_in(&home, &issuer, &["--resource", "https://api.example/v1"])
+        .exits(0)
+        .reports("Try: authctl headers work --for https://api.example/v1");
+    home.run(&["headers", "work", "--for", "https://api.example/v1"]).exits(0);
 }
 
 #[test]

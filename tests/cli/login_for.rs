@@ -149,8 +149,48 @@ fn first_login_needs_a_confirmation_and_one_of_several_issuers() {
     });
     let ambiguous = home.run(&["login", "--for", &api.url(), "--yes"]).exits(2);
     assert!(ambiguous.stderr.contains("https://a.example") && ambiguous.stderr.contains(&api.server.url));
+    assert!(!ambiguous.stderr.contains("--issuer http"), "the API's address is in no command: {}", ambiguous.stderr);
     let other = home.run(&["login", "--for", &api.url(), "--yes", "--issuer", "https://b.example"]).exits(5);
     assert!(other.stderr.contains("https://b.example"), "{}", other.stderr);
+    assert!(!other.stderr.contains("--issuer http"), "{}", other.stderr);
+}
+
+#[test]
+fn issuer_that_would_forge_the_confirmation_is_refused() {
+    for forged in [
+        "https://attacker.example/\n  issuer    https://login.example",
+        "https://attacker.example/\r\n x",
+        "https://attacker.example/ (login.example)",
+        "https://attacker.example/\u{202e}elpmaxe.nigol",
+        "https://attacker.example\\@login.example",
+    ] {
+        let (home, api) = (Sandbox::new(), ProtectedApi::start(|_| ()));
+        api.change(|documents| {
+            let servers = json!([forged]);
+            documents.resource.values_mut().for_each(|document| document["authorization_servers"] = servers.clone());
+        });
+        let ran = home.run(&["login", "--for", &api.url(), "--yes"]).exits(5);
+        assert!(!ran.stderr.lines().any(|line| line.trim_start().starts_with("issuer")), "{}", ran.stderr);
+        assert!(ran.stderr.contains("invalid URL"), "{forged:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn address_beside_that_of_the_api_is_suggested() {
+    let (home, api) = (Sandbox::new(), ProtectedApi::start(|_| ()));
+    api.change(|documents| {
+        let document = documents.resource.values().next().unwrap().clone();
+        documents.resource.insert("/.well-known/oauth-protected-resource".into(), document);
+        documents.challenge = None;
+    });
+    let hint = format!("hint:  authctl login --for {} --yes", api.url());
+    let host = format!("{}/", api.api.url);
+    let ran = home.run(&["login", "--for", &host, "--yes"]).exits(5);
+    assert!(ran.stderr.contains(&format!("--for {}", api.url())), "{} {hint}", ran.stderr);
+    let elsewhere = json!({ "resource": "https://other.example/mcp", "authorization_servers": ["AS"] });
+    api.change(|documents| documents.resource.values_mut().for_each(|document| *document = elsewhere.clone()));
+    let ran = home.run(&["login", "--for", &host, "--yes"]).exits(5);
+    assert!(!ran.stderr.contains("--for https://other.example"), "{}", ran.stderr);
 }
 
 #[test]
@@ -201,7 +241,8 @@ fn challenge_is_answered_with_one_refresh_or_the_login_that_it_needs() {
     assert_eq!(challenge("Bearer error=\"invalid_token\"\n").exits(0).line(), "access-2");
     assert_eq!(challenge("Bearer error=\"invalid_token\"\n").exits(0).line(), "access-2", "it was refreshed just now");
     let head = "HTTP/1.1 403 Forbidden\r\nwww-authenticate: Bearer error=\"insufficient_scope\", scope=\"a b\"\r\n\r\n";
-    let hint = format!("authctl login --for {url} --scope a --scope b");
+    let name = api.api.url.trim_start_matches("http://").replace(':', "-");
+    let hint = format!("authctl login {name} --for {url} --scope a --scope b");
     challenge(head).exits(3).reports(&hint);
     challenge("Bearer error=\"insufficient_scope\", scope=\"a\"\n").exits(4).reports("`a`");
     let stronger = "Bearer error=\"insufficient_user_authentication\", acr_values=\"gold\", max_age=60\n";

@@ -6,6 +6,7 @@ mod support;
 
 mod agent;
 mod api_proxy;
+mod api_rules;
 mod batch;
 mod browser_login;
 mod clock_record;

@@ -151,7 +151,9 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                 "TOKENS FOR AN API",
                 "`authctl token --for https://mcp.example/mcp` prints a token of the profile with the longest resource that \
                  covers the URL, else of one that lists its host in `hosts`. Of a profile with several resources the token is \
-                 for that one only. Without such a profile the exit code is 3, and the hint is the login.\n\n\
+                 for that one only. Without such a profile the exit code is 3, and the hint is the login. A profile that is named \
+                 has to be for the URL as well, unless it has neither resources nor hosts: then it is up to the user where its \
+                 token is sent. AUTHCTL_TOKEN is not used.\n\n\
                  `--challenge` reads the WWW-Authenticate header with which the API refused a token, or a whole head of a \
                  response. A refused token is refreshed once; what needs more (another scope, a stronger or a newer sign-in) is a \
                  login at a terminal, and exit code 3 with its command elsewhere. If the session already has what the API asks \
@@ -249,19 +251,36 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  command posts them to the server at URL over streamable HTTP, with the token of the profile, and prints what \
                  the server sends: one message a line, and nothing else on stdout. The client needs no token, and stores none.\n\n\
                  The profile is the one with the longest resource that covers the URL, as `authctl login` with `--for` creates it, or \
-                 the one that `--profile` names. The token comes from the agent where one runs, else from the store, and is \
+                 the one that `--profile` names, which must be for the URL unless it has neither resources nor hosts. The token in \
+                 AUTHCTL_TOKEN is sent to no server: nothing says which one it is for. The token comes from the agent where one runs, else from the store, and is \
                  refreshed before it expires. Without a profile, requests are sent without a token until the server asks for one.\n\n\
                  If the server refuses the token, it is refreshed once, and the request is sent again. What only a login resolves, \
                  such as a missing session or scope, is an error response to the request, at once: its message ends with the \
                  command to run, which is also `error.data.hint`, and `error.data.code` is the error code of authctl-json(7). After \
                  the login the next request succeeds. With `--browser` the command logs in itself, in one browser tab for all \
-                 requests, and not again within ten minutes for the same reason. The first login at an issuer then needs `--yes`.\n\n\
+                 requests: a profile once in ten minutes, whatever the server asks for, and none in ten minutes after a login that was \
+                 declined or failed. The first login at an issuer then needs `--yes`.\n\n\
                  Revisions 2025-03-26 to 2026-07-28 of the protocol are supported: a session that the server has lost is begun \
                  again without the client noticing, a response that was interrupted is resumed where the server allows it, and a \
                  cancellation reaches the server. Redirects are followed within the server only. A message has at most 16 MiB, \
                  and 128 requests may be open. A client that reads slowly slows the server down.\n\n\
                  The command ends when the client closes stdin, after the open requests or ten seconds, or at Ctrl-C or SIGTERM; \
                  it then ends the session with the server.",
+        )],
+    ),
+    (
+        "authctl-proxy",
+        &[(
+            "DESCRIPTION",
+            "The profile is the one that is named, which must be for the URL of `--for` unless it has neither resources nor hosts, \
+             else the one with the longest resource that covers the URL. Of several resources, the token is for that one. The token \
+             in AUTHCTL_TOKEN is not used.\n\n\
+             The rules are about the method and the path of a request. Headers by which some servers take a request for one with \
+             another method, path or host, such as X-HTTP-Method-Override and X-Original-URL, are removed; a parameter such as \
+             `_method` in the body or in the query is not looked at. The only change of protocol that is passed on is the one to \
+             WebSocket, and none with `--read-only`: nothing says what is sent after it. `--max-requests` counts a request that is \
+             sent again with another token twice.\n\n\
+             A TCP connection on which no request with the key arrives within five seconds is closed.",
         )],
     ),
     (
@@ -287,6 +306,10 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
              removes the file when the command exits. A command that a signal ends exits with 128 and its number, as in a \
              shell. If authctl itself is killed, the file stays, and has to be removed. Each command that runs at the same time needs a file of its \
              own.\n\n\
+             With `--proxy`, the command has no token, and neither the agent's socket nor the variables from which a platform's job \
+             gets an identity token; `--for` and the rules need it. `--sandbox` also hides /run, /tmp, /var/tmp and each Unix socket \
+             that exists when the command starts. A socket that another program creates later in a directory that the command can \
+             see, such as the home directory, is not hidden.\n\n\
              Without `--`, the first word is the profile and the next the command; with `--profile`, the first word is the \
              command. A command that is not found exits with 127, and one that cannot be run with 126, as in a shell.",
         )],

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -42,6 +42,9 @@ pub enum ListenError {
     /// Longer than a socket's address can be.
     #[error("{} is too long for a socket address", .0.display())]
     TooLong(PathBuf),
+    /// Something that is no socket is there.
+    #[error("{} exists, and is not a socket", .0.display())]
+    Occupied(PathBuf),
     /// The lock file beside the socket cannot be used.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -108,6 +111,7 @@ pub fn listen(path: &Path, given: Option<UnixListener>) -> Result<(UnixListener,
         source,
     })?;
     let dir = open_dir(parent)?;
+    refuse_other_file(&dir, name, path)?;
     let mut lock_name = name.to_owned();
     lock_name.push(".lock");
     let lock = LockFile::open_in(&dir, &lock_name, path.with_file_name(&lock_name)).and_then(LockFile::try_lock)?;
@@ -152,6 +156,17 @@ fn open_dir(path: &Path) -> Result<OwnedFd, ListenError> {
         return Err(ListenError::TooOpen { path: path.to_owned(), mode });
     }
     Ok(dir.into())
+}
+
+/// Refuses a path at which there is something else than a socket: it would be replaced.
+fn refuse_other_file(dir: &OwnedFd, name: &std::ffi::OsStr, path: &Path) -> Result<(), ListenError> {
+    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Ok(()),
+        // The link is replaced, not what it leads to.
+        Ok(about) if matches!(FileType::from_raw_mode(about.st_mode), FileType::Socket | FileType::Symlink) => Ok(()),
+        Ok(_) => Err(ListenError::Occupied(path.to_owned())),
+        Err(e) => Err(ListenError::Io { doing: "check", path: path.to_owned(), source: e.into() }),
+    }
 }
 
 /// Binds to a temporary name, restricts the mode, and only then renames the socket to the one that clients use.
@@ -239,6 +254,21 @@ mod tests {
         UnixStream::connect(&path).expect("reached");
         drop(listening);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn file_that_is_no_socket_is_not_replaced() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let path = place.path().join("notes.txt");
+        std::fs::write(&path, "mine").expect("written");
+        assert!(matches!(listen(&path, None), Err(ListenError::Occupied(_))));
+        assert_eq!(std::fs::read_to_string(&path).expect("there"), "mine");
+        assert_eq!(std::fs::read_dir(place.path()).expect("listed").count(), 1, "nothing was created");
+        // That of a process that has crashed is replaced.
+        let stale = place.path().join("stale.sock");
+        drop(UnixListener::bind(&stale).expect("bound"));
+        let _listening = listen(&stale, None).expect("replaced");
+        UnixStream::connect(&stale).expect("reached");
     }
 
     #[test]

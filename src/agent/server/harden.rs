@@ -3,10 +3,12 @@
 use std::os::fd::RawFd;
 
 use rustix::fs::Mode;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
+use rustix::process::{Resource, Rlimit, setrlimit, umask};
+
+use crate::fs::raise_descriptors;
 
 /// The maximum number of descriptors that the agent uses.
-const MAX_DESCRIPTORS: u64 = 4096;
+const MAX_DESCRIPTORS: usize = 4096;
 
 const STDERR: RawFd = 2;
 
@@ -20,18 +22,8 @@ pub fn harden() -> std::io::Result<()> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     umask(Mode::RWXG | Mode::RWXO);
-    raise_descriptor_limit(MAX_DESCRIPTORS);
+    raise_descriptors(MAX_DESCRIPTORS);
     Ok(())
-}
-
-/// Raises the soft limit of descriptors to `wanted`, as far as the hard limit allows. If this fails, fewer connections are
-/// served.
-pub fn raise_descriptor_limit(wanted: u64) {
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.map_or(wanted, |most| most.min(wanted));
-    if limit.current.is_some_and(|current| current < wanted) {
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
-    }
 }
 
 /// Closes all inherited descriptors except the three standard streams and the sockets `given` by a service manager, which follow
@@ -50,6 +42,5 @@ pub fn close_inherited_descriptors(given: usize) {
 
 /// Returns the number of descriptors that this process may open.
 pub(super) fn descriptors() -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(MAX_DESCRIPTORS).min(MAX_DESCRIPTORS);
-    usize::try_from(limit).unwrap_or(usize::MAX)
+    crate::fs::descriptors().min(MAX_DESCRIPTORS)
 }

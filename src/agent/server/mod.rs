@@ -36,7 +36,7 @@ use std::time::Duration;
 
 pub use broker::{Broker, BrokerParts};
 pub use confine::{Places, confine};
-pub use harden::{close_inherited_descriptors, harden, raise_descriptor_limit};
+pub use harden::{close_inherited_descriptors, harden};
 
 use crate::agent::protocol::{Confinement, Listening};
 use crate::error::{Error, ErrorCode, Hint};

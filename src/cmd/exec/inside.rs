@@ -2,12 +2,17 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixStream};
 
 use super::sandbox::INNER_ADDRESS;
 use crate::app::App;
+use crate::clock::Clock;
 use crate::error::{Error, ErrorCode, Hint};
+
+/// The pause after a connection could not be accepted.
+const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 
 /// Runs the command; returns its exit code.
 pub(super) fn run(
@@ -20,14 +25,18 @@ pub(super) fn run(
         let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::None);
         let listener = TcpListener::bind(INNER_ADDRESS).await.map_err(unexpected)?;
         let child = command.spawn().map_err(|error| cannot_run(&command, error))?;
-        super::child::attend(child, signals, forward(&listener, socket)).await
+        super::child::attend(child, signals, forward(&listener, socket, app.clock())).await
     })
 }
 
 /// Passes connections on to the socket.
-async fn forward(listener: &TcpListener, socket: &Path) {
+async fn forward(listener: &TcpListener, socket: &Path, clock: &dyn Clock) {
     loop {
-        let Ok((mut client, _)) = listener.accept().await else { continue };
+        let Ok((mut client, _)) = listener.accept().await else {
+            // No descriptor is free.
+            clock.sleep(ACCEPT_RETRY).await;
+            continue;
+        };
         let socket = socket.to_owned();
         tokio::spawn(async move {
             if let Ok(mut proxy) = UnixStream::connect(socket).await {

@@ -2,6 +2,7 @@
 //! what could lead to a token: the agent, the keychain, authctl's files.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -25,7 +26,7 @@ pub(super) const INNER_URL: &str = "http://127.0.0.1:8642";
 const INNER_PROGRAM: &str = "/run/authctl/authctl";
 
 /// Directories in which other programs have sockets.
-const SOCKET_DIRECTORIES: [&str; 2] = ["/run", "/tmp"];
+const SOCKET_DIRECTORIES: [&str; 3] = ["/run", "/tmp", "/var/tmp"];
 
 /// Variables that lead to services of the session.
 const SERVICES: [&str; 7] = [
@@ -69,7 +70,7 @@ impl Sandbox {
         let writable = writable
             .iter()
             .map(|path| path.canonicalize().map_err(|error| usage(path, error)))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<PathBuf>, _>>()?;
         let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::None);
         let paths = app.paths()?;
         let home = home()?;
@@ -95,6 +96,13 @@ impl Sandbox {
         let keys = config.profiles.values().map(|profile| &profile.server.client_key.file);
         let mut hidden_files: Vec<PathBuf> = token_files.chain(keys).flatten().cloned().collect();
         hidden_files.push(app.provided_key_file().unwrap_or_else(|| paths.default_key_file.clone()));
+        // What is in those directories is hidden, except for what is shown again.
+        let is_shown = |path: &PathBuf| {
+            !SOCKET_DIRECTORIES.iter().any(|hidden| path.starts_with(hidden))
+                || path.starts_with(&current)
+                || writable.iter().any(|shown| path.starts_with(shown))
+        };
+        hidden_files.extend(sockets().into_iter().filter(is_shown));
         let existing = |path: PathBuf| path.canonicalize().ok();
         let hidden_directories: Vec<PathBuf> = hidden_directories.into_iter().filter_map(existing).collect();
         let is_hidden = |path: &PathBuf| hidden_directories.iter().any(|hidden| path.starts_with(hidden));
@@ -155,4 +163,19 @@ impl Sandbox {
         command.args(["--", INNER_PROGRAM, "exec", "--inside", INNER_SOCKET, "--"]).args(words);
         Ok(command)
     }
+}
+
+/// Returns the paths of the Unix sockets that exist now: the command could reach them wherever they are, for example in the home
+/// directory. One that is created later, or in another network namespace, is not listed.
+fn sockets() -> Vec<PathBuf> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let listed = std::fs::read("/proc/net/unix").unwrap_or_default();
+    // The path is the eighth column, and may contain spaces.
+    let paths = listed
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| line.iter().position(|byte| *byte == b'/').map(|at| &line[at..]));
+    let mut paths: Vec<PathBuf> = paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
+    paths.sort();
+    paths.dedup();
+    paths.into_iter().filter(|path| path.metadata().is_ok_and(|about| about.file_type().is_socket())).collect()
 }

@@ -112,14 +112,17 @@ async fn choose_issuer(
         found.resource.is_none() || servers.iter().any(same)
     };
     let list = || servers.iter().map(IssuerUrl::as_str).collect::<Vec<_>>().join(", ");
-    let with_issuer =
-        |hint: Hint| hint.with_option("--issuer", servers.first().map(IssuerUrl::as_str).unwrap_or_default());
+    // An address that a stranger may have sent is not put into a command.
+    let with_issuer = || {
+        let hint = Hint::login().without_typed_options().with_option("--for", found.api.to_string());
+        hint.after_advice("choose one of them, and add --issuer URL to")
+    };
     if let Some(given) = args.settings.issuer() {
         return match is_named(&given) {
             true => Ok(given),
             false => {
                 let message = format!("{} takes tokens of {}, not of {given}", found.api, list());
-                Err(Error::msg(ErrorCode::IssuerMismatch, message, with_issuer(Hint::login())))
+                Err(Error::msg(ErrorCode::IssuerMismatch, message, with_issuer()))
             }
         };
     }
@@ -129,7 +132,6 @@ async fn choose_issuer(
         }
         if !args.accept_new_issuer {
             let message = format!("the issuer of {} was {}, and the API now names {}", found.api, known.issuer, list());
-            // An address that a stranger may have sent is not put into a command.
             let hint = Hint::login().with_flag("--accept-new-issuer");
             let hint = hint.after_advice("if the API's operator has announced the change, accept the new issuer");
             return Err(Error::msg(ErrorCode::IssuerMismatch, message, hint));
@@ -141,7 +143,7 @@ async fn choose_issuer(
         [first, ..] => {
             let ambiguous = || {
                 let message = format!("{} takes tokens of several issuers: {}", found.api, list());
-                Error::msg(ErrorCode::Usage, message, with_issuer(Hint::login()))
+                Error::msg(ErrorCode::Usage, message, with_issuer())
             };
             if !app.ui().is_interactive() {
                 return Err(ambiguous());
@@ -206,8 +208,10 @@ fn add_server(
             args.settings.set(setting(key)?, url.iter().map(ToString::to_string).collect());
         }
     }
-    let wants_bound = found.resource.as_ref().is_some_and(|resource| resource.requires_dpop)
-        || found.challenge.as_ref().is_some_and(|challenge| challenge.offers_dpop);
+    // Of an issuer that lists no algorithms, tokens cannot be bound (RFC 9449, section 5.1).
+    let takes_only_bound = found.challenge.as_ref().is_some_and(|challenge| challenge.takes_only_dpop)
+        && metadata.dpop_signing_alg_values_supported.is_some();
+    let wants_bound = found.resource.as_ref().is_some_and(|resource| resource.requires_dpop) || takes_only_bound;
     let is_open = known.is_none_or(|known| known.server.dpop == Dpop::Auto);
     if wants_bound && is_open && !args.settings.has("dpop") {
         args.settings.set(setting("dpop")?, vec![Dpop::Always.to_string()]);

@@ -5,7 +5,7 @@ use crate::cli::Login;
 use crate::cmd::output::span;
 use crate::error::{Error, Hint};
 use crate::login::{CompletedLogin, LoginNotice};
-use crate::model::{Grant, ProfileName, StoreKind};
+use crate::model::{Grant, Profile, ProfileName, Session, StoreKind};
 use crate::oauth::LoginPage;
 use crate::session::is_unverified;
 use crate::status::account;
@@ -90,7 +90,17 @@ pub(super) fn report_login(app: &App, args: &Login, login: &CompletedLogin) {
             ));
         }
     }
-    app.ui().notice(&format!("Try: {}", app.next_command(Hint::profile_command("token").about(&profile.name))));
+    app.ui().notice(&format!("Try: {}", app.next_command(next_step(args, profile, session).about(&profile.name))));
+}
+
+/// Returns the command that shows the token, or of a token that is bound to a key the headers of a request: it is of no use alone.
+fn next_step(args: &Login, profile: &Profile, session: &Session) -> Hint {
+    if session.dpop_key.is_none() {
+        return Hint::profile_command("token");
+    }
+    let api = args.api.as_ref().map(ToString::to_string);
+    let api = api.or_else(|| profile.resources.first().cloned()).unwrap_or_else(|| "URL".to_owned());
+    Hint::profile_command("headers").with_option("--for", api)
 }
 
 /// Returns the page that ends the login in the browser.

@@ -37,7 +37,7 @@ struct Held {
     /// Until when it is used: then the policy may want another.
     until: Option<UnixTime>,
     since: Instant,
-    /// The profile; `None` for the token in `AUTHCTL_TOKEN`.
+    /// The profile.
     profile: Option<ProfileName>,
     /// The session that it is from, without an agent.
     session: Option<Box<Session>>,
@@ -50,8 +50,7 @@ pub(super) struct Provider<'a> {
     app: &'a App,
     args: &'a Mcp,
     held: RefCell<Option<Held>>,
-    /// What the last logins have requested, and when: none is repeated at once.
-    logins: RefCell<Vec<(StepUp, Instant)>>,
+    logins: RefCell<Vec<sign_in::RecentLogin>>,
 }
 
 /// Waits for work, if there is any.
@@ -164,9 +163,6 @@ impl<'a> Provider<'a> {
     /// Returns a valid token, refreshed first if the policy requires it; `None` if no profile is for the server.
     async fn current(&self) -> Result<Option<Held>, Error> {
         let app = self.app;
-        if let Some(token) = app.supplied_token(None)? {
-            return Ok(Some(self.hold("Bearer", token, None, (None, None))));
-        }
         let Some(profile) = profile(self.app, self.args)? else { return Ok(None) };
         let target = self.target(&profile);
         let path = format!("/v1/token/{}{}", profile.name, token_query(&target, None));
@@ -189,10 +185,6 @@ impl<'a> Provider<'a> {
             challenge.as_ref().is_some_and(|challenge| challenge.error.as_deref() == Some("insufficient_scope"));
         if refusal.status == 403 && !is_about_scope {
             return Ok(None);
-        }
-        if self.app.supplied_token(None)?.is_some() {
-            let message = "the server does not accept the token";
-            return Err(Error::msg(ErrorCode::TokenDenied, message, Hint::shell("unset AUTHCTL_TOKEN")));
         }
         let challenge = challenge.unwrap_or_default();
         let Some(profile) = profile(self.app, self.args)? else {
@@ -316,13 +308,14 @@ impl<'a> Provider<'a> {
     }
 }
 
-/// Returns the profile that the command line names, else the one whose tokens are for the server; `None` if there is none.
+/// Returns the profile whose tokens are for the server; `None` if there is none. Never the token in AUTHCTL_TOKEN: nothing says
+/// which server it is for.
+///
+/// # Errors
+/// [`ErrorCode::LoginRequired`] if the command line names a profile that is for others.
 pub(super) fn profile(app: &App, args: &Mcp) -> Result<Option<Profile>, Error> {
-    if app.typed_profile(None)?.is_some() {
-        return app.profile(None).map(Some);
-    }
     match app.profile_for(&args.url, None) {
-        Err(error) if error.code == ErrorCode::LoginRequired => Ok(None),
+        Err(error) if error.code == ErrorCode::LoginRequired && app.typed_profile(None)?.is_none() => Ok(None),
         found => found.map(Some),
     }
 }

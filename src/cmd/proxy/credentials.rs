@@ -7,10 +7,10 @@ use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use tokio::sync::{mpsc, oneshot};
 use url::Url;
 
-use crate::agent::protocol::{ReceivedToken, RefreshResponse};
+use crate::agent::protocol::{ReceivedToken, RefreshResponse, token_query};
 use crate::app::App;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{ProfileName, TokenTarget, canonical_type};
+use crate::model::{ProfileName, canonical_type};
 use crate::oauth::{ApiChallenge, PassThrough};
 use crate::proxy::{Access, Credentials, Pending};
 use crate::secret::Secret;
@@ -142,15 +142,18 @@ impl<'a> Provider<'a> {
             let supplied = self.app.supplied_token(None)?.cloned();
             return supplied.ok_or_else(|| Error::msg(ErrorCode::LoginRequired, "no token", Hint::login()));
         };
-        let reply: Option<ReceivedToken> = self.app.try_agent_async("GET", format!("/v1/token/{name}"), None).await?;
+        let profile = self.app.profile(Some(name))?;
+        let invalid = |error| Error::new(ErrorCode::Usage, anyhow::Error::new(error), Hint::None);
+        // Of several APIs, the token is for this one alone.
+        let target = profile.narrowed(profile.request_for(&self.api.as_str().parse().map_err(invalid)?));
+        let path = format!("/v1/token/{name}{}", token_query(&target, None));
+        let reply: Option<ReceivedToken> = self.app.try_agent_async("GET", path, None).await?;
         if let Some(ReceivedToken { access_token: Some(token), token_type, .. }) = reply {
             return usable(name, &token_type, token);
         }
-        let profile = self.app.profile(Some(name))?;
-        let request = TokenRequest::access(profile.narrowed(TokenTarget::default()), None);
-        let served = self.app.token_within_limit(&profile, &request).await?;
-        let tokens = served.session.tokens;
-        usable(name, &tokens.token_type, tokens.access_token)
+        let served = self.app.token_within_limit(&profile, &TokenRequest::access(target.clone(), None)).await?;
+        let tokens = served.session.token_for(&target).unwrap_or(&served.session.tokens);
+        usable(name, &tokens.token_type, tokens.access_token.clone())
     }
 
     async fn refresh(&self) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::cli::Login;
-use crate::cmd::challenge::login_required;
+use crate::cmd::challenge::{login_required, needs_browser};
 use crate::cmd::login::log_in_again;
 use crate::cmd::refresh::refresh_one;
 use crate::config::setting;
@@ -57,8 +57,7 @@ fn log_in(app: &App, profile: &Profile, api: &ApiUrl, challenge: &ApiChallenge, 
         profile: Some(profile.name.clone()),
         api: Some(api.clone()),
         challenge: Some(challenge.clone()),
-        // Only an authorization request has the parameter.
-        browser: step_up.acr_values.is_some(),
+        browser: needs_browser(profile, &step_up),
         acr_values: step_up.acr_values,
         max_age: step_up.max_age,
         ..Login::default()

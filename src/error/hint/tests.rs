@@ -168,6 +168,21 @@ fn doctor_is_suggested_where_it_helps() {
 }
 
 #[test]
+fn value_that_begins_like_an_option_stays_a_value() {
+    let hint =
+        Hint::login().with_option("--scope", "-a").with_option("--acr-values", "--b").with_option("--scope", "c");
+    assert_eq!(hint.to_string(), "authctl login --scope=-a --acr-values=--b --scope c");
+}
+
+#[test]
+fn option_that_was_read_from_stdin_is_not_repeated() {
+    for typed in ["authctl login --json --challenge - work --scope a", "authctl login --challenge=- work --scope a"] {
+        let hint = Hint::login().with_flag("--browser").repeating(&args(typed));
+        assert_eq!(hint.to_string(), "authctl login work --scope a --browser", "{typed}");
+    }
+}
+
+#[test]
 fn command_of_two_words_repeats_its_options() {
     let hint = Hint::command("agent lock").with_typed_options();
     let typed = args("authctl agent lock --after 10m --passphrase-stdin --no-input");

@@ -129,6 +129,7 @@ fn write(method: &str, token: &str) -> Option<&'static str> {
         (_, "") => Some("scope=\"mcp:basic\""),
         ("tools/call", "access-1") => Some("error=\"insufficient_scope\", scope=\"mcp:write\""),
         ("never", _) => Some("error=\"insufficient_scope\", scope=\"mcp:never\""),
+        ("other", _) => Some("error=\"insufficient_scope\", scope=\"mcp:other\""),
         _ => None,
     }
 }
@@ -145,14 +146,13 @@ fn insufficient_scope_is_requested_once_beside_those_before() {
     assert_eq!(client.response(2)["result"], json!({}));
     assert_eq!(server.logins(), 2);
 
-    // A scope that is granted and does not help is not asked for again.
-    ping(&mut client, 3, "never");
-    server.issuer.sign_in(&opened);
-    let error: Value = client.response(3)["error"].clone();
-    assert!(error["message"].as_str().unwrap().contains("mcp:never"), "{error}");
-    let error = client.request(4, "never", &json!({}))["error"].clone();
-    assert!(error["message"].as_str().unwrap().contains("mcp:never"), "{error}");
-    assert_eq!(server.logins(), 3);
+    // Whatever the server asks for next, no other window is opened for some time.
+    for (id, method) in [(3, "never"), (4, "never"), (6, "other")] {
+        let error: Value = client.request(id, method, &json!({}))["error"].clone();
+        assert_eq!(error["data"]["code"], "login_required", "{error}");
+        assert!(error["data"]["hint"].as_str().unwrap().contains(&format!("mcp:{method}")), "{error}");
+    }
+    assert_eq!((server.logins(), opened.exists()), (2, false));
     assert_eq!(client.request(5, "tools/call", &json!({}))["result"], json!({}), "the session is not lost");
     client.close();
 }
@@ -167,10 +167,38 @@ fn step_up_without_the_browser_is_an_error_with_all_scopes() {
     let mut client = Client(home.spawn(&["mcp", &server.server.url]));
     let error = client.request(1, "tools/call", &json!({}))["error"].clone();
     assert_eq!(error["data"]["code"], "login_required", "{error}");
-    assert_eq!(error["data"]["hint"], server.hint(" --scope mcp:basic --scope mcp:write"));
+    let hint = server.hint(" --scope mcp:basic --scope mcp:write");
+    assert_eq!(error["data"]["hint"], hint.replace("login", "login 127.0.0.1-PORT").replace("PORT", port(&server)));
     assert_eq!(client.request(2, "ping", &json!({}))["result"], json!({}));
     client.close();
     assert_eq!(server.logins(), 1);
+}
+
+/// Returns the port of the server, which is in the name of its profile.
+fn port(server: &Protected) -> &str {
+    server.server.url.rsplit(':').next().unwrap().trim_end_matches("/mcp")
+}
+
+#[test]
+fn declined_login_is_not_repeated_and_its_hint_waits_for_no_input() {
+    let (mut home, server) = (Sandbox::new(), Protected::start(write));
+    let (mut client, opened) = start(&mut home, &server, &["--browser", "--yes"]);
+    ping(&mut client, 1, "ping");
+    let address = wait_until("the browser", || std::fs::read_to_string(&opened).ok());
+    std::fs::remove_file(&opened).unwrap();
+    let address: url::Url = address.trim().parse().unwrap();
+    let sent = |name: &str| address.query_pairs().find(|(own, _)| own == name).unwrap().1.into_owned();
+    let denied = format!("{}?error=access_denied&state={}", sent("redirect_uri"), sent("state"));
+    crate::support::http::get(&denied, &[]);
+    let error = client.response(1)["error"].clone();
+    let hint = error["data"]["hint"].as_str().unwrap_or_default();
+    assert!(!hint.split(' ').any(|word| word == "-" || word == "--challenge"), "{error}");
+    for id in [2, 3] {
+        let error = client.request(id, "tools/call", &json!({}))["error"].clone();
+        assert_eq!(error["data"]["code"], "login_required", "{error}");
+    }
+    assert!(!opened.exists(), "no other window");
+    client.close();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Client, logged_in};
 use crate::support::mcp_server::{McpServer, Received, Reply, answer};
-use crate::support::{Sandbox, agent::Agent};
+use crate::support::{Sandbox, agent::Agent, quick_issuer};
 
 /// A server that refuses these tokens.
 fn refusing(refused: &Arc<Mutex<Vec<String>>>) -> McpServer {
@@ -59,7 +59,7 @@ fn server_that_takes_no_token_gets_two_and_the_client_an_error() {
     for id in [1, 2] {
         let error = client.request(id, "initialize", &json!({}))["error"].clone();
         let message = error["message"].as_str().expect("a message");
-        let hint = format!("authctl login --for {}", server.url);
+        let hint = format!("authctl login work --for {}", server.url);
         assert_eq!(message, format!("{} requires another login of `work`; run: {hint}", server.url));
         assert_eq!(error["data"], json!({"code": "login_required", "hint": hint}));
     }
@@ -86,19 +86,21 @@ fn without_a_session_each_request_names_the_login_until_there_is_one() {
 }
 
 #[test]
-fn token_of_the_environment_is_used_and_not_refreshed() {
+fn token_of_the_environment_is_not_sent_to_a_server() {
     let mut home = Sandbox::new();
+    home.log_in("work", &quick_issuer());
     home.set("AUTHCTL_TOKEN", "supplied-token-1");
     home.register_secret("supplied-token-1");
-    let refused = Arc::new(Mutex::new(Vec::new()));
-    let server = refusing(&refused);
+    let server = McpServer::simple();
+    // No profile is for the server: it gets no token at all.
     let mut client = Client(home.spawn(&["mcp", &server.url]));
     assert!(client.request(1, "ping", &json!({}))["error"].is_null());
-    refused.lock().expect("not poisoned").push("Bearer supplied-token-1".to_owned());
-    let error = client.request(2, "ping", &json!({}))["error"].clone();
-    assert_eq!(error["data"], json!({"code": "token_denied", "hint": "unset AUTHCTL_TOKEN"}), "{error}");
     client.close();
-    assert_eq!(tokens(&server).len(), 2);
+    home.run(&["profile", "set", "work", &format!("resources={}", server.url)]).exits(0);
+    let mut client = Client(home.spawn(&["mcp", &server.url]));
+    assert!(client.request(2, "ping", &json!({}))["error"].is_null());
+    client.close();
+    assert!(!server.received().iter().any(|request| format!("{:?}", request.headers).contains("supplied-token-1")));
 }
 
 #[test]

@@ -66,6 +66,44 @@ fn lines_that_are_not_messages_are_errors_and_nothing_is_sent() {
 }
 
 #[test]
+fn invalid_request_is_an_error_with_its_id() {
+    let (home, _issuer) = logged_in();
+    let server = McpServer::simple();
+    let mut client = Client::start(&home, &server);
+    client.send(&json!({"id": 9, "method": 7}));
+    assert_eq!(client.response(9)["error"]["code"], -32600);
+    client.close();
+    assert!(server.log().is_empty());
+}
+
+#[test]
+fn slow_notification_delays_no_request_and_no_cancellation() {
+    let (home, _issuer) = logged_in();
+    // Held open until the test ends.
+    let held = std::sync::Mutex::new(Vec::new());
+    let server = McpServer::start(move |_, request, reply| match request.what().as_str() {
+        "notifications/slow" | "call" => held.lock().expect("not poisoned").push(reply),
+        _ => answer(request, reply),
+    });
+    let mut client = Client::connect(&home, &server);
+    client.send(&json!({"jsonrpc": "2.0", "id": 1, "method": "call"}));
+    server.wait_for("call");
+    client.send(&json!({"jsonrpc": "2.0", "method": "notifications/slow"}));
+    server.wait_for("notifications/slow");
+    client.send(&json!({"jsonrpc": "2.0", "method": "notifications/slow", "params": {"second": true}}));
+    let cancelled = json!({"requestId": 1});
+    client.send(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": cancelled}));
+    client.send(&json!({"jsonrpc": "2.0", "id": 7, "result": {}}));
+    assert_eq!(client.request(2, "ping", &json!({}))["result"], json!({}));
+    server.wait_for("notifications/cancelled");
+    wait_until("the response", || server.received().iter().find(|one| one.body.contains("\"id\":7")).map(drop));
+    let slow = server.log().iter().filter(|what| *what == "notifications/slow").count();
+    assert_eq!(slow, 1, "notifications keep their order");
+    client.0.signal(Signal::TERM);
+    client.0.wait().exits(130);
+}
+
+#[test]
 fn invalid_responses_are_errors_that_quote_nothing() {
     let (home, _issuer) = logged_in();
     let server = McpServer::start(|_, request, reply| match request.what().as_str() {
@@ -74,6 +112,7 @@ fn invalid_responses_are_errors_that_quote_nothing() {
         "empty" => reply.send(202, "", "application/json", ""),
         "down" => reply.send(503, "", "text/plain", "secret"),
         "moved" => reply.send(302, "location: /other\r\n", "text/plain", "secret"),
+        "elsewhere" => reply.send(308, "location: /other\r\n", "text/plain", "secret"),
         "other-origin" => reply.send(307, "location: http://localhost:1/\r\n", "text/plain", "secret"),
         "without-id" => {
             reply.json(400, &json!({"jsonrpc": "2.0", "id": null, "error": {"code": -1, "message": "why"}}))
@@ -88,6 +127,7 @@ fn invalid_responses_are_errors_that_quote_nothing() {
         ("empty", "returned a body that is not a JSON-RPC message"),
         ("down", "returned HTTP 503"),
         ("moved", "returned HTTP 302"),
+        ("elsewhere", "returned HTTP 308"),
         ("other-origin", "returned HTTP 307"),
         ("without-id", "why"),
         ("drop", "closed before the response was complete"),

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
@@ -11,11 +11,12 @@ use super::Provider;
 use crate::cmd::challenge::login_required;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::mcp::Refusal;
-use crate::model::{Profile, format_duration};
+use crate::model::{Profile, ProfileName, format_duration};
 use crate::session::StepUp;
 use crate::text::sanitize_line;
 
-/// How long the same login is not repeated: the user may have declined it, or the server may ask for it in vain.
+/// After how long a profile is logged in to again, and after how long any login follows one that the user declined: the server
+/// decides what it asks for, and could open one window after the other.
 const REPEAT_AFTER: Duration = Duration::from_secs(600);
 
 /// The error that the process reports.
@@ -29,6 +30,14 @@ struct ReportedError {
     code: String,
     message: String,
     hint: String,
+}
+
+/// A login that the bridge has started.
+pub(super) struct RecentLogin {
+    /// The profile; `None` for the first login at the server.
+    profile: Option<ProfileName>,
+    at: Instant,
+    has_failed: bool,
 }
 
 /// Ends the process if its caller has gone.
@@ -52,8 +61,10 @@ impl Provider<'_> {
         step_up: StepUp,
     ) -> Result<(), Error> {
         let now = self.app.clock().monotonic();
-        self.logins.borrow_mut().retain(|(_, at)| now.duration_since(*at) < REPEAT_AFTER);
-        if !self.args.browser || self.logins.borrow().iter().any(|(made, _)| *made == step_up) {
+        self.logins.borrow_mut().retain(|login| now.duration_since(login.at) < REPEAT_AFTER);
+        let name = profile.map(|profile| profile.name.clone());
+        let is_too_soon = self.logins.borrow().iter().any(|login| login.has_failed || login.profile == name);
+        if !self.args.browser || is_too_soon {
             return Err(match profile {
                 Some(profile) => login_required(profile, &self.args.url, &step_up),
                 None => {
@@ -62,7 +73,8 @@ impl Provider<'_> {
                 }
             });
         }
-        self.logins.borrow_mut().push((step_up.clone(), now));
+        // Until it has succeeded, it counts as failed.
+        self.logins.borrow_mut().push(RecentLogin { profile: name, at: now, has_failed: true });
         let failed = |e: io::Error| {
             Error::new(ErrorCode::Unexpected, anyhow::Error::new(e).context("cannot start the login"), Hint::None)
         };
@@ -80,6 +92,7 @@ impl Provider<'_> {
         std::mem::forget(running);
         match ended.and_then(|ended| ended).map_err(failed)? {
             None => {
+                self.logins.borrow_mut().iter_mut().for_each(|login| login.has_failed = false);
                 self.held.borrow_mut().take();
                 Ok(())
             }
