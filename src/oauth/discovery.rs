@@ -118,8 +118,6 @@ struct Document {
     #[serde(deserialize_with = "string_list")]
     grant_types_supported: Option<Vec<String>>,
     #[serde(deserialize_with = "string_list")]
-    dpop_signing_alg_values_supported: Option<Vec<String>>,
-    #[serde(deserialize_with = "string_list")]
     scopes_supported: Option<Vec<String>>,
     #[serde(deserialize_with = "boolean")]
     authorization_response_iss_parameter_supported: bool,
@@ -167,7 +165,6 @@ fn validate(expected: &IssuerUrl, document: Document) -> Result<Metadata, Issuer
             document.token_endpoint_auth_signing_alg_values_supported,
         ),
         grant_types_supported: nonempty(document.grant_types_supported),
-        dpop_signing_alg_values_supported: nonempty(document.dpop_signing_alg_values_supported),
         scopes_supported: nonempty(document.scopes_supported),
         iss_parameter_supported: document.authorization_response_iss_parameter_supported,
         fallback_urls: Vec::new(),

@@ -41,8 +41,6 @@ pub struct Metadata {
     pub token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
     /// The grant types; `None` if not listed.
     pub grant_types_supported: Option<Vec<String>>,
-    /// The signature algorithms of DPoP proofs (RFC 9449, section 5.1); `None` if not listed.
-    pub dpop_signing_alg_values_supported: Option<Vec<String>>,
     /// The scopes; `None` if not listed.
     pub scopes_supported: Option<Vec<String>>,
     /// Whether each authorization response has the `iss` parameter (RFC 9207).
@@ -112,7 +110,6 @@ impl Metadata {
             token_endpoint_auth_methods_supported: None,
             token_endpoint_auth_signing_alg_values_supported: None,
             grant_types_supported: None,
-            dpop_signing_alg_values_supported: None,
             scopes_supported: None,
             iss_parameter_supported: false,
             fallback_urls: Vec::new(),

@@ -1,9 +1,12 @@
 //! Who may use the proxy: programs that have its key, or on a Unix socket the user's own, and no page in a browser.
 
+use std::future::{Future, pending};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
 use hyper::{Uri, Version};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::headers::KEY_HEADER;
 use crate::secret::Secret;
@@ -15,6 +18,35 @@ pub enum Listening {
     Tcp(SocketAddr),
     /// A Unix socket, open to the user.
     Unix,
+}
+
+/// A connection of a client, which others wait for until this is dropped.
+#[derive(Debug)]
+pub struct ClientConnection {
+    _slot: OwnedSemaphorePermit,
+    /// Whether a request came from a caller that may use the proxy.
+    has_caller: AtomicBool,
+}
+
+impl ClientConnection {
+    /// Returns a connection that has this slot.
+    #[must_use]
+    pub fn new(slot: OwnedSemaphorePermit) -> Self {
+        Self { _slot: slot, has_caller: AtomicBool::new(false) }
+    }
+
+    /// Remembers that a caller with the key uses the connection.
+    pub fn accept_caller(&self) {
+        self.has_caller.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns when `limit` has passed without such a caller; never if there is one.
+    pub async fn without_caller(&self, limit: impl Future<Output = ()>) {
+        limit.await;
+        if self.has_caller.load(Ordering::Relaxed) {
+            pending().await
+        }
+    }
 }
 
 /// Why a request is refused before its path is looked at.

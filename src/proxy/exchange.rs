@@ -12,9 +12,8 @@ use hyper_util::rt::TokioIo;
 use url::Url;
 
 use super::body::{Kept, KeptBody, ResponseBody};
-use super::caller::{self, InvalidCaller};
+use super::caller::{self, ClientConnection, InvalidCaller};
 use super::headers::{clean_request, clean_response, upgrades};
-use super::serve::ClientConnection;
 use super::{Access, Event, Proxy};
 use crate::error::{Error, ErrorCode};
 use crate::model::CleanPath;

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::Request;
@@ -13,9 +12,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use super::Proxy;
+use super::caller::ClientConnection;
 use super::exchange::exchange;
 use crate::clock::Clock;
 use crate::fs::{descriptors, raise_descriptors};
@@ -59,28 +59,6 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
-/// A connection of a client, which others wait for until this is dropped.
-pub(super) struct ClientConnection {
-    _slot: OwnedSemaphorePermit,
-    /// Whether a request came from a caller that may use the proxy.
-    has_caller: AtomicBool,
-}
-
-impl ClientConnection {
-    /// Remembers that a caller with the key uses the connection.
-    pub(super) fn accept_caller(&self) {
-        self.has_caller.store(true, Ordering::Relaxed);
-    }
-
-    /// Returns when `limit` has passed without such a caller; never if there is one.
-    async fn without_caller(&self, limit: impl Future<Output = ()>) {
-        limit.await;
-        if self.has_caller.load(Ordering::Relaxed) {
-            std::future::pending().await
-        }
-    }
-}
-
 /// Serves until `stop`, then lets the requests in flight end.
 pub async fn serve(proxy: Arc<Proxy>, listener: Listener, clock: &dyn Clock, stop: impl Future<Output = ()>) {
     let (stopping, stopped) = watch::channel(false);
@@ -91,7 +69,7 @@ pub async fn serve(proxy: Arc<Proxy>, listener: Listener, clock: &dyn Clock, sto
         loop {
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
             let (proxy, mut stopped) = (Arc::clone(&proxy), stopped.clone());
-            let client = Arc::new(ClientConnection { _slot: slot, has_caller: AtomicBool::new(false) });
+            let client = Arc::new(ClientConnection::new(slot));
             let accepted = match &listener {
                 Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
                     let _ = stream.set_nodelay(true);

@@ -1,10 +1,13 @@
 //! What `proxy`, `exec --proxy`, `mcp`, `token --for` and `headers` refuse before anything is sent.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Stdio;
 
 use crate::support::jwt::claims;
+use crate::support::process::{LIMIT, RunningCommand};
 use crate::support::stub_server::{Request, StubServer};
-use crate::support::{Sandbox, quick_issuer};
+use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
 
 fn logged_in() -> Sandbox {
     let home = Sandbox::new();
@@ -85,21 +88,21 @@ fn named_profile_for_other_apis_is_refused_with_its_login() {
 
 #[test]
 fn proxy_gets_a_token_for_its_own_api_alone() {
-    let home = logged_in();
+    let (home, idp) = (Sandbox::new(), quick_issuer());
     let api = StubServer::start(|_, _: &Request| (200, "{}".to_owned()));
     let own = format!("{}/v1", api.url);
-    home.run(&["profile", "set", "work", &format!("resources={own} https://other.example")]).exits(0);
+    let login = ["login", "work", "--issuer", idp.issuer(), "--client-id", "authctl", "--username", USER];
+    let resources = ["--password-stdin", "--resource", &own, "--resource", "https://other.example"];
+    home.run_with(&[&login[..], &resources].concat(), &format!("{PASSWORD}\n")).exits(0);
     let program = "import sys, urllib.request as r\n\
         r.urlopen(r.Request(sys.argv[1], headers={'X-Authctl-Key': sys.argv[2]})).read()";
     let exec = ["exec", "--proxy", "work", "--for", &own, "--", "python3", "-c", program, "{url}", "{key}"];
     let ran = home.run(&exec);
     let requests = api.requests();
-    {
-        let sent = requests[0].authorization.as_deref().unwrap();
-        let audience = claims(sent.trim_start_matches("Bearer "))["aud"].to_string();
-        assert!(!audience.contains("https://other.example") && audience.contains(&own), "{audience}");
-    }
     assert_eq!(requests.len(), 1, "{}", ran.stderr);
+    let sent = requests[0].authorization.as_deref().unwrap();
+    let audience = claims(sent.trim_start_matches("Bearer "))["aud"].to_string();
+    assert!(!audience.contains("https://other.example") && audience.contains(&own), "{audience}");
 }
 
 #[test]
@@ -122,4 +125,59 @@ fn command_behind_the_proxy_has_no_variable_that_leads_to_a_token() {
     let shown = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && shown.contains("AUTHCTL_PROXY_KEY="), "{output:?}");
     assert!(!shown.contains("secret-value"), "{shown}");
+}
+
+/// Starts a proxy; returns it with its host and key.
+fn proxy<'a>(home: &'a Sandbox, args: &[&str]) -> (RunningCommand<'a>, String, String) {
+    let running = home.spawn(&[&["proxy", "work"], args].concat());
+    let (address, key) = running.wait_for_output("the address and the key", |output| {
+        let mut lines = output.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+        Some((lines.next()?.to_owned(), lines.next()?.to_owned()))
+    });
+    let host = address.trim_start_matches("http://").split('/').next().unwrap().to_owned();
+    (running, host, key)
+}
+
+/// Sends a request on an open connection, and returns the head of the response.
+fn head(stream: &mut TcpStream, request: &str) -> String {
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[test]
+fn connection_without_the_key_does_not_stay_open() {
+    let home = logged_in();
+    let api = StubServer::start(|_, _: &Request| (200, String::new()));
+    let (_running, host, key) = proxy(&home, &["--for", &api.url]);
+    let connect = || {
+        let stream = TcpStream::connect(&host).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream
+    };
+    let (mut caller, mut idle, mut wrong) = (connect(), connect(), connect());
+    let request = |key: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\nX-Authctl-Key: {key}\r\n\r\n");
+    assert!(head(&mut caller, &request(&key)).starts_with("HTTP/1.1 200"));
+    assert!(head(&mut wrong, &request("wrong")).starts_with("HTTP/1.1 401"));
+    assert_eq!(idle.read(&mut [0]).unwrap(), 0, "closed");
+    let _ = wrong.read_to_end(&mut Vec::new());
+    assert!(head(&mut caller, &request(&key)).starts_with("HTTP/1.1 200"), "that of a caller is still open");
+}
+
+#[test]
+fn read_only_proxy_opens_no_web_socket() {
+    let home = logged_in();
+    let api = StubServer::start(|_, _: &Request| (200, String::new()));
+    let (_running, host, key) = proxy(&home, &["--for", &api.url, "--read-only"]);
+    let mut stream = TcpStream::connect(&host).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: {host}\r\nX-Authctl-Key: {key}\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n"
+    );
+    assert!(head(&mut stream, &request).starts_with("HTTP/1.1 403"));
+    assert!(api.requests().is_empty());
 }

@@ -208,9 +208,9 @@ fn add_server(
             args.settings.set(setting(key)?, url.iter().map(ToString::to_string).collect());
         }
     }
-    // Of an issuer that lists no algorithms, tokens cannot be bound (RFC 9449, section 5.1).
-    let takes_only_bound = found.challenge.as_ref().is_some_and(|challenge| challenge.takes_only_dpop)
-        && metadata.dpop_signing_alg_values_supported.is_some();
+    // Of an issuer that lists no usable algorithm, tokens cannot be bound (RFC 9449, section 5.1).
+    let takes_only_bound =
+        found.challenge.as_ref().is_some_and(|challenge| challenge.takes_only_dpop) && metadata.supports_dpop;
     let wants_bound = found.resource.as_ref().is_some_and(|resource| resource.requires_dpop) || takes_only_bound;
     let is_open = known.is_none_or(|known| known.server.dpop == Dpop::Auto);
     if wants_bound && is_open && !args.settings.has("dpop") {

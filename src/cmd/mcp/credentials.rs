@@ -45,12 +45,20 @@ struct Held {
 
 type Work<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
+/// A login that the bridge has started.
+struct RecentLogin {
+    /// The profile; `None` for the first login at the server.
+    profile: Option<ProfileName>,
+    at: Instant,
+    has_failed: bool,
+}
+
 /// Provides credentials, for one refusal at a time: no login or refresh is begun while another is in progress.
 pub(super) struct Provider<'a> {
     app: &'a App,
     args: &'a Mcp,
     held: RefCell<Option<Held>>,
-    logins: RefCell<Vec<sign_in::RecentLogin>>,
+    logins: RefCell<Vec<RecentLogin>>,
 }
 
 /// Waits for work, if there is any.

@@ -2,16 +2,16 @@
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
-use super::Provider;
+use super::{Provider, RecentLogin};
 use crate::cmd::challenge::login_required;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::mcp::Refusal;
-use crate::model::{Profile, ProfileName, format_duration};
+use crate::model::{Profile, format_duration};
 use crate::session::StepUp;
 use crate::text::sanitize_line;
 
@@ -30,14 +30,6 @@ struct ReportedError {
     code: String,
     message: String,
     hint: String,
-}
-
-/// A login that the bridge has started.
-pub(super) struct RecentLogin {
-    /// The profile; `None` for the first login at the server.
-    profile: Option<ProfileName>,
-    at: Instant,
-    has_failed: bool,
 }
 
 /// Ends the process if its caller has gone.
