@@ -189,6 +189,13 @@ fn usage(error: &clap::Error, line: &[OsString]) -> u8 {
         }
         // The reason names the invalid value.
         (UsageKind::ValueValidation, Some(reason), Some(ContextValue::String(option))) => {
+            let value = match error.get(ContextKind::InvalidValue) {
+                Some(ContextValue::String(value)) => value.as_str(),
+                _ => "",
+            };
+            if let Some(url) = model::with_scheme(value).filter(|url| reason.to_string().contains(url)) {
+                hint = Hint::shell(corrected(args, value, &url));
+            }
             format!("'{option}': {reason}")
         }
         _ => {
@@ -217,6 +224,16 @@ fn reported(error: &Error, is_json: bool) -> u8 {
     };
     error.report(format, &[]);
     error.code.exit_code()
+}
+
+/// Returns the command line with `correct` in place of a value.
+fn corrected(args: &[OsString], value: &str, correct: &str) -> String {
+    let words = args.iter().skip(1).map(|arg| {
+        let arg = arg.to_string_lossy();
+        let option = arg.strip_suffix(value).filter(|option| option.is_empty() || option.ends_with('='));
+        text::shell_word(&option.map_or_else(|| arg.to_string(), |option| format!("{option}{correct}")))
+    });
+    std::iter::once("authctl".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 /// Returns the command and subcommand in `args`, a space before each.

@@ -92,7 +92,7 @@ fn update(app: &App, profile: &Profile) -> Result<u8, Error> {
     })?;
     let fetched = trust.fetched.as_ref().map(|keys| KeySet::from_jwks(&keys.jwks).unwrap_or_default());
     app.ui().notice(&match fetched {
-        Some(set) if set.skipped() > 0 => {
+        Some(set) if !set.skipped_text().is_empty() => {
             format!("fetched {} of {}; {}", count(set.len(), "key"), profile.issuer, set.skipped_text())
         }
         Some(set) => format!("fetched {} of {}", count(set.len(), "key"), profile.issuer),

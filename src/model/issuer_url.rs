@@ -1,7 +1,7 @@
 //! URLs that tokens and secrets may be sent to: https, or plain http on this machine only.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
@@ -15,6 +15,14 @@ pub enum InsecureUrl {
     /// Not an absolute URL.
     #[error("invalid URL `{0}` (it must begin with https://)")]
     NotAUrl(String),
+    /// An address as people write it, such as `localhost:8080`.
+    #[error("invalid URL `{typed}` (it has no scheme; write {url})")]
+    NoScheme {
+        /// The address.
+        typed: String,
+        /// The URL that it may be meant for: http on loopback, else https.
+        url: String,
+    },
     /// Plain http to another machine (RFC 9700, section 2.6).
     #[error("insecure URL `{0}` (it must be https; http is allowed only on loopback)")]
     NotHttps(String),
@@ -50,6 +58,9 @@ pub enum InsecureUrl {
 /// # Errors
 /// [`InsecureUrl`], with the address but never its user information.
 pub fn secure_url(text: &str) -> Result<Url, InsecureUrl> {
+    if let Some(url) = with_scheme(text) {
+        return Err(InsecureUrl::NoScheme { typed: shown(text), url });
+    }
     let url = Url::parse(text).map_err(|_| InsecureUrl::NotAUrl(shown(text)))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(InsecureUrl::Decorated(shown(text)));
@@ -71,6 +82,27 @@ pub(super) fn exact_url(text: &str) -> Result<Url, InsecureUrl> {
         return Err(InsecureUrl::Characters(shown(text)));
     }
     secure_url(text)
+}
+
+/// Returns the URL for an address without a scheme: a host with a dot or a port, an IP address, or `localhost`.
+#[must_use]
+pub fn with_scheme(text: &str) -> Option<String> {
+    let address = text.strip_prefix("//").unwrap_or(text);
+    if address.contains("://") || address.contains('@') || address.contains(|c: char| c.is_whitespace()) {
+        return None;
+    }
+    let address = match address.parse::<Ipv6Addr>() {
+        Ok(ip) => format!("[{ip}]"),
+        Err(_) => address.to_owned(),
+    };
+    let authority = address.split(['/', '?', '#']).next().unwrap_or_default();
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let url = Url::parse(&format!("https://{address}")).ok()?;
+    let host = url.host_str()?;
+    if !has_port && !host.contains(['.', '[']) && host != "localhost" {
+        return None;
+    }
+    Some(format!("{}://{address}", if is_loopback(&url) { "http" } else { "https" }))
 }
 
 /// Parses a URL in a response of `by`: [`secure_url`], and on loopback only if `by` is.
@@ -278,6 +310,33 @@ mod tests {
         ] {
             let bad = if bad.ends_with('\r') { &format!("{bad}x") } else { bad };
             assert!(IssuerUrl::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn address_without_scheme_is_answered_with_the_url() {
+        for (typed, url) in [
+            ("localhost:1234", "http://localhost:1234"),
+            ("LOCALHOST:1/realms/x", "http://LOCALHOST:1/realms/x"),
+            ("localhost", "http://localhost"),
+            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("127.0.0.1", "http://127.0.0.1"),
+            ("[::1]:80", "http://[::1]:80"),
+            ("::1", "http://[::1]"),
+            ("//localhost:1", "http://localhost:1"),
+            ("a.example", "https://a.example"),
+            ("a.example:8443/t", "https://a.example:8443/t"),
+            ("idp:8443", "https://idp:8443"),
+            ("10.0.0.1", "https://10.0.0.1"),
+            ("evil.localhost:80", "https://evil.localhost:80"),
+        ] {
+            let error = IssuerUrl::parse(typed).expect_err(typed).to_string();
+            assert_eq!(error, format!("invalid URL `{typed}` (it has no scheme; write {url})"));
+        }
+        for other in
+            ["", "example", "ann@a.example", "u:p@localhost:1", "localhost:99999", "a b.example", "javascript:x"]
+        {
+            assert!(!matches!(IssuerUrl::parse(other), Err(InsecureUrl::NoScheme { .. })), "{other}");
         }
     }
 

@@ -28,7 +28,7 @@ pub use api_url::{ApiUrl, InvalidMethod, parse_method};
 pub use duration::{InvalidDuration, MAX_DURATION, format_duration, parse_duration, parse_positive_duration, span};
 pub use error_code::ErrorCode;
 pub use hook::{HookCommand, Hooks, InvalidProgram};
-pub use issuer_url::{InsecureUrl, InvalidIssuerSearch, IssuerSearch, IssuerUrl, secure_url};
+pub use issuer_url::{InsecureUrl, InvalidIssuerSearch, IssuerSearch, IssuerUrl, secure_url, with_scheme};
 pub(crate) use issuer_url::{is_loopback, named_url};
 pub use keyword::UnknownKeyword;
 pub use profile::{ClientAuth, Grant, InvalidProfileName, Profile, ProfileName, StoreKind};

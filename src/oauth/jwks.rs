@@ -13,10 +13,12 @@ const MAX_SIZE: usize = 256 * 1024;
 #[derive(Deserialize)]
 struct KeySet {
     #[allow(dead_code, reason = "only its shape is checked here; each key is checked where it is used")]
-    keys: Vec<IgnoredAny>,
+    keys: Option<Vec<IgnoredAny>>,
+    /// A gateway's own reply may be an object without keys as well.
+    error: Option<IgnoredAny>,
 }
 
-/// Fetches the JWK Set at `jwks_uri` as text: a JSON object with a `keys` array, at most 256 KiB.
+/// Fetches the JWK Set at `jwks_uri` as text: a JSON object, at most 256 KiB. Without `keys` it is an empty set.
 ///
 /// # Errors
 /// [`IssuerError`]; [`IssuerError::InvalidResponse`] for any other response.
@@ -28,7 +30,7 @@ pub async fn fetch(http: &Http, jwks_uri: &Url) -> Result<String, IssuerError> {
     let body = response.text();
     if response.is_success()
         && body.len() <= MAX_SIZE
-        && response.object::<KeySet>().is_some()
+        && response.object::<KeySet>().is_some_and(|set| set.keys.is_some() || set.error.is_none())
         && let Ok(text) = std::str::from_utf8(body)
     {
         return Ok(text.to_owned());
@@ -50,6 +52,9 @@ mod tests {
             (r#"{"keys":[1,{"kty":"x"}],"more":{}}"#.to_owned(), true),
             (fits.clone(), true),
             (format!("{fits} "), false),
+            (r#"{"keys":null}"#.to_owned(), true),
+            (r#"{"comment":"none"}"#.to_owned(), true),
+            (r#"{"error":"try later"}"#.to_owned(), false),
             (r#"[[]]"#.to_owned(), false),
             (r#"{"keys":{}}"#.to_owned(), false),
             (r#"{"keys":[],"keys":[]}"#.to_owned(), false),

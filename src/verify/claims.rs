@@ -152,7 +152,8 @@ impl ClaimChecks<'_> {
     }
 
     fn audience(&mut self) {
-        let found = match self.claims.get("aud") {
+        // An empty list names no audience.
+        let found = match self.claims.get("aud").filter(|aud| aud.as_array().is_none_or(|names| !names.is_empty())) {
             None if self.is_optional("aud") => return,
             None => return self.missing("aud"),
             Some(aud) => strings(aud),

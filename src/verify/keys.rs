@@ -29,8 +29,8 @@ pub enum KeySetError {
     /// Not a JSON object, or one with a duplicate member.
     #[error("invalid JWK Set: {0}")]
     NotJson(String),
-    /// No `keys` array (RFC 7517, section 5).
-    #[error("invalid JWK Set: no `keys` array")]
+    /// `keys` is not an array (RFC 7517, section 5).
+    #[error("invalid JWK Set: `keys` is not an array")]
     NoKeys,
     /// Neither a JWK Set nor PEM.
     #[error("neither a JWK Set nor PEM public keys")]
@@ -77,6 +77,7 @@ pub struct KeySet {
     keys: Vec<Key>,
     /// Why each key that was left out is unusable.
     skipped: Vec<&'static str>,
+    lacks_keys: bool,
     /// Whether the format has key IDs. PEM has none, so a token's `kid` is then ignored.
     has_kids: bool,
 }
@@ -120,10 +121,12 @@ impl KeySet {
         if text.len() > Self::MAX_LENGTH {
             return Err(KeySetError::TooLong);
         }
-        let set =
-            strict_json::object(text.as_bytes(), Self::MAX_LENGTH).map_err(|e| KeySetError::NotJson(e.to_string()))?;
-        let Some(Value::Array(members)) = set.get("keys") else {
-            return Err(KeySetError::NoKeys);
+        let set = strict_json::object(text.as_bytes(), Self::MAX_LENGTH);
+        let set = set.map_err(|e| KeySetError::NotJson(e.to_string()))?;
+        let members = match set.get("keys") {
+            Some(Value::Array(members)) => members,
+            None | Some(Value::Null) => return Ok(Self { lacks_keys: true, ..Self::default() }),
+            Some(_) => return Err(KeySetError::NoKeys),
         };
         if members.len() > Self::MAX_KEYS {
             return Err(KeySetError::TooMany);
@@ -186,9 +189,12 @@ impl KeySet {
         self.skipped.len()
     }
 
-    /// Describes the skipped keys; empty if there are none.
+    /// Describes what is missing: the skipped keys, or all; empty if nothing is.
     #[must_use]
     pub fn skipped_text(&self) -> String {
+        if self.lacks_keys {
+            return "the JWK Set has no `keys`".to_owned();
+        }
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         self.skipped.iter().for_each(|reason| *counts.entry(reason).or_default() += 1);
         let counts: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();

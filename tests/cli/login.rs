@@ -320,3 +320,24 @@ fn failed_login_leaves_session_and_configuration_unchanged() {
     home.advance_time("work", 301);
     home.token("work");
 }
+
+#[test]
+fn address_without_scheme_is_answered_with_the_command_for_its_url() {
+    let home = Sandbox::new();
+    for (typed, url) in [
+        ("localhost:1234", "http://localhost:1234"),
+        ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("[::1]:80/realms/x", "'http://[::1]:80/realms/x'"),
+        ("idp.example:8443", "https://idp.example:8443"),
+        ("idp.example", "https://idp.example"),
+    ] {
+        let ran = home.run(&["login", "work", "--issuer", typed, "--client-id", "authctl"]).exits(2);
+        let hint = format!("hint:  authctl login work --issuer {url} --client-id authctl\n");
+        ran.reports("has no scheme").reports(&hint);
+        let ran = home.run(&["login", "work", &format!("--issuer={typed}"), "--client-id", "authctl"]).exits(2);
+        assert!(ran.stderr.contains("hint:  authctl login work "), "{}", ran.stderr);
+        assert!(ran.stderr.contains(url.trim_matches('\'')), "{}", ran.stderr);
+    }
+    let ran = home.run(&["login", "work", "--issuer", "someone:secret@localhost:1", "--client-id", "authctl"]).exits(2);
+    assert!(!ran.stderr.contains("someone:secret"), "{}", ran.stderr);
+}

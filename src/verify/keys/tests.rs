@@ -234,7 +234,11 @@ fn invalid_keys_of_a_set_are_skipped() {
         KeySet::from_jwks(r#"{"keys":[],"keys":[]}"#).err().map(|e| e.to_string()).as_deref(),
         Some("invalid JWK Set: duplicate member name")
     );
-    assert_eq!(KeySet::from_jwks("{}").err(), Some(KeySetError::NoKeys));
+    assert_eq!(KeySet::from_jwks(r#"{"keys":{}}"#).err(), Some(KeySetError::NoKeys));
+    for empty in ["{}", r#"{"keys":null}"#] {
+        let set = KeySet::from_jwks(empty).expect(empty);
+        assert_eq!((set.len(), set.skipped_text().as_str()), (0, "the JWK Set has no `keys`"));
+    }
     assert_eq!(KeySet::from_jwks(&json!({"keys": vec![0; 257]}).to_string()).err(), Some(KeySetError::TooMany));
     assert_eq!(KeySet::parse(&format!("{{{}", " ".repeat(KeySet::MAX_LENGTH))).err(), Some(KeySetError::TooLong));
 }
