@@ -146,16 +146,28 @@ pub(super) fn of_same_subject(
     request: &TokenRequest,
     tokens: TokenSet,
 ) -> Result<TokenSet, SessionError> {
-    let sub = |token: &Secret| unverified_claims(token.expose()).and_then(|claims| claims.sub);
+    let claims = |token: &Secret| unverified_claims(token.expose());
+    let sub = |token: &Secret| claims(token).and_then(|claims| claims.sub);
     let user = session.subject.as_ref().map(|subject| subject.sub.clone());
-    // The subject of an access token may differ from the ID token's and from that at another audience (RFC 9068, section 2.2),
-    // but not from the one before.
-    let before = session.token_for(&request.target()).and_then(|before| sub(&before.access_token));
-    for (expected, found) in [(user, tokens.id_token.as_ref().and_then(sub)), (before, sub(&tokens.access_token))] {
-        if let (Some(expected), Some(found)) = (expected, found)
-            && expected != found
+    // The subject of an access token may differ from the ID token's (RFC 9068, section 2.2), but not from the one before. The
+    // first token for a target is of the user, or of the subject of the session's own token.
+    let before = match session.token_for(&request.target()) {
+        Some(before) => [sub(&before.access_token), None],
+        None => [sub(&session.tokens.access_token), user.clone()],
+    };
+    // Another issuer has its own names for the user.
+    let is_own = |iss: &String| {
+        *iss == session.issuer.as_str()
+            || claims(&session.tokens.access_token).and_then(|own| own.iss).as_ref() == Some(iss)
+    };
+    let found = claims(&tokens.access_token).filter(|found| found.iss.as_ref().is_none_or(is_own));
+    let id_token = tokens.id_token.as_ref().and_then(sub);
+    for (expected, found) in [([user, None], id_token), (before, found.and_then(|found| found.sub))] {
+        let mut expected = expected.into_iter().flatten().peekable();
+        if let (Some(first), Some(found)) = (expected.peek().cloned(), found)
+            && expected.all(|expected| expected != found)
         {
-            let (expected, found) = (excerpt(&expected, 80), excerpt(&found, 80));
+            let (expected, found) = (excerpt(&first, 80), excerpt(&found, 80));
             return Err(IssuerError::OtherSubject { expected, found }.into());
         }
     }

@@ -156,6 +156,73 @@ fn refresh_that_brings_another_subject_is_refused_whole() {
 }
 
 #[test]
+fn first_token_for_another_audience_is_of_the_same_subject() {
+    let signer = Signer::new();
+    for exchanges in [false, true] {
+        let issuer = match exchanges {
+            true => crate::token_exchange::exchanging_issuer(|options| options.rotate_refresh_tokens = false),
+            false => without_rotation(),
+        };
+        let home = Sandbox::new();
+        let api = "https://api.example";
+        let issue_tokens_of = |claims: Value, id_claims: Option<Value>| {
+            let access_token = signed(&issuer, &signer, claims);
+            let id_token = id_claims.clone().map(|claims| signed(&issuer, &signer, claims));
+            issue(&issuer, &signer, &access_token, id_claims);
+            if exchanges && home.config_file().exists() {
+                // The issuer would not exchange a token that is not its own.
+                let mut reply = json!({"access_token": access_token, "token_type": "Bearer", "expires_in": 300});
+                reply["issued_token_type"] = json!("urn:ietf:params:oauth:token-type:access_token");
+                reply
+                    .as_object_mut()
+                    .expect("an object")
+                    .extend(id_token.map(|token| ("id_token".into(), json!(token))));
+                issuer.clear_faults();
+                edits(&issuer, "jwks", &json!({"set": signer.jwks()}), 0);
+                answers(&issuer, "token", &json!({"set": reply}), 0);
+            }
+        };
+        let alice = json!({"sub": "alice", "preferred_username": "alice"});
+        // As far as tokens are not named by the user, the subject of the session's own is one of its names.
+        issue_tokens_of(json!({"sub": "pairwise"}), Some(alice.clone()));
+        log_in(&home, issuer.issuer(), &[]).exits(0);
+        let stored = home.stored("work");
+        let token_for = |args: &[&str]| home.run(&[&["token", "work"], args].concat());
+        let targets: &[&[&str]] = if exchanges {
+            &[&["--audience", api], &["--resource", api]]
+        } else {
+            &[&["--audience", api], &["--resource", api], &["--scope", "profile"]]
+        };
+        for target in targets {
+            let what = format!("{target:?}, exchanged {exchanges}");
+            for (claims, id_claims) in [
+                (json!({"sub": "mallory", "aud": api}), None),
+                (json!({"sub": "mallory", "aud": api}), Some(alice.clone())),
+                (json!({"sub": "alice", "aud": api}), Some(json!({"sub": "mallory"}))),
+            ] {
+                issue_tokens_of(claims, id_claims);
+                let ran = token_for(target).exits(5);
+                assert!(ran.stdout.is_empty() && ran.stderr.contains("mallory"), "{what}: {}", ran.stderr);
+                let now = home.stored("work");
+                assert_eq!((&now["tokens"], &now["others"]), (&stored["tokens"], &stored["others"]), "{what}");
+            }
+            for claims in [
+                json!({"sub": "alice", "aud": api}),
+                json!({"sub": "pairwise", "aud": api}),
+                json!({"sub": null, "aud": api}),
+                json!({"sub": "another name", "aud": api, "iss": "https://other.example"}),
+            ] {
+                let name = format!("{api}/{}", claims["sub"]);
+                issue_tokens_of(changed(claims.clone(), json!({"aud": name})), None);
+                let ran = token_for(&[target[0], if target[0] == "--scope" { target[1] } else { &name }]);
+                assert_eq!(ran.code, 0, "{what}, {claims}: {}", ran.stderr);
+                home.change_session("work", |session| session.others.clear());
+            }
+        }
+    }
+}
+
+#[test]
 fn odd_member_does_not_drop_a_redeemed_reply() {
     let issuer = quick_issuer();
     let odd = [Value::Null, json!(7), json!(true), json!([1, "a"]), json!({"a": 1}), json!(""), json!("a\u{0}")];
