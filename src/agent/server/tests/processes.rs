@@ -87,6 +87,12 @@ impl Steps {
         state.learned = hash((state.learned, learned));
     }
 
+    /// Records what the process has learned and no other notices or changes: the step goes on.
+    pub(super) fn learn(&self, learned: impl Hash) {
+        let mut state = self.state();
+        state.learned = hash((state.learned, learned));
+    }
+
     /// Waits for the step in which the operation runs.
     pub(super) fn pause(self: &Arc<Self>, wait: Wait) -> Sleep {
         Box::pin(Pause { steps: Arc::clone(self), wait, may_run: Arc::default(), is_waiting: false })
