@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::events::EventKind;
 use super::lock_state::{FIRST_DELAY, LockPassphrase, MAX_DELAY, MAX_LENGTH, Verifier, locked, too_many};
 use super::state::Agent;
-use super::turns::Turn;
+use super::turns::{ProcessSession, Turn};
 use crate::error::{Error, ErrorCode, Hint, forgotten_passphrase};
 use crate::model::StoreKind;
 use crate::secret::Secret;
@@ -66,7 +66,7 @@ impl Agent {
         self.agent_lock.begin_attempt(pid, self.clock.monotonic())?;
         let attempt = Attempt { agent: Arc::clone(self), pid };
         let turn = match guess {
-            true => Some(self.agent_lock.turns.next().await.ok_or_else(too_many)?),
+            true => Some(self.agent_lock.turns.next(ProcessSession::of(pid)).await.ok_or_else(too_many)?),
             false => None,
         };
         let permit = Arc::clone(&self.agent_lock.hashing).acquire_owned().await.map_err(|_| cut())?;

@@ -127,12 +127,21 @@ pub(super) fn executables(pid: u32) -> (Option<String>, Option<String>) {
     (program(pid), parent)
 }
 
-/// Returns the fourth field of `/proc/PID/stat`, which follows the name in parentheses. The name may contain anything.
-/// One read is enough: each new process pays for this, and names have 64 bytes at most.
 fn parent_of(pid: u32) -> Option<u32> {
+    stat_field(pid, 4)
+}
+
+/// Returns when the process started, in clock ticks since the boot, if the system shows it.
+pub(super) fn start_time(pid: u32) -> Option<u64> {
+    stat_field(pid, 22)
+}
+
+/// Returns a field of `/proc/PID/stat` (proc_pid_stat(5)) after the second, the name in parentheses, which may contain anything.
+/// One read is enough: each new process pays for this, and names have 64 bytes at most.
+fn stat_field<T: std::str::FromStr>(pid: u32, number: usize) -> Option<T> {
     use std::io::Read as _;
     let mut stat = [0; 512];
     let length = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut stat).ok()?;
     let stat = String::from_utf8_lossy(&stat[..length]);
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    stat.rsplit_once(')')?.1.split_whitespace().nth(number - 3)?.parse().ok()
 }
