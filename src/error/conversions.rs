@@ -105,9 +105,10 @@ pub(super) fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
             (ErrorCode::StoreUnavailable, hint)
         }
         StoreError::AgentRequired => (ErrorCode::AgentAbsent, Hint::command("agent start")),
-        StoreError::HeldByAgent => (ErrorCode::AgentUnavailable, Hint::profile_command("status")),
+// It also fetches the issuer's keys, and shows whether the session still lasts.
+        StoreError::HeldByAgent => (ErrorCode::AgentUnavailable, Hint::profile_command("refresh")),
         StoreError::RefusedByAgent { code, hint, .. } => (*code, Hint::reported(hint.clone())),
-        StoreError::AgentSilent => (ErrorCode::AgentUnavailable, Hint::shell(END_AGENT)),
+        StoreError::AgentSilent => (ErrorCode::AgentUnavailable, Hint::command("agent stop")),
         StoreError::AgentLocked => (ErrorCode::AgentLocked, Hint::command("agent unlock")),
         StoreError::Sealed => (ErrorCode::PassphraseRequired, Hint::command("agent start")),
         StoreError::WrongPassphrase => (ErrorCode::WrongPassphrase, forgotten_passphrase()),
@@ -146,8 +147,7 @@ impl From<ClientError> for Error {
     fn from(error: ClientError) -> Self {
         let hint = match &error {
             ClientError::WrongOwner(_) => Hint::shell(OWN_SOCKET),
-            // It may finish a refresh: ended by SIGTERM, it does that first.
-            ClientError::NoResponse | ClientError::InvalidResponse => Hint::shell(END_AGENT),
+            ClientError::NoResponse | ClientError::InvalidResponse => Hint::command("agent stop"),
         };
         Self::new(ErrorCode::AgentUnavailable, error, hint)
     }
@@ -327,9 +327,6 @@ pub const SET_CLOCK: &str =
 
 /// The command that moves the agent's socket to a directory that only this user can write to.
 const OWN_SOCKET: &str = "export AUTHCTL_SOCK=\"$HOME/.authctl.sock\"";
-
-/// The command that ends an agent that does not respond, and starts another.
-const END_AGENT: &str = "pkill -u \"$(id -u)\" -f '[a]uthctl agent run'; authctl agent start";
 
 /// Suggests what to do if the passphrase was not just mistyped.
 #[must_use]

@@ -285,6 +285,22 @@ pub fn is_locked(path: &Path) -> bool {
     locked == Err(Errno::WOULDBLOCK)
 }
 
+/// Returns the process that holds the lock on the file at `path`, if the system shows it (proc_locks(5)).
+#[must_use]
+pub fn lock_holder(path: &Path) -> Option<u32> {
+    let about = rustix::fs::stat(path).ok()?;
+    let (major, minor) = (rustix::fs::major(about.st_dev), rustix::fs::minor(about.st_dev));
+    let file = format!("{major:02x}:{minor:02x}:{}", about.st_ino);
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|line| {
+        // `1: FLOCK  ADVISORY  WRITE 708 08:01:1048 0 EOF`; one that waits for it has `->` after the number.
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            [_, "FLOCK", _, _, holder, locked, ..] if locked == file => holder.parse().ok().filter(|pid| *pid > 0),
+            _ => None,
+        }
+    })
+}
+
 /// Returns the waits between two attempts: from 2 ms, doubling up to 25 ms, each between half and all of it at random,
 /// so that a hundred waiters do not try in step.
 fn waits() -> impl Iterator<Item = Duration> {

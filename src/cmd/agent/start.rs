@@ -1,9 +1,11 @@
 //! `authctl agent start` and `stop`: start it in the background and wait until it is ready; stop it and wait until it ended.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+
+use rustix::process::Signal;
 
 use super::run::READY;
 use crate::agent::protocol::StopResponse;
@@ -11,7 +13,7 @@ use crate::app::App;
 use crate::cli::{AgentStart, LoginMode};
 use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::fs::is_locked;
+use crate::fs::{is_locked, lock_holder};
 use crate::model::StoreKind;
 use crate::paths::{own_program, without_tokens};
 
@@ -108,16 +110,24 @@ async fn concurrent_start_succeeds(app: &App) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// Asks the agent to stop, and waits until it has. Without an agent there is nothing to do.
+/// Asks the agent to stop, or ends it with a signal if it does not respond, and waits until it has. Without an agent there is
+/// nothing to do.
 pub(super) fn stop(app: &App) -> Result<u8, Error> {
-    let stopping: StopResponse = match app.require_agent("POST", "/v1/stop", None) {
+    let socket = app.agent_socket()?;
+    // A request may take as long as a refresh, but not this one.
+    let responds = app
+        .running_agent()
+        .map(drop)
+        .or_else(|error| if error.code == ErrorCode::AgentUnavailable { Err(error) } else { Ok(()) });
+    let stopping = responds.and_then(|()| app.require_agent("POST", "/v1/stop", None));
+    let pid = match stopping {
         Err(error) if error.code == ErrorCode::AgentAbsent => {
             return output::done(app, "the agent is not running", &app.absent_agent_status()?);
         }
-        reply => reply?.read()??,
+        Err(error) if error.code == ErrorCode::AgentUnavailable => terminate(&socket).ok_or(error)?,
+        reply => reply?.read::<StopResponse>()??.pid,
     };
-    let process = Process::open(stopping.pid);
-    let socket = app.agent_socket()?;
+    let process = Process::open(pid);
     let gone = app.run(async {
         let begun = app.clock().monotonic();
         while lock_is_held(&socket) || process.is_running() {
@@ -129,8 +139,8 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
         Ok(true)
     })?;
     if !gone {
-        let message = format!("the agent (process {}) has not stopped; it may be finishing a refresh", stopping.pid);
-        return Err(Error::msg(ErrorCode::AgentStopping, message, Hint::command("agent status")));
+        let message = format!("the agent (process {pid}) has not stopped; it may be finishing a refresh");
+        return Err(Error::msg(ErrorCode::AgentStopping, message, Hint::shell(format!("kill -KILL {pid}"))));
     }
     let config = app.config().ok();
     let profiles = config.iter().flat_map(|config| config.profiles.values());
@@ -140,6 +150,16 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
         app.ui().notice(&format!("note: the sessions in its memory are gone: log in again to {}", held.join(", ")));
     }
     output::done(app, "agent stopped", &app.absent_agent_status()?)
+}
+
+/// Ends the agent of this socket as a service manager does: it finishes a refresh first. One that was suspended goes on. Returns
+/// its process, the one that holds the socket's lock.
+fn terminate(socket: &Path) -> Option<u32> {
+    let pid = lock_holder(&lock_of(socket))?;
+    let process = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)?;
+    rustix::process::kill_process(process, Signal::TERM).ok()?;
+    let _ = rustix::process::kill_process(process, Signal::CONT);
+    Some(pid)
 }
 
 /// A process that may have ended. On Linux its descriptor refers to it even if its ID is used again, and its parent need not
@@ -181,7 +201,11 @@ impl Process {
 /// Returns whether an agent holds the socket lock. Connecting to the socket instead could start an agent if a service
 /// manager listens there.
 pub(super) fn lock_is_held(socket: &Path) -> bool {
+    is_locked(&lock_of(socket))
+}
+
+fn lock_of(socket: &Path) -> PathBuf {
     let mut name = socket.as_os_str().to_owned();
     name.push(".lock");
-    is_locked(Path::new(&name))
+    name.into()
 }

@@ -69,6 +69,18 @@ fn stop_waits_for_the_process_and_not_only_for_its_lock() {
 }
 
 #[test]
+fn stop_ends_the_one_agent_that_does_not_respond() {
+    let (home, _issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let (other, _other_issuer) = logged_in(|_| {});
+    let _other_agent = Agent::run(&other);
+    agent.signal(Signal::STOP);
+    home.run(&["agent", "stop"]).exits(0).reports("agent stopped");
+    agent.wait().expect("a child").exits(0);
+    other.run(&["agent", "status"]).exits(0);
+}
+
+#[test]
 fn stop_waits_for_a_refresh_in_flight() {
     assert_refresh_completes(None);
 }
