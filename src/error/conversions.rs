@@ -105,7 +105,7 @@ pub(super) fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
             (ErrorCode::StoreUnavailable, hint)
         }
         StoreError::AgentRequired => (ErrorCode::AgentAbsent, Hint::command("agent start")),
-// It also fetches the issuer's keys, and shows whether the session still lasts.
+        // It also fetches the issuer's keys, and shows whether the session still lasts.
         StoreError::HeldByAgent => (ErrorCode::AgentUnavailable, Hint::profile_command("refresh")),
         StoreError::RefusedByAgent { code, hint, .. } => (*code, Hint::reported(hint.clone())),
         StoreError::AgentSilent => (ErrorCode::AgentUnavailable, Hint::command("agent stop")),
