@@ -31,11 +31,12 @@ pub(super) struct ProcessSession {
 }
 
 impl ProcessSession {
-    /// Returns the session of the process. One that has ended counts as a session of its own.
+    /// Returns the session of the process. One that has ended counts as a session of its own; those that began outside of
+    /// this container, which have the number 0 here, count as one.
     pub(super) fn of(pid: u32) -> Self {
-        let process = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-        let leader = process.and_then(|process| rustix::process::getsid(Some(process)).ok());
-        let id = leader.map_or(pid, |leader| leader.as_raw_nonzero().get().unsigned_abs());
+        let process = i32::try_from(pid).ok().map(nix::unistd::Pid::from_raw);
+        let leader = process.and_then(|process| nix::unistd::getsid(Some(process)).ok());
+        let id = leader.map_or(pid, |leader| leader.as_raw().unsigned_abs());
         Self { started: super::peer::start_time(id).unwrap_or(u64::MAX), id }
     }
 }
