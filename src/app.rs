@@ -293,8 +293,7 @@ impl App {
     pub fn with_profile_source(&self, failure: Error) -> Error {
         match self.named_by.get() {
             Some(what) if failure.code == ErrorCode::UnknownProfile => {
-                let message = format!("{}, from {what}", failure.error);
-                let error = failure.error.context(message);
+                let error = failure.error.context(what.clone());
                 Error { error, ..failure }
             }
             _ => failure,

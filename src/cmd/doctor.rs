@@ -188,7 +188,7 @@ impl Examination<'_> {
             Some(Err(_)) => self.error("session", SessionError::Interrupted)?,
             Some(Ok(status)) => match (status.problem, status.last_failure) {
                 (Some(problem), _) => {
-                    let error = Error::msg(problem.code, problem.message, Hint::reported(problem.hint));
+                    let error = Error::msg(problem.code, problem.message, Hint::reported(problem.hint, None));
                     self.warning("session", error)?;
                 }
                 (None, Some(failure)) => self.warning("session", SessionError::RecentFailure(failure))?,

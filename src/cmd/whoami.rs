@@ -71,7 +71,7 @@ fn of_agent(app: &App, profile: &Profile) -> Result<u8, Error> {
             )
         }
         (_, Some(problem)) => {
-            Err(Error::msg(problem.code, problem.message.clone(), Hint::reported(problem.hint.clone())))
+            Err(Error::msg(problem.code, problem.message.clone(), Hint::reported(problem.hint.clone(), None)))
         }
         (_, None) => {
             let message = format!("the token of {} names no account", profile.name);

@@ -107,7 +107,7 @@ pub(super) fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
         StoreError::AgentRequired => (ErrorCode::AgentAbsent, Hint::command("agent start")),
         // It also fetches the issuer's keys, and shows whether the session still lasts.
         StoreError::HeldByAgent => (ErrorCode::AgentUnavailable, Hint::profile_command("refresh")),
-        StoreError::RefusedByAgent { code, hint, .. } => (*code, Hint::reported(hint.clone())),
+        StoreError::RefusedByAgent { code, hint, .. } => (*code, Hint::reported(hint.clone(), None)),
         StoreError::AgentSilent => (ErrorCode::AgentUnavailable, Hint::command("agent stop")),
         StoreError::AgentLocked => (ErrorCode::AgentLocked, Hint::command("agent unlock")),
         StoreError::Sealed => (ErrorCode::PassphraseRequired, Hint::command("agent start")),
@@ -139,7 +139,7 @@ pub(super) fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
 impl From<Problem> for Error {
     /// Reports the agent's error as the command's own.
     fn from(problem: Problem) -> Self {
-        Self::msg(problem.code, problem.title, Hint::reported(problem.hint))
+        Self::msg(problem.code, problem.title, Hint::reported(problem.hint, problem.note))
     }
 }
 

@@ -23,6 +23,8 @@ pub enum Hint {
     Doctor(String, Box<CommandLine>),
     /// Advice, and a command that follows it.
     AdviceAndCommand(String, Box<CommandLine>),
+    /// Advice, and a complete command line that follows it.
+    AdviceAndShell(String, String),
     /// The typed command line, with another word in place of one that was typed.
     Correction {
         /// What was typed.
@@ -107,10 +109,15 @@ impl Hint {
         Self::Advice(text.into())
     }
 
-    /// Repeats a hint that the agent or an earlier check has put into words.
+    /// Repeats the command and the advice that the agent, another command or an earlier check has put into words.
     #[must_use]
-    pub fn reported(text: String) -> Self {
-        if text.is_empty() { Self::None } else { Self::Shell(text) }
+    pub fn reported(command: String, advice: Option<String>) -> Self {
+        match (advice, command.is_empty()) {
+            (None, true) => Self::None,
+            (None, false) => Self::Shell(command),
+            (Some(advice), true) => Self::Advice(advice),
+            (Some(advice), false) => Self::AdviceAndShell(advice, command),
+        }
     }
 
     /// Suggests `authctl doctor`. That command itself shows `advice`, and so does a login, whose profile may not exist.
@@ -163,7 +170,7 @@ impl Hint {
             Self::AdviceAndCommand(_, command)
             | Self::Doctor(_, command)
             | Self::Correction { otherwise: command, .. } => Some(command),
-            Self::None | Self::Shell(_) | Self::Advice(_) => None,
+            Self::None | Self::Shell(_) | Self::Advice(_) | Self::AdviceAndShell(..) => None,
         }
     }
 
@@ -174,6 +181,7 @@ impl Hint {
             Self::None => (None, None),
             Self::Advice(text) => (Some(super::one_line(text)), None),
             Self::AdviceAndCommand(text, command) => (Some(super::one_line(text)), Some(command.to_string())),
+            Self::AdviceAndShell(text, line) => (Some(super::one_line(text)), Some(line.clone())),
             _ => (None, Some(self.to_string())),
         }
     }
@@ -372,6 +380,7 @@ impl fmt::Display for Hint {
             Self::Doctor(_, command) => command.fmt(f),
             Self::Correction { otherwise, .. } => otherwise.fmt(f),
             Self::AdviceAndCommand(text, command) => write!(f, "{}: {command}", super::one_line(text)),
+            Self::AdviceAndShell(text, line) => write!(f, "{}: {line}", super::one_line(text)),
         }
     }
 }

@@ -152,8 +152,7 @@ impl ClaimChecks<'_> {
     }
 
     fn audience(&mut self) {
-        // An empty list names no audience.
-        let found = match self.claims.get("aud").filter(|aud| aud.as_array().is_none_or(|names| !names.is_empty())) {
+        let found = match self.claims.get("aud") {
             None if self.is_optional("aud") => return,
             None => return self.missing("aud"),
             Some(aud) => strings(aud),

@@ -148,7 +148,7 @@ fn unknown_profile_error_names_where_the_name_comes_from() {
     let missing = "unknown profile `wrok`; did you mean `work`?";
     let mut by_variable = home.command(&["token"]);
     by_variable.env("AUTHCTL_PROFILE", "wrok");
-    let expected = format!("from AUTHCTL_PROFILE: {missing}");
+    let expected = format!("error: AUTHCTL_PROFILE: {missing}");
     home.spawn_command(by_variable, &["token"]).wait().exits(2).reports(&expected);
     // A name from the command line needs no origin.
     let mut typed = home.command(&["token", "wrok"]);
@@ -156,7 +156,7 @@ fn unknown_profile_error_names_where_the_name_comes_from() {
     home.spawn_command(typed, &["token", "wrok"]).wait().exits(2).reports(&format!("error: {missing}"));
     let file = home.path().join(".authctl.toml");
     fs::write(&file, "profile = \"wrok\"\n").unwrap();
-    home.run(&["token"]).exits(2).reports(&format!("from {}: {missing}", file.display()));
+    home.run(&["token"]).exits(2).reports(&format!("error: {}: {missing}", file.display()));
     let shown = home.run(&["status"]).exits(2).stdout;
     assert!(shown.contains(&format!("{}: {missing}", file.display())), "{shown}");
 }

@@ -52,6 +52,14 @@ fn hint_of(home: &Sandbox, args: &[&str]) -> String {
     text
 }
 
+/// Returns the advice of the error with which `args` fails.
+#[track_caller]
+fn note_of(home: &Sandbox, args: &[&str]) -> String {
+    let ran = home.run_with(args, &format!("{PASSWORD}\n"));
+    let text = ran.stderr.lines().find_map(|line| line.strip_prefix("note:  ")).map(str::to_owned);
+    text.unwrap_or_else(|| panic!("{args:?}: no note in {:?}", ran.stderr))
+}
+
 /// Brings the program into a situation, and expects `hint`, which must exit with 0.
 #[track_caller]
 fn leads_on(home: &Sandbox, args: &[&str], hint: &str) {

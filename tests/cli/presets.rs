@@ -14,7 +14,7 @@ fn preset_reports_missing_and_unsupported_options() {
     let client = home.run(&["login", "--provider", "github", "--device"]).exits(2).reports("--client-id");
     client
         .reports("GitHub: Settings, Developer settings: ")
-        .reports("Register the redirect URI http://127.0.0.1/callback.");
+        .reports("Register the redirect URI http://127.0.0.1/callback");
     home.run(&["login", "--provider", "generic", "--device"]).exits(2).reports("error: no issuer was given\n");
     home.run(&["login", "--provider", "gogle", "--client-id", "x"]).exits(2).reports("google");
     // A preset rejects another issuer, and a grant that the provider does not support.

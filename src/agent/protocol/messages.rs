@@ -77,8 +77,11 @@ pub struct Problem {
     pub code: ErrorCode,
     /// What failed, in one line.
     pub title: String,
-    /// What to do next, in one line; may be empty.
+    /// The next command; may be empty.
     pub hint: String,
+    /// Advice, in one line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// The exit code of `authctl` for the same failure.
     pub exit_code: u8,
 }
@@ -92,14 +95,16 @@ struct ReceivedProblem {
     #[serde(default)]
     hint: String,
     #[serde(default)]
+    note: Option<String>,
+    #[serde(default)]
     exit_code: u8,
 }
 
 impl From<ReceivedProblem> for Problem {
     /// Replaces an unknown code with the general one of its exit code.
-    fn from(ReceivedProblem { status, code, title, hint, exit_code }: ReceivedProblem) -> Self {
+    fn from(ReceivedProblem { status, code, title, hint, note, exit_code }: ReceivedProblem) -> Self {
         let code = ErrorCode::from_word(&code).unwrap_or_else(|| ErrorCode::from_exit_code(exit_code));
-        Self { status, code, title, hint, exit_code: code.exit_code() }
+        Self { status, code, title, hint, note, exit_code: code.exit_code() }
     }
 }
 
@@ -472,6 +477,7 @@ mod tests {
             code: ErrorCode::LoginRequired,
             title: "not logged in".into(),
             hint: "authctl login work".into(),
+            note: None,
             exit_code: 3,
         };
         assert_eq!(

@@ -137,11 +137,13 @@ fn status(error: &Error) -> StatusCode {
 
 /// Describes an error.
 pub(super) fn document(error: &Error) -> Problem {
+    let (note, command) = error.hint.parts();
     Problem {
         status: status(error).as_u16(),
         code: error.code,
         title: error.message(),
-        hint: error.hint.to_string(),
+        hint: command.unwrap_or_default(),
+        note,
         exit_code: error.code.exit_code(),
     }
 }

@@ -27,14 +27,14 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
     if args.broker {
         return serve_as_broker(app, args);
     }
-    close_inherited_descriptors(ListenFd::from_env().len());
+    let given = given_socket()?;
+    close_inherited_descriptors(usize::from(given.is_some()));
     harden().map_err(unexpected)?;
     if args.detach {
         // The leader of a session without a terminal: no Ctrl-C and no hang-up reaches it. Nothing is mounted below `/`.
         let _ = rustix::process::setsid();
         let _ = rustix::process::chdir("/");
     }
-    let given = given_socket()?;
     let path = match &given {
         Some(listener) => match listener.local_addr().ok().and_then(|address| address.as_pathname().map(Into::into)) {
             Some(path) => path,
@@ -144,7 +144,8 @@ fn reinstall() -> Hint {
     Hint::command("agent install")
 }
 
-/// Returns the socket on which the service manager already listens (`LISTEN_FDS`, see sd_listen_fds(3)).
+/// Returns the socket on which the service manager already listens (`LISTEN_FDS`, see sd_listen_fds(3)). The variables are gone
+/// afterwards.
 fn given_socket() -> Result<Option<UnixListener>, Error> {
     let mut given = ListenFd::from_env();
     if given.len() > 1 {

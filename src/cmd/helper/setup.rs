@@ -121,7 +121,8 @@ pub(super) fn run(call: &Call<'_>, changes: &[Change], setup_of: &SetupOf) -> Re
             any = true;
         }
     }
-    if !any && kept.is_empty() {
+    let keeps = |host| app.profile(None).is_ok_and(|profile| profile.hosts.contains(host));
+    if !any && !kept.iter().any(keeps) {
         app.ui().notice(if args.write { "already set up" } else { "not set up" });
     }
     if args.write {

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
 
-use super::{hint_of, paste, paste_in_terminal};
+use super::{hint_of, note_of, paste, paste_in_terminal};
 use crate::support::stub_server::StubServer;
 use crate::support::{AUTHCTL, PASSWORD, Sandbox, USER, quick_issuer};
 
@@ -52,31 +52,31 @@ fn hint_for_a_used_redirect_port_leads_to_a_device_login() {
 fn hints_of_a_login_say_what_to_check_and_repeat_it() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let nothing = StubServer::start(|_, _| (404, "{}".into()));
-    let login = |at: &str, client: &str| {
+    let login = |at: &str, client: &str, part: fn(&Sandbox, &[&str]) -> String| {
         let by_password = ["--password", "--username", USER, "--password-stdin"];
-        hint_of(&home, &[&["login", "work", "--issuer", at, "--client-id", client], &by_password[..]].concat())
+        part(&home, &[&["login", "work", "--issuer", at, "--client-id", client], &by_password[..]].concat())
     };
     for (at, client, advice) in [
-        (issuer.issuer(), "unknown", "check --client-id, --client-auth and the client secret, then run"),
+        (issuer.issuer(), "unknown", "check --client-id, --client-auth and the client secret, and log in again"),
         (&nothing.url, "authctl", "check the issuer's address"),
         ("https://issuer.invalid", "authctl", "check the network and the address"),
     ] {
-        let hint = login(at, client);
+        let (note, hint) = (login(at, client, note_of), login(at, client, hint_of));
         let line = format!("authctl login work --issuer {at} --client-id {client} --password --username {USER}");
-        assert!(hint.starts_with(advice), "{hint}");
+        assert!(note.starts_with(advice), "{note}");
         assert_eq!(hint, line);
     }
     // The login of the hint succeeds when what was wrong is corrected.
     issuer.fault(Fault { endpoint: Endpoint::Metadata, kind: FaultKind::EmptyBody { status: 404 }, times: 0 });
-    let hint = login(issuer.issuer(), "authctl");
+    let hint = login(issuer.issuer(), "authctl", hint_of);
     issuer.clear_faults();
     paste_in_terminal(&home, &hint).exits(0);
     home.run(&["token", "work"]).exits(0);
     refuse(&issuer, "invalid_scope", 2);
     let scope = ["--scope", "openid", "--password", "--username", USER, "--password-stdin"];
     let login = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
-    let hint = hint_of(&home, &[&login[..], &scope].concat());
-    assert!(hint.starts_with("give a --scope that the issuer grants") && !hint.contains('`'), "{hint}");
+    let note = note_of(&home, &[&login[..], &scope].concat());
+    assert!(note.starts_with("give a --scope that the issuer grants"), "{note}");
 }
 
 #[test]
@@ -92,9 +92,10 @@ fn hint_for_a_missing_issuer_or_client_asks_for_it() {
     login.reports("Password: ");
     login.type_text(&format!("{PASSWORD}\r"));
     login.wait().exits(0);
-    let okta = hint_of(&home, &["login", "--provider", "okta"]);
-    assert!(okta.starts_with("add --issuer URL, for example --issuer https://"), "{okta}");
-    assert_eq!(okta, "authctl login --provider okta");
+    let okta = ["login", "--provider", "okta"];
+    let note = note_of(&home, &okta);
+    assert!(note.starts_with("add --issuer URL, for example --issuer https://"), "{note}");
+    assert_eq!(hint_of(&home, &okta), "authctl login --provider okta");
 }
 
 #[test]

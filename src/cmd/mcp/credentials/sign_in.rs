@@ -30,6 +30,8 @@ struct ReportedError {
     code: String,
     message: String,
     hint: String,
+    #[serde(default)]
+    note: Option<String>,
 }
 
 /// Ends the process if its caller has gone.
@@ -88,11 +90,13 @@ impl Provider<'_> {
                 self.held.borrow_mut().take();
                 Ok(())
             }
-            Some(ReportedError { code, message, hint }) => {
+            Some(ReportedError { code, message, hint, note }) => {
                 let code = ErrorCode::from_word(&code).unwrap_or(ErrorCode::Unexpected);
-                let is_command = hint.starts_with("authctl ");
-                let as_hint: fn(String) -> Hint = if is_command { Hint::reported } else { Hint::advice };
-                Err(Error::msg(code, message, as_hint(hint)))
+                let hint = match hint.starts_with("authctl ") {
+                    true => Hint::reported(hint, note),
+                    false => Hint::advice(hint),
+                };
+                Err(Error::msg(code, message, hint))
             }
         }
     }
@@ -135,6 +139,7 @@ fn wait(mut child: Child) -> io::Result<Option<ReportedError>> {
             .to_owned(),
         message: "the login failed".to_owned(),
         hint: String::new(),
+        note: None,
     };
     Ok((!status.success()).then(|| reported.unwrap_or_else(unknown)))
 }
