@@ -91,7 +91,7 @@ fn retry_after_is_respected() {
     let (home, issuer) = logged_in(|_| {});
     fault(&issuer, FaultKind::TooManyRequests { retry_after: 120 }, 1);
     home.advance_time("work", LIFETIME + 1);
-    token(&home).exits(6).reports("120 seconds");
+    token(&home).exits(6).reports("try again in 2 min");
     let before = token_requests(&issuer);
     for args in [&["token", "work"][..], &["refresh", "work"], &["token", "work", "--scope", "profile"]] {
         home.run(args).exits(6).reports("try again after");

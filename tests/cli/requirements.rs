@@ -249,13 +249,13 @@ fn token_without_audience_is_denied_with_the_settings_that_help() {
     give(json!({"iss": issuer.issuer(), "aud": null}));
     for args in [&["verify", "work"][..], &["exec", "work", "--", "true"]] {
         let ran = home.run(args).exits(4).reports("verify_token=id_token");
-        ran.reports("`authctl profile set work optional_claims=aud`");
+        ran.reports("hint:  authctl profile set work optional_claims=aud\n");
     }
     set(&home, "optional_claims=aud");
     home.run(&["verify", "work"]).exits(0);
     // One claim more is added to those that are optional.
     give(json!({"iss": null, "aud": null}));
-    home.run(&["verify", "work"]).exits(4).reports("`authctl profile set work 'optional_claims=aud iss'`");
+    home.run(&["verify", "work"]).exits(4).reports("hint:  authctl profile set work 'optional_claims=aud iss'\n");
     set(&home, "optional_claims=aud iss");
     home.run(&["verify", "work"]).exits(0);
     home.run(&["exec", "work", "--", "true"]).exits(0);
