@@ -102,8 +102,8 @@ fn refused_exchange_is_reported_and_leaves_the_session_unchanged() {
         ("unauthorized_client", 5, "allow this client token exchange"),
         ("unsupported_grant_type", 5, "allow this client token exchange"),
         ("access_denied", 5, "allow this client token exchange"),
-        ("invalid_grant", 5, "authctl refresh work`"),
-        ("invalid_request", 5, "authctl refresh work`"),
+        ("invalid_grant", 5, "hint:  authctl refresh work\n"),
+        ("invalid_request", 5, "hint:  authctl refresh work\n"),
         ("own_word", 5, "operator"),
     ] {
         let (home, issuer) = (Sandbox::new(), exchanging_issuer(|_| {}));

@@ -246,7 +246,7 @@ fn refresh_token_refused_twice_in_other_words_requires_a_login() {
 fn reply_that_is_no_refusal_never_requires_a_login() {
     let issuer = quick_issuer();
     let page = "<!doctype html><p>invalid_grant";
-    let both_ways: &[&str] = &["proxy", "try again", "`authctl login work`"];
+    let both_ways: &[&str] = &["proxy", "try again", "hint:  authctl login work\n"];
     for (edit, code, texts) in [
         (body(400, "text/html", page), 6, both_ways),
         (body(401, "", page), 6, both_ways),
