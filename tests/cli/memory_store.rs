@@ -119,7 +119,7 @@ fn agent_takes_no_session_that_is_not_encrypted_to_it() {
     let token = home.token("work");
     for sealed in ["bm90IHNlYWxlZA==", "%", ""] {
         let body = json!({"profile": "work", "items": [{"name": "work", "sealed": sealed}], "replace": true});
-        agent.post("/v1/session", &body.to_string()).expect_status(400);
+        agent.post("/v1/session", &body.to_string()).expect_status(403);
     }
     assert_eq!(home.token("work"), token);
     let body = json!({"profile": "work", "items": [], "replace": true});

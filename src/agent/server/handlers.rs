@@ -336,10 +336,13 @@ impl Agent {
         self.agent_lock.check(self.now())?;
         let open = |item: &HandoverItem| Some((item.name.clone(), self.handover.open(&item.sealed()?)?));
         let items: Option<Vec<(String, SecretBytes)>> = request.items.iter().map(open).collect();
-        let Some(items) = items.filter(|items| !items.is_empty()) else {
-            let message = "an item is not encrypted to this agent, or there is none";
-            return Err(Arc::new(Error::msg(ErrorCode::InvalidRequest, message, see_openapi())));
+        let Some(items) = items else {
+            let message = "an item is not encrypted to this agent";
+            return Err(Arc::new(Error::msg(ErrorCode::AgentUnavailable, message, see_openapi())));
         };
+        if items.is_empty() {
+            return Err(Arc::new(Error::msg(ErrorCode::InvalidRequest, "there are no items", see_openapi())));
+        }
         let name = &request.profile;
         let taken = self.sessions.take_over(name, items, request.replace, request.locked).await;
         if !taken.map_err(|e| Error::from(e).about(name))? {

@@ -20,6 +20,9 @@ use crate::session::{Demand, TokenRequest};
 /// certificates take effect within this time.
 const REUSED_FOR: Duration = Duration::from_secs(1);
 
+/// For how long a token that a refresh has brought, and that is refused, is not refreshed again.
+const NOT_REFRESHED_FOR: Duration = Duration::from_secs(60);
+
 /// How many questions wait at most.
 const QUEUE: usize = 256;
 
@@ -81,8 +84,8 @@ pub(super) struct Provider<'a> {
     questions: mpsc::Receiver<Question>,
     /// The latest answer, and until when it is used.
     latest: Option<(Access, Instant)>,
-    /// A token that was refused although it was new: another refresh would not help.
-    hopeless: Option<HeaderValue>,
+    /// The token of the last refresh, and until when another refresh would not help if it is refused.
+    hopeless: Option<(HeaderValue, Instant)>,
 }
 
 impl<'a> Provider<'a> {
@@ -122,7 +125,8 @@ impl<'a> Provider<'a> {
         let is_refused = |access: &Access| access.headers.iter().any(|(_, value)| value == refused);
         let denied =
             || Error::msg(ErrorCode::TokenDenied, "the API refuses the token although it is new", Hint::login());
-        if self.hopeless.as_ref() == Some(refused) {
+        let now = self.app.clock().monotonic();
+        if self.hopeless.as_ref().is_some_and(|(token, until)| token == refused && now < *until) {
             return Err(denied());
         }
         let access = self.current().await?;
@@ -132,7 +136,7 @@ impl<'a> Provider<'a> {
         self.refresh().await?;
         self.latest = None;
         let access = self.current().await?;
-        self.hopeless = access.headers.first().map(|(_, value)| value.clone());
+        self.hopeless = access.headers.first().map(|(_, value)| (value.clone(), now + NOT_REFRESHED_FOR));
         if is_refused(&access) { Err(denied()) } else { Ok(access) }
     }
 
