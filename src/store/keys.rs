@@ -126,7 +126,7 @@ impl StoreKey {
 
     /// Returns the key as `passphrase` unlocks it; nothing if it is no longer sealed. Takes about half a second.
     ///
-    /// Whoever can replace the key file must not be able to unlock with a passphrase of their own: a file that was replaced has to
+    /// A program that can replace the key file must not be able to unlock with its own passphrase: a file that was replaced has to
     /// contain the key that was held last, and in place of one in the clear, the file that was sealed last is unlocked. An agent
     /// that has been locked since it was started has held no key and no session.
     ///

@@ -143,7 +143,7 @@ impl Turn {
     pub(super) fn wrong(&self) {
         let now = self.turns.clock.monotonic();
         let mut queue = self.turns.queue();
-        // Whoever has not guessed since all of them were made up for starts again.
+        // The counts start again once the delay of all wrong passphrases has passed.
         if queue.used_until.is_none_or(|used| used < now) || queue.wrong.len() >= MAX_SESSIONS {
             queue.wrong.clear();
         }

@@ -1,4 +1,4 @@
-//! Clients that nobody here wrote, each with the proxy's address in place of the API's.
+//! Clients by other makers, each with the proxy's address in place of the API's.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -308,13 +308,13 @@ fn caller_and_agent_keep_every_promise() {
 
 #[test]
 #[ignore = "takes minutes"]
-fn three_callers_and_agent_with_one_fault_and_due_token_keep_every_promise() {
+fn one_fault_with_three_callers_and_a_due_token_keeps_every_promise() {
     keeps_every_promise(3, true, false, 1);
 }
 
 #[test]
 #[ignore = "takes minutes"]
-fn three_callers_and_agent_with_one_fault_and_expired_token_keep_promises() {
+fn one_fault_with_three_callers_and_an_expired_token_keeps_promises() {
     keeps_every_promise(3, true, true, 1);
 }
 
