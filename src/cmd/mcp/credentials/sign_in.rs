@@ -92,11 +92,7 @@ impl Provider<'_> {
             }
             Some(ReportedError { code, message, hint, note }) => {
                 let code = ErrorCode::from_word(&code).unwrap_or(ErrorCode::Unexpected);
-                let hint = match hint.starts_with("authctl ") {
-                    true => Hint::reported(hint, note),
-                    false => Hint::advice(hint),
-                };
-                Err(Error::msg(code, message, hint))
+                Err(Error::msg(code, message, Hint::reported(hint, note)))
             }
         }
     }
