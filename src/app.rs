@@ -3,12 +3,14 @@
 mod agent;
 mod agent_store;
 mod api;
+mod credentials;
 mod passphrase;
 mod proof;
 mod signals;
 mod token;
 
 pub use agent_store::StoreAccess;
+pub use credentials::{Answering, ApiCredentials, ApiToken, answer};
 pub use signals::Signals;
 
 use std::future::{Future, pending};

@@ -26,7 +26,7 @@ pub use guess::OPTIONS_WITH_VALUE;
 pub use help::{COMMIT, ENVIRONMENT, FILES, TOPICS, VERSION};
 pub use helper::{Helper, Tool};
 pub use login::Login;
-pub use proxy::{Proxy, ProxyCommand, ProxyRules, ProxyRun};
+pub use proxy::{Proxy, ProxyCommand, ProxyInstall, ProxyRules, ProxyRun};
 pub use settings::SettingArgs;
 pub use verify::Verify;
 

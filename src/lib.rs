@@ -11,7 +11,7 @@
 //! ```text
 //!  main, lib         this page, run(), reports errors
 //!  cmd               one file a command: arguments, one call to a service, output
-//!  app               builds the parts when first needed; signals; client of the agent
+//!  app               builds the parts when first needed; signals; client of the agent; credentials for one API
 //!  proxy             beside `app`: a reverse proxy that adds the session's credentials to requests for one API
 //!  agent/server      beside `app`: accept, authorize the caller, route, respond; session cache; audit log; agent lock
 //!  mcp               beside `app`: the bridge for MCP clients, which asks `cmd/mcp` for credentials

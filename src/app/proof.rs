@@ -3,7 +3,9 @@
 use super::App;
 use crate::agent::protocol::{ProofRequest, ProofResponse};
 use crate::error::{Error, ErrorCode, Hint};
+use crate::model::{Profile, Session};
 use crate::secret::{Secret, SecretBytes};
+use crate::session::SessionError;
 
 impl App {
     /// Returns the `DPoP` header of a request with a bound token: from the agent, which has the key, else made with the stored
@@ -18,11 +20,22 @@ impl App {
             return Ok(proof);
         }
         let profile = self.profile(request.profile.as_ref())?;
-        let proof = self.run(async {
-            let sessions = self.sessions()?;
-            let session = sessions.session(&profile).await?;
-            Ok(sessions.proof(&profile, &session, request).await?)
-        });
-        proof.map_err(|error: Error| error.about(&profile.name))
+        self.run(self.own_proof(&profile, None, request))
+    }
+
+    /// Makes a proof here, with the key of `session` or of the stored one.
+    pub(super) async fn own_proof(
+        &self,
+        profile: &Profile,
+        session: Option<&Session>,
+        request: &ProofRequest,
+    ) -> Result<Secret, Error> {
+        let (sessions, about) = (self.sessions()?, |error: SessionError| Error::from(error).about(&profile.name));
+        let session = match session {
+            Some(session) => session,
+            None => &sessions.session(profile).await.map_err(about)?,
+        };
+        let proof = sessions.proof(profile, session, request).await;
+        proof.map_err(about)
     }
 }

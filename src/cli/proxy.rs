@@ -1,5 +1,6 @@
 //! The arguments of `authctl proxy`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -11,7 +12,7 @@ use crate::model::{ApiUrl, ProfileName, RequestRule, RequestRules, parse_positiv
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    override_usage = "authctl proxy [OPTIONS] [PROFILE] --for URL\n       authctl proxy list\n       authctl proxy stop [ADDRESS]",
+    override_usage = "authctl proxy [OPTIONS] [PROFILE] --for URL\n       authctl proxy list\n       authctl proxy stop [ADDRESS]\n       authctl proxy install [OPTIONS] [PROFILE] --for URL\n       authctl proxy uninstall PROFILE",
     after_help = "Prints its address and the caller's key on stdout as soon as it accepts requests. A caller sends the key as
 `Authorization: Bearer KEY` or `X-Authctl-Key: KEY`; the proxy replaces it with the session's token.
 
@@ -39,6 +40,24 @@ pub enum ProxyCommand {
         #[arg(value_name = "ADDRESS")]
         address: Option<String>,
     },
+    /// Install a user service that runs a proxy, at a socket unless --listen names a port
+    Install(Box<ProxyInstall>),
+    /// Stop the user service of a profile's proxy and remove it
+    Uninstall {
+        /// Profile name
+        profile: Option<ProfileName>,
+    },
+}
+
+/// `authctl proxy install`
+#[derive(Debug, Args)]
+pub struct ProxyInstall {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub run: ProxyRun,
+    /// Print the files instead of writing them
+    #[arg(long)]
+    pub print: bool,
 }
 
 /// How to run a proxy.
@@ -52,6 +71,9 @@ pub struct ProxyRun {
     /// Listen at HOST:PORT on loopback, port 0 for any, or at unix:PATH
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub listen: String,
+    /// Read the caller's key from this file, created with a new key if missing, and print only the address
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
     /// Stop after this time
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     pub ttl: Option<Duration>,

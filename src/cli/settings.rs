@@ -70,14 +70,14 @@ fn argument(setting: &'static Setting, option: &'static str) -> Arg {
     }
     let argument = Arg::new(setting.key).long(option).value_name(setting.value_name).help(help).value_parser(parser);
     let argument = match setting.section {
-        Section::Login | Section::Requirements | Section::Hooks => argument,
+        Section::Login | Section::Requirements | Section::Proxy | Section::Hooks => argument,
         section => argument.help_heading(section.heading()),
     };
     match setting.form() {
         Form::Text | Form::Path => argument,
         // A list item has no space in it, while a pair's value may.
         Form::List => argument.action(ArgAction::Append).value_delimiter(' '),
-        Form::Pairs => argument.action(ArgAction::Append),
+        Form::Pairs | Form::Rules => argument.action(ArgAction::Append),
     }
 }
 

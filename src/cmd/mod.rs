@@ -23,6 +23,7 @@ mod own_frame;
 mod profile;
 mod proxy;
 mod refresh;
+mod service;
 mod status;
 mod store;
 mod token;

@@ -1,11 +1,14 @@
 //! `authctl proxy`: passes requests on to an API, with a token that the caller never has.
 
+mod arguments;
 mod credentials;
+mod install;
+mod key_file;
 mod registry;
+mod report;
 
 use std::future::{Future, pending};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -16,18 +19,23 @@ use crate::app::App;
 use crate::cli::{Proxy as ProxyArgs, ProxyCommand, ProxyRules, ProxyRun};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::ProfileName;
-use crate::oauth::random;
-use crate::proxy::{Event, Listener, Listening, Proxy, Target, raise_limits, serve};
+use crate::model::{ApiUrl, ProfileName};
+use crate::oauth::{LatestNonce, random};
+use crate::proxy::{Event, Listener, Listening, Outcome, Proxy, Target, raise_limits, serve};
 use crate::secret::Secret;
+pub(super) use arguments::Place;
+use arguments::check;
 use credentials::Provider;
 use registry::Entry;
+use report::Reports;
 
 /// Runs the command.
 pub fn run(app: &App, args: ProxyArgs) -> Result<u8, Error> {
     match args.command {
         Some(ProxyCommand::List) => registry::list(app),
         Some(ProxyCommand::Stop { address }) => registry::stop(app, address.as_deref()),
+        Some(ProxyCommand::Install(args)) => install::install(app, &args),
+        Some(ProxyCommand::Uninstall { profile }) => install::uninstall(app, profile.as_ref()),
         None => run_in_foreground(app, &args.run),
     }
 }
@@ -37,21 +45,28 @@ pub fn run(app: &App, args: ProxyArgs) -> Result<u8, Error> {
 struct ProxyOutput<'a> {
     url: &'a str,
     socket: Option<&'a str>,
-    key: &'a str,
+    /// `None` if it is in a file.
+    key: Option<&'a str>,
 }
 
 fn run_in_foreground(app: &App, args: &ProxyRun) -> Result<u8, Error> {
     raise_limits();
-    let prepared = Prepared::new(app, args.profile.as_ref(), &args.rules, Place::parse(&args.listen)?)?;
+    let key = args.key_file.as_deref().map(key_file::read_or_create).transpose()?;
+    let mut prepared = Prepared::new(app, args.profile.as_ref(), &args.rules, Place::parse(&args.listen)?)?;
+    let is_printed = key.is_none();
+    prepared.key = key.unwrap_or(prepared.key);
     let ends_at = args.ttl.map(|ttl| app.clock().now().plus(ttl));
     let (url, socket) = (prepared.url(), prepared.socket());
     let _registered = registry::register(app, &prepared.entry(app, args))?;
     if app.common.json {
-        output::json(&ProxyOutput { url: &url, socket: socket.as_deref(), key: prepared.key.expose() })?;
+        let key = is_printed.then(|| prepared.key.expose());
+        output::json(&ProxyOutput { url: &url, socket: socket.as_deref(), key })?;
     } else {
         let address = socket.as_ref().map_or_else(|| url.clone(), |socket| format!("unix:{socket}"));
         output::line(&address)?;
-        output::line(prepared.key.expose())?;
+        if is_printed {
+            output::line(prepared.key.expose())?;
+        }
     }
     app.run_with_signals(|mut signals| async move {
         let stop = async {
@@ -71,36 +86,13 @@ fn run_in_foreground(app: &App, args: &ProxyRun) -> Result<u8, Error> {
     })
 }
 
-/// Where to listen.
-pub(super) enum Place {
-    /// At this address of the loopback interface.
-    Tcp(SocketAddr),
-    /// At this path.
-    Unix(PathBuf),
-}
-
-impl Place {
-    fn parse(text: &str) -> Result<Self, Error> {
-        let usage = |message: String| Error::msg(ErrorCode::Usage, message, Hint::command("proxy").with_flag("--help"));
-        if let Some(path) = text.strip_prefix("unix:") {
-            return std::path::absolute(path).map(Self::Unix).map_err(|e| usage(format!("invalid path `{path}`: {e}")));
-        }
-        let address = text.replacen("localhost:", "127.0.0.1:", 1);
-        match address.parse::<SocketAddr>() {
-            Ok(address) if address.ip().is_loopback() => Ok(Self::Tcp(address)),
-            Ok(_) => Err(usage(format!("`{text}` can be reached from other machines; a proxy listens on loopback"))),
-            Err(_) => {
-                Err(usage(format!("invalid address `{text}` (example: 127.0.0.1:0 or unix:/run/user/1000/api.sock)")))
-            }
-        }
-    }
-}
-
 /// A proxy that listens, and does not accept yet.
 pub(super) struct Prepared {
-    profile: Option<ProfileName>,
+    profile: ProfileName,
+    api: ApiUrl,
     target: Target,
     rules: ProxyRules,
+    max_requests: Option<u64>,
     listener: BoundListener,
     /// The caller's key.
     pub(super) key: Secret,
@@ -122,16 +114,9 @@ impl Prepared {
         rules: &ProxyRules,
         place: Place,
     ) -> Result<Self, Error> {
-        let help = || Hint::command("proxy").with_flag("--help");
-        let api = rules.api.as_ref();
-        let api = api.ok_or_else(|| Error::msg(ErrorCode::Usage, "the API is missing: --for URL", help()))?;
-        let limits = rules.rules();
-        if let Some(rule) = limits.contradiction() {
-            return Err(Error::msg(ErrorCode::Usage, format!("--read-only excludes --allow '{rule}'"), help()));
-        }
-        let target = Target::try_from(api).map_err(|error| Error::new(ErrorCode::Usage, error, help()))?;
-        // Never the token in AUTHCTL_TOKEN: nothing says which API it is for.
-        let profile = Some(app.profile_for(api, profile)?.name);
+        let (profile, api, target) = check(app, profile, rules)?;
+        // Each restricts the other.
+        let max_requests = rules.max_requests.into_iter().chain(profile.proxy.max_requests).min();
         let busy = |error: std::io::Error| Error::new(ErrorCode::Usage, error, Hint::command("proxy list"));
         let listener = match place {
             Place::Tcp(address) => {
@@ -149,7 +134,8 @@ impl Prepared {
                 BoundListener::Unix(listener, socket)
             }
         };
-        Ok(Self { profile, target, rules: rules.clone(), listener, key: Secret::new(random()?) })
+        let key = Secret::new(random()?);
+        Ok(Self { profile: profile.name, api: api.clone(), target, rules: rules.clone(), max_requests, listener, key })
     }
 
     /// Returns the URL that callers use in place of the API's.
@@ -208,37 +194,46 @@ impl Prepared {
                 (Listener::Unix(listener), Listening::Unix, Some(socket))
             }
         };
-        let (provider, credentials) = Provider::new(app, self.profile, self.target.url().clone());
-        let ui = app.ui();
+        let reports = Arc::new(Reports::new(self.profile.clone()));
+        let provider = Provider::new(app, self.profile, self.api, Arc::clone(&reports));
+        let (credentials, answering) = provider.start();
+        let (ui, taking) = (app.ui(), Arc::clone(&reports));
         let clock = app.shared_clock();
         let proxy = Proxy {
             target: self.target,
             rules: self.rules.rules(),
-            max_requests: self.rules.max_requests,
+            nonce: LatestNonce::default(),
+            max_requests: self.max_requests,
             listening,
             base,
             key: self.key,
             credentials: Arc::new(credentials),
-            on_event: Box::new(move |event| log(ui, clock.now(), event)),
+            on_event: Box::new(move |event| {
+                log(ui, clock.now(), event);
+                taking.take(event);
+            }),
             passed_on: 0.into(),
         };
         tokio::select! {
             () = serve(Arc::new(proxy), listener, app.clock(), stop) => {}
-            () = provider.provide() => {}
+            () = answering => {}
+            () = reports.deliver(app) => {}
         }
+        reports.deliver_last(app).await;
         Ok(())
     }
 }
 
 /// Logs what was refused and what failed; with -v every request.
 fn log(ui: crate::ui::Ui, now: UnixTime, event: &Event<'_>) {
-    let Event { method, path, status, refused_by } = event;
+    let Event { method, path, status, outcome } = event;
     let status = status.as_u16();
-    match refused_by {
-        Some(rule) => ui.notice(&format!("{now} {method} {path} -> {status} (refused: {rule})")),
-        None if status == 401 || status == 403 => {
+    match outcome {
+        Outcome::Refused(rule) => ui.notice(&format!("{now} {method} {path} -> {status} (refused: {rule})")),
+        Outcome::Failed(code) => ui.notice(&format!("{now} {method} {path} -> {status} (failed: {code})")),
+        Outcome::PassedOn if status == 401 || status == 403 => {
             ui.notice(&format!("{now} {method} {path} -> {status} (from the API)"))
         }
-        None => tracing::info!("{method} {path} -> {status}"),
+        Outcome::PassedOn => tracing::info!("{method} {path} -> {status}"),
     }
 }

@@ -285,9 +285,11 @@ impl Layers {
     }
 }
 
-/// Returns the token requirement that an unknown key is or contains: without it, a token would be accepted that should not be.
+/// Returns the token requirement or proxy rule that an unknown key is or contains: without it, a token or a request would be
+/// accepted that should not be.
 fn requirement_in(key: &str, item: &Item) -> Option<String> {
-    let requirements = SETTINGS.iter().filter(|setting| setting.section == Section::Requirements);
+    let restricts = |setting: &&Setting| matches!(setting.section, Section::Requirements | Section::Proxy);
+    let requirements = SETTINGS.iter().filter(restricts);
     if is_misspelled(key, requirements.map(|setting| setting.key)) {
         return Some(key.to_owned());
     }

@@ -21,13 +21,16 @@ pub enum Section {
     LoginApi,
     /// What is required of a token before it is accepted offline.
     Requirements,
+    /// What may pass a proxy.
+    Proxy,
     /// Commands that run when something happens to the session. Only the user's own file sets them.
     Hooks,
 }
 
 impl Section {
     /// Every section, in the order of the table.
-    pub const ALL: [Self; 5] = [Self::Login, Self::Server, Self::LoginApi, Self::Requirements, Self::Hooks];
+    pub const ALL: [Self; 6] =
+        [Self::Login, Self::Server, Self::LoginApi, Self::Requirements, Self::Proxy, Self::Hooks];
 
     /// Returns the heading in the help.
     #[must_use]
@@ -37,6 +40,7 @@ impl Section {
             Self::Server => "Server settings",
             Self::LoginApi => "Settings of a login API",
             Self::Requirements => "Token requirements",
+            Self::Proxy => "Proxy rules",
             Self::Hooks => "Hooks",
         }
     }
@@ -171,7 +175,7 @@ impl Setting {
     /// Returns whether the setting is a list.
     #[must_use]
     pub fn is_list(&self) -> bool {
-        matches!(self.form(), Form::List | Form::Pairs)
+        matches!(self.form(), Form::List | Form::Pairs | Form::Rules)
     }
 
     /// Returns the possible values; empty if any text may be set.
@@ -207,11 +211,12 @@ impl Setting {
         (self.field.set)(profile, items).map_err(|reason| self.invalid(reason))
     }
 
-    /// Returns the items that a text on the command line stands for: a list is separated by spaces, and the path of a file
-    /// is made absolute, since the agent reads it from another directory.
+    /// Returns the items that a text on the command line stands for: a list is separated by spaces, a rule has two words, and
+    /// the path of a file is made absolute, since the agent reads it from another directory.
     #[must_use]
     pub fn items(&self, text: &str) -> Vec<String> {
         match self.form() {
+            Form::Rules => text.split_whitespace().collect::<Vec<_>>().chunks(2).map(|words| words.join(" ")).collect(),
             _ if self.is_list() => text.split_whitespace().map(str::to_owned).collect(),
             _ if text.is_empty() => Vec::new(),
             Form::Path => {

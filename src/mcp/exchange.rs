@@ -1,6 +1,5 @@
 //! One request over HTTP: with the session's headers and with credentials, again if those are refused or the session is lost.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::credentials::Refusal;
@@ -64,15 +63,14 @@ impl Bridge {
         let mut refusal = None;
         let mut refused = None;
         for attempt in 0..=MAX_REFUSALS {
-            let credentials = match self.credentials.headers(request.method(), self.nonce(), refusal.take()).await? {
+            let credentials = match self.credentials.headers(request.method(), self.nonce.get(), refusal.take()).await?
+            {
                 Some(credentials) => credentials,
                 // Not about credentials.
                 None => break,
             };
             let response = self.send_once(view, request, &credentials).await?;
-            if let Some(nonce) = response.header("dpop-nonce") {
-                *self.nonce.lock().unwrap_or_else(PoisonError::into_inner) = Some(nonce.to_owned());
-            }
+            self.nonce.update(response.header("dpop-nonce"));
             if !matches!(response.status, 401 | 403) {
                 return Ok(response);
             }
@@ -86,11 +84,6 @@ impl Bridge {
             refused = Some(response);
         }
         refused.ok_or_else(|| Failure::of_server("no credentials"))
-    }
-
-    /// Returns the last nonce of the server.
-    fn nonce(&self) -> Option<String> {
-        self.nonce.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn send_once(

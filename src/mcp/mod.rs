@@ -16,7 +16,7 @@ mod state;
 mod stdio;
 mod streams;
 
-pub use credentials::{CredentialHeaders, CredentialRequest, Refusal};
+pub use credentials::{CredentialRequest, Refusal};
 pub use message::Failure;
 pub use state::Bridge;
 

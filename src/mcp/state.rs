@@ -12,7 +12,7 @@ use super::session::Session;
 use super::stdio::Output;
 use super::streams::Large;
 use crate::clock::Clock;
-use crate::oauth::Api;
+use crate::oauth::{Api, LatestNonce};
 
 /// A bridge between the client on stdin and stdout and one server.
 pub struct Bridge {
@@ -22,7 +22,7 @@ pub struct Bridge {
     pub(super) tools: Tools,
     pub(super) large: Large,
     /// The last nonce of the server for proofs (RFC 9449, section 9).
-    pub(super) nonce: Mutex<Option<String>>,
+    pub(super) nonce: LatestNonce,
     /// Held while a lost session is replaced.
     pub(super) restarting: tokio::sync::Mutex<()>,
     pub(super) clock: Arc<dyn Clock>,
@@ -44,7 +44,7 @@ impl Bridge {
             session: Session::default(),
             tools: Tools::default(),
             large: Arc::new(Semaphore::new(1)),
-            nonce: Mutex::default(),
+            nonce: LatestNonce::default(),
             restarting: tokio::sync::Mutex::default(),
             clock,
             calls: Arc::default(),

@@ -37,7 +37,7 @@ pub use record::RecordName;
 pub use redirect::{InvalidRedirect, RedirectHost, RedirectUri};
 pub use registration::{Registration, RegistrationManagement, client_metadata_url};
 pub use request_path::{CleanPath, InvalidPath};
-pub use request_rules::{InvalidRule, Refusal, RequestRule, RequestRules};
+pub use request_rules::{InvalidRule, ProxyLimits, Refusal, RequestRule, RequestRules, RuleName};
 pub use requirements::{DecidingToken, Requirements};
 pub use revoked::{MAX_LEEWAY, RevokedToken, RevokedTokens, TokenDigest};
 pub use server::{AssertionAudience, ClientKey, ClientRegistration, Dpop, Endpoints, LoginApi, Par, Server};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::keyword::keywords;
-use super::{ApiUrl, Hooks, IssuerUrl, LoginApi, Requirements, Server, TokenTarget, ToolHost};
+use super::{ApiUrl, Hooks, IssuerUrl, LoginApi, ProxyLimits, Requirements, Server, TokenTarget, ToolHost};
 
 /// A profile's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or digit. It is used as a file name, a path
 /// segment and a shell word.
@@ -139,6 +139,8 @@ pub struct Profile {
     pub store: StoreKind,
     /// The hosts to which helpers give the profile's tokens.
     pub hosts: Vec<ToolHost>,
+    /// What callers of a proxy may do.
+    pub proxy: ProxyLimits,
     /// What runs when the session is refreshed or needs a login.
     pub hooks: Hooks,
     /// The file with the access token, for programs that read one.
@@ -168,6 +170,7 @@ impl Profile {
             resources: Vec::new(),
             store: StoreKind::default(),
             hosts: Vec::new(),
+            proxy: ProxyLimits::default(),
             hooks: Hooks::default(),
             token_file: None,
             id_token_file: None,

@@ -118,12 +118,30 @@ fn meaning(segment: &str) -> Result<Segment, InvalidPath> {
     if read.iter().any(|byte| byte.is_ascii_control()) {
         return Err(InvalidPath::Character);
     }
-    // Some servers take `\` for a slash, and ignore what follows a `;`.
-    let is_step = |piece: &[u8]| matches!(piece.split(|byte| *byte == b';').next(), Some(b"" | b"." | b".."));
-    if read.contains(&b'\\') || read.split(|byte| *byte == b'/').any(is_step) {
+    // Some servers take `\` for a slash, ignore spaces at the end, and what follows a `;`, `?` or `#`.
+    let ends_name = |byte: &u8| matches!(byte, b';' | b'?' | b'#');
+    let is_step = |piece: &[u8]| {
+        let name = piece.split(ends_name).next().unwrap_or_default();
+        matches!(name.trim_ascii_end(), b"" | b"." | b"..")
+    };
+    if read.contains(&b'\\') || read.split(|byte| *byte == b'/').any(is_step) || has_look_alike(&read) {
         return Err(InvalidPath::Ambiguous);
     }
     Ok(Segment::Name)
+}
+
+/// Returns whether some servers read a dot, a slash or a backslash where others do not: in overlong UTF-8 (RFC 3629, section 10),
+/// in `%u002e`, or in characters that a compatibility mapping or a best-fit code page makes of them.
+fn has_look_alike(read: &[u8]) -> bool {
+    const LOOK_ALIKES: [char; 12] = [
+        '\u{2024}', '\u{2025}', '\u{2026}', '\u{2044}', '\u{2215}', '\u{2216}', '\u{29f8}', '\u{fe52}', '\u{fe68}',
+        '\u{ff0e}', '\u{ff0f}', '\u{ff3c}',
+    ];
+    let is_overlong = |pair: &[u8]| {
+        matches!(pair, [0xc0 | 0xc1, _] | [0xe0, 0x80..=0x9f] | [0xf0, 0x80..=0x8f])
+            || matches!(pair, [b'%', b'u' | b'U'])
+    };
+    read.windows(2).any(is_overlong) || String::from_utf8_lossy(read).contains(LOOK_ALIKES)
 }
 
 fn is_path_byte(byte: u8) -> bool {
@@ -193,6 +211,27 @@ mod tests {
             ("/v1/%255cadmin", "Ambiguous"),
             ("/v1/a%2F%2Fb", "Ambiguous"),
             ("/v1/%2F", "Ambiguous"),
+            ("/v1/..%20", "Ambiguous"),
+            ("/v1/.%20/admin", "Ambiguous"),
+            ("/v1/%20", "Ambiguous"),
+            ("/v1/..%3Fx/admin", "Ambiguous"),
+            ("/v1/..%23/admin", "Ambiguous"),
+            ("/v1/%3F", "Ambiguous"),
+            ("/v1/a%3Fb", "/v1/a%3Fb"),
+            ("/v1/%c0%ae%c0%ae/admin", "Ambiguous"),
+            ("/v1/..%c0%afadmin", "Ambiguous"),
+            ("/v1/..%c1%9cadmin", "Ambiguous"),
+            ("/v1/..%e0%80%afadmin", "Ambiguous"),
+            ("/v1/..%f0%80%80%afadmin", "Ambiguous"),
+            ("/v1/%25c0%25ae%25c0%25ae/admin", "Ambiguous"),
+            ("/v1/%u002e%u002e/admin", "Ambiguous"),
+            ("/v1/..%u2215admin", "Ambiguous"),
+            ("/v1/%ef%bc%8e%ef%bc%8e/admin", "Ambiguous"),
+            ("/v1/..%ef%bc%8fadmin", "Ambiguous"),
+            ("/v1/%e2%80%a5/admin", "Ambiguous"),
+            ("/v1/..%e2%88%95admin", "Ambiguous"),
+            ("/v1/caf%E9", "/v1/caf%E9"),
+            ("/v1/%e2%82%ac", "/v1/%e2%82%ac"),
             ("/v1/%00", "Character"),
             ("/v1/%0d%0aX", "Character"),
             ("/v1/%2500", "Character"),

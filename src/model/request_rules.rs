@@ -3,7 +3,36 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::keyword::keywords;
 use super::request_path::{CleanPath, decoded};
+
+keywords! {
+    /// What a proxy refuses a request by: the names in its responses and in the audit log.
+    pub enum RuleName {
+        /// The caller has no key, or another one.
+        Key = "key",
+        /// The request is addressed to another server.
+        Host = "host",
+        /// It comes from a page in a browser.
+        Origin = "origin",
+        /// Servers read its path in different ways.
+        Path = "path",
+        /// Its path is not below `--for`.
+        For = "for",
+        /// Its method is never passed on, or it asks the server to take it for another one.
+        Method = "method",
+        /// No `--allow` allows it.
+        Allow = "allow",
+        /// `--read-only`
+        ReadOnly = "read-only",
+        /// `--max-requests`, or `proxy_max_requests` of the profile.
+        MaxRequests = "max-requests",
+        /// No `proxy_allow` of the profile allows it.
+        ProfileAllow = "proxy_allow",
+        /// `proxy_read_only` of the profile
+        ProfileReadOnly = "proxy_read_only",
+    }
+}
 
 /// A rule of `--allow`: methods and a path with wildcards, such as `GET /v1/*` or `GET,POST /v1/search/**`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +159,15 @@ pub struct RequestRules {
     pub read_only: bool,
 }
 
+/// What callers of any proxy for a profile may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxyLimits {
+    /// Which requests.
+    pub rules: RequestRules,
+    /// The highest number of requests that one proxy passes on.
+    pub max_requests: Option<u64>,
+}
+
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -142,16 +180,32 @@ pub enum Refusal {
     /// A method that would end at the proxy, or return the token to the caller (RFC 9110, sections 9.3.6 and 9.3.8).
     #[error("{0} is never passed on")]
     Method(String),
+    /// It has a header by which some servers take it for a request with another method.
+    #[error("{0} names another method")]
+    Override(&'static str),
+    /// It makes a WebSocket of its connection, and may change something.
+    #[error("read-only: the connection cannot become a WebSocket")]
+    Upgrade,
 }
 
 impl Refusal {
-    /// Returns the name of the rule that refuses.
+    /// Returns the name of the rule that refuses, which is one of the command line.
     #[must_use]
-    pub fn rule(&self) -> &'static str {
+    pub fn rule(&self) -> RuleName {
         match self {
-            Self::NotAllowed(..) => "allow",
-            Self::ReadOnly(_) => "read-only",
-            Self::Method(_) => "method",
+            Self::NotAllowed(..) => RuleName::Allow,
+            Self::ReadOnly(_) | Self::Upgrade => RuleName::ReadOnly,
+            Self::Method(_) | Self::Override(_) => RuleName::Method,
+        }
+    }
+
+    /// Returns the name of the rule that refuses, which is one of the profile.
+    #[must_use]
+    pub fn rule_of_profile(&self) -> RuleName {
+        match self.rule() {
+            RuleName::Allow => RuleName::ProfileAllow,
+            RuleName::ReadOnly => RuleName::ProfileReadOnly,
+            rule => rule,
         }
     }
 }
@@ -168,13 +222,17 @@ impl RequestRules {
         self.allowed.iter().find(|rule| self.read_only && !rule.methods.iter().all(|method| is_safe(method)))
     }
 
-    /// Checks a request.
+    /// Checks a request. `overridden` is its header by which some servers take it for one with another method, if it has one.
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn check(&self, method: &str, path: &CleanPath) -> Result<(), Refusal> {
+    pub fn check(&self, method: &str, path: &CleanPath, overridden: Option<&'static str>) -> Result<(), Refusal> {
         if matches!(method, "CONNECT" | "TRACE") {
             return Err(Refusal::Method(method.to_owned()));
+        }
+        let limits_methods = self.read_only || self.allowed.iter().any(|rule| !rule.methods.is_empty());
+        if let Some(header) = overridden.filter(|_| limits_methods) {
+            return Err(Refusal::Override(header));
         }
         if self.read_only && !is_safe(method) {
             return Err(Refusal::ReadOnly(method.to_owned()));
@@ -183,6 +241,14 @@ impl RequestRules {
             return Ok(());
         }
         Err(Refusal::NotAllowed(method.to_owned(), path.to_string()))
+    }
+
+    /// Checks a request that makes a WebSocket of its connection: nothing says what is sent after it.
+    ///
+    /// # Errors
+    /// [`Refusal::Upgrade`] if only requests are allowed that change nothing.
+    pub fn check_upgrade(&self) -> Result<(), Refusal> {
+        if self.read_only { Err(Refusal::Upgrade) } else { Ok(()) }
     }
 }
 
@@ -193,7 +259,7 @@ mod tests {
     fn allows(rule: &str, request: &str) -> bool {
         let (method, path) = request.split_once(' ').expect("a method and a path");
         let rules = RequestRules { allowed: vec![rule.parse().expect(rule)], read_only: false };
-        rules.check(method, &CleanPath::parse(path).expect(path)).is_ok()
+        rules.check(method, &CleanPath::parse(path).expect(path), None).is_ok()
     }
 
     #[test]
@@ -256,15 +322,37 @@ mod tests {
         for (method, expected) in
             [("GET", true), ("HEAD", true), ("OPTIONS", true), ("POST", false), ("DELETE", false), ("PROPFIND", false)]
         {
-            assert_eq!(rules.check(method, &path).is_ok(), expected, "{method}");
+            assert_eq!(rules.check(method, &path, None).is_ok(), expected, "{method}");
         }
+        let refusal = rules.check_upgrade().expect_err("refused");
+        assert_eq!((refusal.rule(), refusal.rule_of_profile()), (RuleName::ReadOnly, RuleName::ProfileReadOnly));
+        assert_eq!(RequestRules::default().check_upgrade(), Ok(()));
     }
 
     #[test]
     fn methods_that_return_the_token_or_open_a_tunnel_are_never_passed_on() {
         let path = CleanPath::parse("/v1").expect("a path");
         for method in ["TRACE", "CONNECT"] {
-            assert_eq!(RequestRules::default().check(method, &path), Err(Refusal::Method(method.to_owned())));
+            assert_eq!(RequestRules::default().check(method, &path, None), Err(Refusal::Method(method.to_owned())));
+        }
+    }
+
+    #[test]
+    fn header_with_another_method_is_refused_where_methods_are_limited() {
+        let path = CleanPath::parse("/v1").expect("a path");
+        let rules = |allowed: &[&str], read_only| RequestRules {
+            allowed: allowed.iter().map(|rule| rule.parse().expect("a rule")).collect(),
+            read_only,
+        };
+        for (rules, expected) in [
+            (rules(&[], false), true),
+            (rules(&["* /v1"], false), true),
+            (rules(&["GET /v1"], false), false),
+            (rules(&["* /v1", "POST /v2"], false), false),
+            (rules(&[], true), false),
+        ] {
+            let checked = rules.check("GET", &path, Some("x-http-method-override"));
+            assert_eq!(checked.is_ok(), expected, "{rules:?}");
         }
     }
 
@@ -288,7 +376,74 @@ mod tests {
         }
     }
 
+    /// Returns every way in which servers may read a path: they decode it several times, take `\` for `/`, cut names at `;`, `?`
+    /// and `#`, trim spaces, and drop empty names, in any order. Then they walk along `.` and `..`.
+    fn readings(path: &str) -> Vec<String> {
+        let names =
+            |text: &str, change: &dyn Fn(&str) -> String| text.split('/').map(change).collect::<Vec<_>>().join("/");
+        let mut read = vec![path.to_owned()];
+        let mut at = 0;
+        while at < read.len() && read.len() < 500 {
+            let text = read[at].clone();
+            let decoded = String::from_utf8_lossy(&decoded(&text)).into_owned();
+            let cut = |mark: char| names(&text, &|name| name.split(mark).next().unwrap_or_default().to_owned());
+            let whole = |mark: char| text.split(mark).next().unwrap_or_default().to_owned();
+            for other in [
+                decoded,
+                text.replace('\\', "/"),
+                cut(';'),
+                whole('?'),
+                whole('#'),
+                names(&text, &|name| name.trim_end().to_owned()),
+                text.replace("//", "/"),
+            ] {
+                if !read.contains(&other) {
+                    read.push(other);
+                }
+            }
+            at += 1;
+        }
+        let walked = |text: &String| {
+            let mut left: Vec<&str> = Vec::new();
+            for name in text.split('/').skip(1) {
+                match name {
+                    "." => {}
+                    ".." => drop(left.pop()),
+                    name => left.push(name),
+                }
+            }
+            format!("/{}", left.join("/"))
+        };
+        read.iter().map(walked).collect()
+    }
+
+    #[test]
+    fn reference_reads_paths_as_careless_servers_do() {
+        for path in ["/a/%252e%252e/b", "/a/..\\b", "/a/..;x/b", "/a/..%20/b", "/a/%2e%2e%5cb"] {
+            assert!(readings(path).contains(&"/b".to_owned()), "{path}");
+        }
+    }
+
     proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2000))]
+
+        /// What a rule lets through is what the rule says, in every reading of every server.
+        #[test]
+        fn allowed_path_is_allowed_in_every_reading(
+            steps in proptest::collection::vec("/|\\.|a|%2[eEfF5]|%5[cC]|%25|%3[bBfF]|%23|%20|;|\\\\|%", 0..10),
+            prefix in "/v1/p|/v1/p/|/v1/p/a|/v1|/",
+        ) {
+            let path = format!("{prefix}{}", steps.concat());
+            let rules = RequestRules { allowed: vec!["GET /v1/p/**".parse().expect("a rule")], read_only: false };
+            if let Ok(clean) = CleanPath::parse(&path)
+                && rules.check("GET", &clean, None).is_ok()
+            {
+                for read in readings(&clean.to_string()) {
+                    proptest::prop_assert!(read == "/v1/p" || read.starts_with("/v1/p/"), "{}: {}", path, read);
+                }
+            }
+        }
+
         #[test]
         fn patterns_match_as_the_reference_does(
             pattern in proptest::collection::vec("[ab*]{1,4}|\\*\\*", 1..5),

@@ -50,6 +50,26 @@ impl ApiChallenge {
         merged
     }
 
+    /// Returns whether the server refuses a proof only because it has no nonce, or an old one (RFC 9449, section 9).
+    #[must_use]
+    pub fn wants_nonce(&self) -> bool {
+        self.error.as_deref() == Some("use_dpop_nonce")
+    }
+
+    /// Returns whether the token has too few scopes (RFC 6750, section 3.1).
+    #[must_use]
+    pub fn wants_scope(&self) -> bool {
+        self.error.as_deref() == Some("insufficient_scope")
+    }
+
+    /// Returns whether only another sign-in helps: with more scopes, stronger, or more recent (RFC 6750, section 3.1; RFC 9470,
+    /// section 3).
+    #[must_use]
+    pub fn wants_sign_in(&self) -> bool {
+        let is_too_weak = self.error.as_deref() == Some("insufficient_user_authentication");
+        self.wants_scope() || is_too_weak || self.acr_values.is_some() || self.max_age.is_some()
+    }
+
     /// Adds what the challenges before have not named.
     fn add(&mut self, challenge: &Challenge<'_>) {
         let text = |name: &str| challenge.get(name).filter(|text| !text.is_empty() && is_printable(text));

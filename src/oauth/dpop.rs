@@ -142,6 +142,25 @@ pub fn is_nonce(text: &str) -> bool {
     (1..=MAX_NONCE).contains(&text.len()) && text.bytes().all(is_allowed)
 }
 
+/// The last nonce of a server that checks proofs (section 8.2), for the next one.
+#[derive(Debug, Default)]
+pub struct LatestNonce(Mutex<Option<String>>);
+
+impl LatestNonce {
+    /// Takes the nonce of a response, if it has a valid one.
+    pub fn update(&self, header: Option<&str>) {
+        if let Some(nonce) = header.filter(|nonce| is_nonce(nonce)) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(nonce.to_owned());
+        }
+    }
+
+    /// Returns the nonce, if there was one.
+    #[must_use]
+    pub fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// The key of a client, and whether the server decides if there is one.
 #[derive(Clone, Debug, Default)]
 pub struct ClientDpop {

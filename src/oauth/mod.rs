@@ -59,7 +59,7 @@ pub use challenge::ApiChallenge;
 pub use client_assertion::{AssertionSigner, assertion_audience};
 pub use client_auth::OAuthClient;
 pub use discovery::{discover, fetch_missing_endpoints};
-pub use dpop::{ClientDpop, DpopKey, ProvenRequest, is_nonce};
+pub use dpop::{ClientDpop, DpopKey, LatestNonce, ProvenRequest, is_nonce};
 pub use error::{Delivery, IssuerError, OAuthError, Phase};
 pub use http::Http;
 pub use loopback::WaitingBrowser;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use http_body_util::{Either, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
-    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
+    WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
@@ -13,24 +14,23 @@ use url::Url;
 
 use super::body::{Kept, KeptBody, ResponseBody};
 use super::caller::{self, ClientConnection, InvalidCaller};
-use super::headers::{clean_request, clean_response, upgrades};
-use super::{Access, Event, Proxy};
+use super::headers::{DPOP_NONCE, clean_request, clean_response, other_method, other_path, upgrades};
+use super::{Access, Event, Outcome, Proxy, Wanted};
 use crate::error::{Error, ErrorCode};
-use crate::model::CleanPath;
-use crate::oauth::{ApiBody, ApiRequestBody, Delivery, IssuerError};
+use crate::model::{CleanPath, RuleName};
+use crate::oauth::{ApiBody, ApiChallenge, ApiRequestBody, Delivery, IssuerError};
 
 /// Why the proxy itself answers.
 struct Answer {
     status: StatusCode,
-    /// The stable word of the reason.
-    code: &'static str,
+    outcome: Outcome,
     title: String,
     hint: String,
 }
 
 impl Answer {
-    fn new(status: StatusCode, code: &'static str, title: impl Into<String>) -> Self {
-        Self { status, code, title: title.into(), hint: String::new() }
+    fn refused(status: StatusCode, rule: RuleName, title: impl Into<String>) -> Self {
+        Self { status, outcome: Outcome::Refused(rule), title: title.into(), hint: String::new() }
     }
 
     /// Returns the answer to a request without which the session has no token.
@@ -39,28 +39,31 @@ impl Answer {
             ErrorCode::IssuerUnreachable => StatusCode::BAD_GATEWAY,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self { status, code: error.code.as_str(), title: error.message(), hint: error.hint.to_string() }
+        let (outcome, hint) = (Outcome::Failed(error.code.as_str()), error.hint.to_string());
+        Self { status, outcome, title: error.message(), hint }
     }
 
     /// Returns a problem document (RFC 9457).
     fn response(self) -> Response<ResponseBody> {
+        let code = match self.outcome {
+            Outcome::PassedOn => "",
+            Outcome::Refused(rule) => rule.as_str(),
+            Outcome::Failed(code) => code,
+        };
         let body = serde_json::json!({
-            "status": self.status.as_u16(), "code": self.code, "title": self.title, "hint": self.hint,
+            "status": self.status.as_u16(), "code": code, "title": self.title, "hint": self.hint,
         });
         let mut response = Response::new(Either::Right(Full::from(body.to_string())));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/problem+json"));
-        headers.insert(hyper::header::CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match self.status {
             StatusCode::UNAUTHORIZED => {
-                headers.insert(
-                    WWW_AUTHENTICATE,
-                    hyper::header::HeaderValue::from_static("Bearer realm=\"authctl proxy\""),
-                );
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"authctl proxy\""));
             }
             StatusCode::BAD_GATEWAY => {
-                headers.insert(RETRY_AFTER, hyper::header::HeaderValue::from_static("1"));
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
         }
@@ -68,18 +71,27 @@ impl Answer {
     }
 }
 
-impl Proxy {
-    async fn access(&self, method: &Method, url: &Url) -> Result<Access, Answer> {
-        let access = self.credentials.access(method, url, None).await;
-        access.map_err(|error| Answer::without_token(&error))
-    }
-}
-
-/// A request that may be passed on.
+/// A request that may be passed on, if the profile allows it.
 struct Checked {
     method: Method,
+    path: CleanPath,
     url: Url,
     headers: HeaderMap,
+    /// The header by which some servers take it for one with another method.
+    other_method: Option<&'static str>,
+    /// Whether it changes the protocol of its connection.
+    upgrades: bool,
+}
+
+impl Checked {
+    async fn access(&self, proxy: &Proxy, refused: Option<(&Access, ApiChallenge)>) -> Result<Access, Error> {
+        let refused = refused.map(|(access, challenge)| {
+            let sent = access.headers.iter().find(|(name, _)| *name == AUTHORIZATION).map(|(_, value)| value.clone());
+            (sent.unwrap_or_else(|| HeaderValue::from_static("")), challenge)
+        });
+        let wanted = Wanted { method: self.method.clone(), url: self.url.clone(), nonce: proxy.nonce.get() };
+        proxy.credentials.access(wanted, refused).await
+    }
 }
 
 /// Answers one request.
@@ -87,86 +99,94 @@ pub(super) async fn exchange(proxy: &Arc<Proxy>, mut request: Request<Incoming>)
     let method = request.method().clone();
     let shown = request.uri().path().to_owned();
     let result = match check(proxy, &request) {
-        Ok(url) => {
+        Ok((path, url)) => {
             let connection = request.extensions().get::<Arc<ClientConnection>>().cloned();
             let upgrade = upgrades(request.headers()).then(|| (hyper::upgrade::on(&mut request), connection));
             let (parts, body) = request.into_parts();
             let mut headers = parts.headers;
+            let other_method = other_method(&headers);
             clean_request(&mut headers);
-            send(proxy, Checked { method: method.clone(), url, headers }, body, upgrade).await
+            let upgrades = upgrade.is_some();
+            send(proxy, Checked { method: method.clone(), path, url, headers, other_method, upgrades }, body, upgrade)
+                .await
         }
         Err(answer) => Err(answer),
     };
-    let (response, refused_by) = match result {
-        Ok(response) => (response, None),
+    let (response, outcome) = match result {
+        Ok(response) => (response, Outcome::PassedOn),
         Err(answer) => {
-            let code = answer.code;
-            (answer.response(), Some(code))
+            let outcome = answer.outcome;
+            (answer.response(), outcome)
         }
     };
-    proxy.report(&Event { method: &method, path: &shown, status: response.status(), refused_by });
+    proxy.report(&Event { method: &method, path: &shown, status: response.status(), outcome });
     response
 }
 
-/// Checks the caller, the path and the rules; returns where the request is sent.
-fn check(proxy: &Proxy, request: &Request<Incoming>) -> Result<Url, Answer> {
+/// Checks the caller, the path and the proxy's own rules; returns the path and where the request is sent.
+fn check(proxy: &Proxy, request: &Request<Incoming>) -> Result<(CleanPath, Url), Answer> {
     let (uri, headers) = (request.uri(), request.headers());
     caller::check(&proxy.listening, &proxy.key, request.version(), uri, headers).map_err(|error| {
-        let (status, code) = match error {
-            InvalidCaller::Key => (StatusCode::UNAUTHORIZED, "key"),
-            InvalidCaller::Host => (StatusCode::MISDIRECTED_REQUEST, "host"),
-            InvalidCaller::Origin => (StatusCode::FORBIDDEN, "origin"),
+        let (status, rule) = match error {
+            InvalidCaller::Key => (StatusCode::UNAUTHORIZED, RuleName::Key),
+            InvalidCaller::Host => (StatusCode::MISDIRECTED_REQUEST, RuleName::Host),
+            InvalidCaller::Origin => (StatusCode::FORBIDDEN, RuleName::Origin),
         };
-        Answer::new(status, code, error.to_string())
+        Answer::refused(status, rule, error.to_string())
     })?;
     if let Some(connection) = request.extensions().get::<Arc<ClientConnection>>() {
         connection.accept_caller();
     }
-    let path = CleanPath::parse(uri.path())
-        .map_err(|error| Answer::new(StatusCode::BAD_REQUEST, "path", error.to_string()))?;
-    let refused = |rule, title: String| Answer::new(StatusCode::FORBIDDEN, rule, title);
+    let invalid_path = |title| Answer::refused(StatusCode::BAD_REQUEST, RuleName::Path, title);
+    if let Some(header) = other_path(headers) {
+        return Err(invalid_path(format!("{header} names another path")));
+    }
+    let path = CleanPath::parse(uri.path()).map_err(|error| invalid_path(error.to_string()))?;
+    let refused = |rule, title: String| Answer::refused(StatusCode::FORBIDDEN, rule, title);
     proxy
         .rules
-        .check(request.method().as_str(), &path)
+        .check(request.method().as_str(), &path, other_method(headers))
+        .and_then(|()| if upgrades(headers) { proxy.rules.check_upgrade() } else { Ok(()) })
         .map_err(|refusal| refused(refusal.rule(), refusal.to_string()))?;
-    // Nothing says what is sent after it.
-    if proxy.rules.read_only && upgrades(headers) {
-        return Err(refused("read-only", "read-only: the connection cannot become a WebSocket".to_owned()));
-    }
     let url = proxy
         .target
         .resolve(&path, uri.query())
-        .ok_or_else(|| refused("for", format!("{path} is not below {}", proxy.target)))?;
-    if !proxy.count_request() {
-        return Err(Answer::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "max-requests",
-            "the proxy has passed on as many requests as --max-requests allows",
-        ));
-    }
-    Ok(url)
+        .ok_or_else(|| refused(RuleName::For, format!("{path} is not below {}", proxy.target)))?;
+    Ok((path, url))
 }
 
-/// Sends the request with its credentials, once more after a refresh if the API refuses the token.
+/// Checks the rules of the profile and the number of requests.
+fn admit(proxy: &Proxy, request: &Checked, access: &Access) -> Result<(), Answer> {
+    let checked = access.rules.check(request.method.as_str(), &request.path, request.other_method);
+    let checked = checked.and_then(|()| if request.upgrades { access.rules.check_upgrade() } else { Ok(()) });
+    checked.map_err(|refusal| {
+        Answer::refused(StatusCode::FORBIDDEN, refusal.rule_of_profile(), format!("the profile's rules: {refusal}"))
+    })?;
+    if proxy.count_request() {
+        return Ok(());
+    }
+    let title = "the proxy has passed on as many requests as --max-requests or proxy_max_requests allows";
+    Err(Answer::refused(StatusCode::TOO_MANY_REQUESTS, RuleName::MaxRequests, title))
+}
+
+/// Sends the request with its credentials, and again with others if the API refuses them.
 async fn send(
     proxy: &Arc<Proxy>,
-    request: Checked,
+    mut request: Checked,
     body: Incoming,
     upgrade: Option<(hyper::upgrade::OnUpgrade, Option<Arc<ClientConnection>>)>,
 ) -> Result<Response<ResponseBody>, Answer> {
+    let access = request.access(proxy, None).await.map_err(|error| Answer::without_token(&error))?;
+    admit(proxy, &request, &access)?;
     let has_body = !body.is_end_stream();
     let (body, kept) = KeptBody::new(body);
-    let access = proxy.access(&request.method, &request.url).await?;
-    let mut request = request;
     if has_body && body.size_hint().exact().is_none() {
         // Without it, the client for the API would leave out the body of a GET request.
         request.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let first = if has_body { ApiRequestBody::wrap(body) } else { ApiRequestBody::default() };
-    let mut response = forward(&access, &request, first, upgrade.is_some()).await?;
-    if response.status() == StatusCode::UNAUTHORIZED
-        && let Some(again) = resend(proxy, &request, &access, &response, &kept).await
-    {
+    let mut response = forward(proxy, &access, &request, first).await?;
+    if let Some(again) = resend(proxy, &request, access, &response, &kept).await {
         response = again;
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -186,38 +206,65 @@ async fn send(
     Ok(response.map(Either::Left))
 }
 
-/// Sends a request whose token was refused a second time, with another token; returns `None` if there is none, or if its body
-/// is gone.
+/// Sends a request whose credentials were refused again: once with another token, and once with the nonce that the API wants.
+/// Returns `None` if neither is possible, if its body is gone, or if no more requests may be passed on.
 async fn resend(
     proxy: &Arc<Proxy>,
     request: &Checked,
-    refused: &Access,
+    mut access: Access,
     response: &Response<ApiBody>,
     kept: &Kept,
 ) -> Option<Response<ApiBody>> {
-    let body = kept.whole()?;
-    if !proxy.count_request() {
-        return None;
+    let (mut has_nonce, mut has_token) = (false, false);
+    let mut last = None;
+    while let Some(challenge) = refusal(last.as_ref().unwrap_or(response)) {
+        let before = if challenge.wants_nonce() { &mut has_nonce } else { &mut has_token };
+        if std::mem::replace(before, true) {
+            break;
+        }
+        let Ok(fresh) = request.access(proxy, Some((&access, challenge))).await else { break };
+        let Some(body) = kept.whole() else { break };
+        if !proxy.count_request() {
+            break;
+        }
+        access = fresh;
+        match forward(proxy, &access, request, ApiRequestBody::from(body)).await {
+            Ok(response) => last = Some(response),
+            Err(_) => break,
+        }
     }
-    let refused = Some((refused, response.headers()));
-    let fresh = proxy.credentials.access(&request.method, &request.url, refused).await.ok()?;
-    forward(&fresh, request, ApiRequestBody::from(body), false).await.ok()
+    last
+}
+
+/// Returns the challenge of a response that refuses the credentials: an empty one if it has none.
+fn refusal(response: &Response<ApiBody>) -> Option<ApiChallenge> {
+    let values = response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    let challenge = ApiChallenge::parse(values).unwrap_or_default();
+    match response.status() {
+        StatusCode::UNAUTHORIZED => Some(challenge),
+        StatusCode::FORBIDDEN => Some(challenge).filter(ApiChallenge::wants_scope),
+        _ => None,
+    }
 }
 
 async fn forward(
+    proxy: &Proxy,
     access: &Access,
     request: &Checked,
     body: ApiRequestBody,
-    upgrades: bool,
 ) -> Result<Response<ApiBody>, Answer> {
     let mut headers = request.headers.clone();
     for (name, value) in &access.headers {
         headers.insert(name.clone(), value.clone());
     }
     debug_assert!(headers.contains_key(AUTHORIZATION));
-    access.api.send(request.method.clone(), request.url.clone(), headers, body, upgrades).await.map_err(|error| {
+    let (method, url) = (request.method.clone(), request.url.clone());
+    let sent = access.api.send(method, url, headers, body, request.upgrades).await;
+    let response = sent.map_err(|error| {
         let is_late = matches!(error, IssuerError::Unreachable { delivery: Delivery::MaybeSent, .. });
         let status = if is_late { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY };
-        Answer::new(status, "api", error.to_string())
-    })
+        Answer { status, outcome: Outcome::Failed("api"), title: error.to_string(), hint: String::new() }
+    })?;
+    proxy.nonce.update(response.headers().get(DPOP_NONCE).and_then(|nonce| nonce.to_str().ok()));
+    Ok(response)
 }

@@ -22,11 +22,18 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     UPGRADE,
 ];
 
+/// A proof for a bound token, and its nonce (RFC 9449, sections 4.1 and 8.1).
+pub const DPOP: HeaderName = HeaderName::from_static("dpop");
+/// See [`DPOP`].
+pub const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+
 /// Credentials of the caller, and what speaks for a browser's page.
-const CALLER: [HeaderName; 6] = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, KEY_HEADER, HOST, ORIGIN];
+const CALLER: [HeaderName; 8] =
+    [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, HeaderName::from_static("cookie2"), DPOP, KEY_HEADER, HOST, ORIGIN];
 
 /// Fields by which some servers take a request for one with another method, path or host than its request line has. What the rules
-/// have checked would not be what the server does.
+/// have checked would not be what the server does. They are removed, and a request with one of [`OTHER_PATH`] or, where rules limit
+/// methods, of [`OTHER_METHOD`] is refused.
 const OVERRIDES: [&str; 17] = [
     "x-http-method",
     "x-http-method-override",
@@ -47,10 +54,38 @@ const OVERRIDES: [&str; 17] = [
     "x-host",
 ];
 
-/// Returns whether a request must not have the field. Many servers take `_` for `-` in its name, as CGI does (RFC 3875, section 4.1.18).
+/// Those that only a caller sends who means another path.
+const OTHER_PATH: [&str; 2] = ["x-original-url", "x-rewrite-url"];
+
+/// Those that only a caller sends who means another method.
+const OTHER_METHOD: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
+
+/// Returns the name as many servers read it: they take `_` for `-`, as CGI does (RFC 3875, section 4.1.18).
+fn as_read(name: &HeaderName) -> String {
+    name.as_str().replace('_', "-")
+}
+
+/// Returns whether a request must not have the field.
 fn is_of_caller(name: &HeaderName) -> bool {
-    let name = name.as_str().replace('_', "-");
+    let name = as_read(name);
     OVERRIDES.contains(&name.as_str()) || CALLER.iter().any(|field| *field == *name)
+}
+
+fn one_of(headers: &HeaderMap, names: &[&'static str]) -> Option<&'static str> {
+    let present: Vec<String> = headers.keys().map(as_read).collect();
+    names.iter().copied().find(|name| present.iter().any(|own| own == name))
+}
+
+/// Returns the field by which some servers take a request for one with another path.
+#[must_use]
+pub fn other_path(headers: &HeaderMap) -> Option<&'static str> {
+    one_of(headers, &OTHER_PATH)
+}
+
+/// Returns the field by which some servers take a request for one with another method.
+#[must_use]
+pub fn other_method(headers: &HeaderMap) -> Option<&'static str> {
+    one_of(headers, &OTHER_METHOD)
 }
 
 /// Returns whether a request or response changes the protocol of its connection to WebSocket (RFC 9110, section 7.8). To no other:
@@ -106,6 +141,7 @@ pub fn clean_response(headers: &mut HeaderMap, target: &Target, base: &str, requ
     remove_hop_by_hop(headers);
     headers.remove(SET_COOKIE);
     headers.remove(HeaderName::from_static("set-cookie2"));
+    headers.remove(DPOP_NONCE);
     let Some(location) = headers.get(LOCATION).and_then(|value| requested.join(value.to_str().ok()?).ok()) else {
         return;
     };
@@ -139,6 +175,8 @@ mod tests {
             ("authorization", "Bearer key"),
             ("proxy-authorization", "Basic x"),
             ("cookie", "a=b"),
+            ("cookie2", "a=b"),
+            ("dpop", "a.b.c"),
             ("x-authctl-key", "key"),
             ("origin", "http://127.0.0.1:1"),
             ("connection", "keep-alive, X-Private"),
@@ -169,6 +207,8 @@ mod tests {
             "X_HTTP_Method_Override",
             "x_original-url",
             "proxy_authorization",
+            "dpop",
+            "cookie2",
         ] {
             let mut request = headers(&[(name, "DELETE"), (name, "/admin"), ("x-forwarded-for", "192.0.2.1")]);
             clean_request(&mut request);

@@ -20,13 +20,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 use url::Url;
 
 use crate::error::Error;
-use crate::model::RequestRules;
-use crate::oauth::PassThrough;
+use crate::model::{RequestRules, RuleName};
+use crate::oauth::{ApiChallenge, LatestNonce, PassThrough};
 use crate::secret::Secret;
 
 /// What one request needs.
@@ -36,24 +36,43 @@ pub struct Access {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The client to send it with.
     pub api: PassThrough,
+    /// What callers may do, as the profile says at that moment.
+    pub rules: Arc<RequestRules>,
 }
 
 /// A future of [`Credentials`].
 pub type Pending<'a> = Pin<Box<dyn Future<Output = Result<Access, Error>> + Send + 'a>>;
 
+/// A request that needs credentials.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Its method.
+    pub method: Method,
+    /// Its URL.
+    pub url: Url,
+    /// The last nonce of the API for proofs.
+    pub nonce: Option<String>,
+}
+
 /// Where requests get their credentials from.
 pub trait Credentials: Send + Sync {
-    /// Returns what a request with this method to `url` needs. If the API has refused `refused` with the challenges in
-    /// `challenges`, it returns something else: after a refresh, or with the nonce that the API has asked for.
+    /// Returns what a request needs. If the API has refused one with this `Authorization` and challenge, it returns something
+    /// else: after a refresh, or with the nonce that the API has asked for.
     ///
     /// # Errors
     /// If the session has no token, or none but the refused one.
-    fn access<'a>(
-        &'a self,
-        method: &'a Method,
-        url: &'a Url,
-        refused: Option<(&'a Access, &'a HeaderMap)>,
-    ) -> Pending<'a>;
+    fn access(&self, wanted: Wanted, refused: Option<(HeaderValue, ApiChallenge)>) -> Pending<'_>;
+}
+
+/// What the proxy did with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Passed it on, and the response back.
+    PassedOn,
+    /// Refused it.
+    Refused(RuleName),
+    /// Had no token or no response, with the stable word of the error.
+    Failed(&'static str),
 }
 
 /// What happened to a request.
@@ -65,16 +84,18 @@ pub struct Event<'a> {
     pub path: &'a str,
     /// The status of the response.
     pub status: StatusCode,
-    /// The rule that refused it, or the stable word of the error.
-    pub refused_by: Option<&'static str>,
+    /// What the proxy did with it.
+    pub outcome: Outcome,
 }
 
 /// A proxy for one API.
 pub struct Proxy {
     /// The API.
     pub target: Target,
-    /// What callers may do.
+    /// What callers may do, beside what the profile says.
     pub rules: RequestRules,
+    /// The last nonce of the API for proofs.
+    pub nonce: LatestNonce,
     /// The highest number of requests that are passed on.
     pub max_requests: Option<u64>,
     /// What it listens on.

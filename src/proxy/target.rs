@@ -45,12 +45,6 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// Returns the URL.
-    #[must_use]
-    pub fn url(&self) -> &Url {
-        &self.url
-    }
-
     /// Returns the path, without a slash at its end.
     #[must_use]
     pub fn path(&self) -> &str {

@@ -276,10 +276,11 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
              else the one with the longest resource that covers the URL. Of several resources, the token is for that one. The token \
              in AUTHCTL_TOKEN is not used.\n\n\
              The rules are about the method and the path of a request. Headers by which some servers take a request for one with \
-             another method, path or host, such as X-HTTP-Method-Override and X-Original-URL, are removed; a parameter such as \
-             `_method` in the body or in the query is not looked at. The only change of protocol that is passed on is the one to \
-             WebSocket, and none with `--read-only`: nothing says what is sent after it. `--max-requests` counts a request that is \
-             sent again with another token twice.\n\n\
+             another method, path or host, such as X-Forwarded-Host, are removed. A request with X-Original-URL or X-Rewrite-URL is \
+             refused, and where a rule limits methods also one with X-HTTP-Method, X-HTTP-Method-Override or X-Method-Override. A \
+             parameter such as `_method` in the body or in the query is not looked at. The only change of protocol that is passed on \
+             is the one to WebSocket, and none with `--read-only` or `proxy_read_only`: nothing says what is sent after it. \
+             `--max-requests` counts a request that is sent again with another token or another proof each time.\n\n\
              A TCP connection on which no request with the key arrives within five seconds is closed.",
         )],
     ),

@@ -77,6 +77,18 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("authctl-proxy-list", &[("See which proxies are running", "authctl proxy list")]),
     ("authctl-proxy-stop", &[("Stop all of them", "authctl proxy stop")]),
     (
+        "authctl-proxy-install",
+        &[
+            ("Run a proxy at a socket of this user", "authctl proxy install work --for https://api.example/v1"),
+            (
+                "Run it at a port, with its key in a file",
+                "authctl proxy install work --for https://api.example/v1 \\\n    \
+                 --listen 127.0.0.1:8081 --key-file ~/.config/api.key",
+            ),
+        ],
+    ),
+    ("authctl-proxy-uninstall", &[("Stop the service and remove its files", "authctl proxy uninstall work")]),
+    (
         "authctl-status",
         &[
             ("Show every profile", "authctl status"),

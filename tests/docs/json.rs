@@ -132,9 +132,7 @@ fn schema_of_a_profile_has_every_setting() {
     let settings = SETTINGS.iter().map(|setting| setting.key);
     assert_eq!(members, settings.chain(["profile", "default", "sources", "locked"]).collect());
     let required: BTreeSet<&str> = schema["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    let shown = SETTINGS
-        .iter()
-        .filter(|setting| !matches!(setting.section, Section::Server | Section::LoginApi | Section::Hooks));
+    let shown = SETTINGS.iter().filter(|setting| matches!(setting.section, Section::Login | Section::Requirements));
     assert_eq!(required, shown.map(|setting| setting.key).chain(["profile", "default"]).collect());
 }
 

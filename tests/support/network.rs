@@ -136,7 +136,8 @@ pub struct TlsFront {
 }
 
 impl TlsFront {
-    fn serve(listener: TcpListener, dir: &Path, to: SocketAddr) -> Self {
+    /// Passes what arrives at `listener` on to `to`, with the certificate in `dir`.
+    pub fn serve(listener: TcpListener, dir: &Path, to: SocketAddr) -> Self {
         let chain = CertificateDer::pem_file_iter(dir.join("cert.pem")).expect("a file").flatten().collect();
         let key = PrivateKeyDer::from_pem_file(dir.join("key.pem")).expect("a key");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

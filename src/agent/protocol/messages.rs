@@ -9,7 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixTime;
-use crate::model::{ErrorCode, ProfileName, TokenTarget, deserialize_whole_number};
+use crate::model::{ErrorCode, ProfileName, RuleName, TokenTarget, deserialize_whole_number};
 use crate::secret::Secret;
 
 /// The OpenAPI 3.1 description of the interface, which the agent also serves as `/v1/openapi.json`.
@@ -378,6 +378,12 @@ pub struct AuditLogEntry {
     /// Why it was denied or failed, if so.
     #[serde(default)]
     pub error: Option<ErrorCode>,
+    /// The rule of a proxy that refused a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<RuleName>,
+    /// The last refused request: its method and path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
     /// The profile.
     pub profile: Option<ProfileName>,
     /// The PID of the process.
@@ -417,6 +423,37 @@ pub struct ProofResponse {
     /// The value of the `DPoP` header.
     #[serde(serialize_with = "expose")]
     pub proof: Secret,
+}
+
+/// The body of `POST /v1/proxy`: what a proxy reports.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyReport {
+    /// The profile.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub profile: Option<ProfileName>,
+    /// What has happened.
+    pub reported: ProxyReported,
+}
+
+/// What a proxy reports.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ProxyReported {
+    /// It has refused requests, for the audit log.
+    Refused {
+        /// The rule.
+        rule: RuleName,
+        /// How many.
+        count: std::num::NonZeroU32,
+        /// Method and path of the last one.
+        request: String,
+    },
+    /// The API wants another sign-in, which is an event.
+    SignInRequired {
+        /// What the user has to do, in one line.
+        message: String,
+    },
 }
 
 /// Returns the query of a request for a token with its `?`, or an empty string.
@@ -530,6 +567,7 @@ mod tests {
             "post /v1/logout/{profile}",
             "get /v1/openapi.json",
             "post /v1/proof",
+            "post /v1/proxy",
             "post /v1/refresh/{profile}",
             "post /v1/session",
             "get /v1/status",

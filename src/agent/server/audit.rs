@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::peer::Peer;
 use crate::agent::protocol::{AuditLogEntry, AuditLogResponse};
 use crate::clock::UnixTime;
-use crate::model::{ErrorCode, ProfileName};
+use crate::model::{ErrorCode, ProfileName, RuleName};
 
 /// What a process did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +34,8 @@ pub(super) enum AuditAction {
     WrongPassphrase,
     /// Stopped the agent.
     Stop,
+    /// Refused a request of its own caller: it is a proxy.
+    ProxyRefused(RuleName),
 }
 
 impl AuditAction {
@@ -50,6 +52,7 @@ impl AuditAction {
             Self::Unlock => "unlock",
             Self::WrongPassphrase => "wrong_passphrase",
             Self::Stop => "stop",
+            Self::ProxyRefused(_) => "proxy_refused",
         }
     }
 }
@@ -80,7 +83,18 @@ const MERGE_WITHIN: Duration = Duration::from_secs(60);
 impl AuditLog {
     /// Records an action.
     pub(super) fn record(&self, peer: &Peer, action: AuditAction, profile: Option<&ProfileName>, now: UnixTime) {
-        self.add(peer, action, None, profile, now);
+        self.add(peer, action, None, profile, (1, None), now);
+    }
+
+    /// Records requests that a proxy has refused by a rule; `last` is the last one.
+    pub(super) fn record_refused(
+        &self,
+        peer: &Peer,
+        (rule, count, last): (RuleName, u64, String),
+        profile: Option<&ProfileName>,
+        now: UnixTime,
+    ) {
+        self.add(peer, AuditAction::ProxyRefused(rule), None, profile, (count, Some(last)), now);
     }
 
     /// Records an action that was denied or that failed.
@@ -92,7 +106,7 @@ impl AuditLog {
         profile: Option<&ProfileName>,
         now: UnixTime,
     ) {
-        self.add(peer, action, Some(error), profile, now);
+        self.add(peer, action, Some(error), profile, (1, None), now);
     }
 
     fn add(
@@ -101,6 +115,7 @@ impl AuditLog {
         action: AuditAction,
         error: Option<ErrorCode>,
         profile: Option<&ProfileName>,
+        (count, request): (u64, Option<String>),
         now: UnixTime,
     ) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,7 +132,8 @@ impl AuditLog {
                 && entry.first_at.until(now) < MERGE_WITHIN
             {
                 entry.last_at = now;
-                entry.count += 1;
+                entry.count = entry.count.saturating_add(count);
+                entry.request = request;
                 return;
             }
         }
@@ -125,9 +141,14 @@ impl AuditLog {
         entries.push_back(AuditLogEntry {
             first_at: now,
             last_at: now,
-            count: 1,
+            count,
             action: action.name().to_owned(),
             error,
+            rule: match action {
+                AuditAction::ProxyRefused(rule) => Some(rule),
+                _ => None,
+            },
+            request,
             profile: profile.cloned(),
             pid: peer.pid,
             uid: peer.uid,
@@ -178,6 +199,20 @@ mod tests {
             audit_log.all().entries.into_iter().map(|entry| (entry.pid, entry.action, entry.count)).collect();
         let token = || "token".to_owned();
         assert_eq!(entries, [(1, token(), 30), (2, token(), 1), (1, "refresh".into(), 1), (1, token(), 1)]);
+    }
+
+    #[test]
+    fn requests_that_a_proxy_refuses_are_counted_by_rule() {
+        let audit_log = AuditLog::default();
+        for number in 0..2000 {
+            let refused = |rule| (rule, 2, format!("GET /{number}"));
+            audit_log.record_refused(&peer(1), refused(RuleName::Allow), None, UnixTime(0));
+            audit_log.record_refused(&peer(1), refused(RuleName::Key), None, UnixTime(0));
+        }
+        let entries: Vec<_> =
+            audit_log.all().entries.into_iter().map(|entry| (entry.rule, entry.count, entry.request)).collect();
+        let last = || Some("GET /1999".to_owned());
+        assert_eq!(entries, [(Some(RuleName::Allow), 4000, last()), (Some(RuleName::Key), 4000, last())]);
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(super) enum EventKind {
     RefreshFailed,
     /// A session has ended; the user must log in.
     LoginRequired,
+    /// An API wants another sign-in than the session's: stronger, more recent, or with more scopes.
+    SignInRequired,
     /// The user logged out.
     LoggedOut,
     /// A refreshed session could not be stored; it is in memory only.
@@ -35,6 +37,7 @@ impl EventKind {
             Self::Refreshed => "refreshed",
             Self::RefreshFailed => "refresh_failed",
             Self::LoginRequired => "login_required",
+            Self::SignInRequired => "sign_in_required",
             Self::LoggedOut => "logged_out",
             Self::Unsaved => "unsaved",
             Self::Saved => "saved",

@@ -7,14 +7,17 @@ use tokio::sync::mpsc;
 
 use super::audit::AuditAction;
 use super::cache::CachedSession;
+use super::events::EventKind;
 use super::peer::Peer;
 use super::response::{AgentResponse, document, json, ok, problem_with_retry, see_openapi, stream, text, to_json};
-use super::route::{AgentRequest, VerifyBody, handover_body, lock_body, proof_body, unlock_body, verify_body};
+use super::route::{
+    AgentRequest, VerifyBody, handover_body, lock_body, proof_body, proxy_body, unlock_body, verify_body,
+};
 use super::state::Agent;
 use super::tokens::IssuedToken;
 use crate::agent::protocol::{
-    ForgetResponse, HandoverItem, HandoverRequest, LogoutResponse, OPENAPI, ProofResponse, RefreshResponse,
-    StopResponse,
+    ForgetResponse, HandoverItem, HandoverRequest, LogoutResponse, OPENAPI, ProofResponse, ProxyReport, ProxyReported,
+    RefreshResponse, StopResponse,
 };
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
@@ -25,6 +28,7 @@ use crate::session::{
     Demand, MinTtl, RequestedToken, Revocation, SessionError, SessionService, TokenRequest, TokenVerifier,
 };
 use crate::status::{StatusReport, profile_statuses};
+use crate::text::excerpt;
 use crate::verify::{KeySet, VerdictJson};
 
 /// The maximum number of event subscribers.
@@ -32,6 +36,9 @@ const MAX_SUBSCRIBERS: usize = 64;
 
 /// How often a subscriber gets a comment, which keeps the connection alive.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// The longest text that a proxy reports, in characters.
+const MAX_REPORTED: usize = 500;
 
 /// The error of a request, shared by all callers that wait for the same.
 type SharedError = Arc<Error>;
@@ -60,6 +67,7 @@ pub(super) async fn respond(
             let proof = agent.proof_request(peer, body, wait).await;
             proof.inspect_err(|failure| agent.record_denied(peer, AuditAction::Proof, None, failure))
         }
+        AgentRequest::Proxy => agent.proxy_request(peer, body),
         AgentRequest::Description => Ok(text(OPENAPI)),
         AgentRequest::Verify => {
             agent.with_file_limit(ErrorCode::StoreUnavailable, "a store", agent.verify_request(body)).await
@@ -162,6 +170,25 @@ impl Agent {
         let proof = proof.map_err(|error| Error::from(error).about(&profile.name))?;
         self.audit_log.record(peer, AuditAction::Proof, Some(&profile.name), self.now());
         Ok(json(&ProofResponse { profile: profile.name.clone(), proof }))
+    }
+
+    /// Takes what a proxy reports. What it says is shown as its own: its process is in the audit log.
+    fn proxy_request(self: &Arc<Self>, peer: &Peer, body: &SecretBytes) -> Result<AgentResponse, SharedError> {
+        let ProxyReport { profile, reported } = proxy_body(body)?;
+        // Unknown names are left out, as in `record_denied`.
+        let known = profile.and_then(|name| self.profiles.choose(Some(&name)).ok());
+        let (name, now) = (known.as_ref().map(|profile| &profile.name), self.now());
+        match reported {
+            ProxyReported::Refused { rule, count, request } => {
+                let refused = (rule, count.get().into(), excerpt(&request, MAX_REPORTED));
+                self.audit_log.record_refused(peer, refused, name, now);
+            }
+            ProxyReported::SignInRequired { message } => {
+                let message = Some(excerpt(&message, MAX_REPORTED));
+                self.events.publish(EventKind::SignInRequired, name, now, message);
+            }
+        }
+        Ok(json(&serde_json::json!({})))
     }
 
     async fn refresh_request(

@@ -8,7 +8,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use std::collections::BTreeMap;
 
 use super::response::see_openapi;
-use crate::agent::protocol::{HandoverRequest, LockRequest, ProofRequest, UnlockRequest};
+use crate::agent::protocol::{HandoverRequest, LockRequest, ProofRequest, ProxyReport, UnlockRequest};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{MAX_DURATION, ProfileName, TokenTarget};
 use crate::secret::{Secret, SecretBytes};
@@ -25,6 +25,7 @@ pub(super) enum AgentRequest {
     Events,
     Description,
     Proof,
+    Proxy,
     Verify,
     Refresh { profile: ProfileName, if_expiring: Option<Duration> },
     Forget { profile: ProfileName },
@@ -52,7 +53,7 @@ impl AgentRequest {
         match self {
             Self::Verify => MAX_VERIFY_BODY,
             Self::Proof => MAX_PROOF_BODY,
-            Self::Lock | Self::Unlock => 16 * 1024,
+            Self::Lock | Self::Unlock | Self::Proxy => 16 * 1024,
             Self::Handover => MAX_VERIFY_BODY,
             _ => 0,
         }
@@ -114,6 +115,7 @@ pub(super) fn route(method: &Method, uri: &Uri) -> Result<AgentRequest, RouteErr
         ("events", None) => only(Method::GET, "GET").map(|()| AgentRequest::Events)?,
         ("openapi.json", None) => only(Method::GET, "GET").map(|()| AgentRequest::Description)?,
         ("proof", None) => only(Method::POST, "POST").map(|()| AgentRequest::Proof)?,
+        ("proxy", None) => only(Method::POST, "POST").map(|()| AgentRequest::Proxy)?,
         ("verify", None) => only(Method::POST, "POST").map(|()| AgentRequest::Verify)?,
         ("lock", None) => only(Method::POST, "POST").map(|()| AgentRequest::Lock)?,
         ("unlock", None) => only(Method::POST, "POST").map(|()| AgentRequest::Unlock)?,
@@ -214,6 +216,11 @@ pub(super) fn verify_body(body: &SecretBytes) -> Result<VerifyBody, Error> {
 
 /// Parses the body of a request for a proof.
 pub(super) fn proof_body(body: &SecretBytes) -> Result<ProofRequest, Error> {
+    parse(body)
+}
+
+/// Parses the body of a report of a proxy.
+pub(super) fn proxy_body(body: &SecretBytes) -> Result<ProxyReport, Error> {
     parse(body)
 }
 

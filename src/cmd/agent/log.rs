@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::cli::AgentLog;
 use crate::cmd::output;
 use crate::error::{Error, ErrorCode};
+use crate::text::sanitize_line;
 
 /// How often `--follow` asks the agent for new entries.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
@@ -94,12 +95,16 @@ fn print(app: &App, args: &AgentLog, entry: &AuditLogEntry) -> Result<(), Error>
         Some(_) => "failed ",
     };
     let error = entry.error.map(|code| format!(" ({})", code.as_str())).unwrap_or_default();
+    let rule = entry.rule.map(|rule| format!(" by {rule}")).unwrap_or_default();
+    let last = entry.request.as_deref().map(|request| format!(": {}", sanitize_line(request))).unwrap_or_default();
     let times = if entry.count > 1 { format!(", {} times", entry.count) } else { String::new() };
     let profile = entry.profile.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
     let by = entry.executable.as_deref().unwrap_or("unknown program");
     let from = entry.parent.as_deref().map(|exe| format!(", started by {exe}")).unwrap_or_default();
     let (action, pid, uid) = (&entry.action, entry.pid, entry.uid);
-    output::line(&format!("{at}  {denied}{action}{profile}{error}{times}  {by} (process {pid}, user {uid}){from}"))
+    output::line(&format!(
+        "{at}  {denied}{action}{profile}{rule}{error}{last}{times}  {by} (process {pid}, user {uid}){from}"
+    ))
 }
 
 /// Returns whether the reader of stdout has closed it, as `head` does.

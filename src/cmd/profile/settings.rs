@@ -11,7 +11,7 @@ use crate::model::Profile;
 pub(super) fn shown(profile: &Profile) -> impl Iterator<Item = (&'static Setting, Value)> + '_ {
     SETTINGS.iter().filter_map(|setting| {
         let value = setting.value(profile);
-        let is_rare = matches!(setting.section, Section::Server | Section::LoginApi | Section::Hooks);
+        let is_rare = !matches!(setting.section, Section::Login | Section::Requirements);
         let is_unset = value.is_empty() || setting.default == Some(value.to_text().as_str());
         (!is_rare || !is_unset).then_some((setting, value))
     })

@@ -19,8 +19,8 @@ pub(super) struct Entry {
     pub(super) pid: u32,
     /// Its URL, or `unix:` and the path of its socket.
     pub(super) address: String,
-    /// The profile whose tokens it uses; `None` if its token was supplied.
-    pub(super) profile: Option<ProfileName>,
+    /// The profile whose tokens it uses.
+    pub(super) profile: ProfileName,
     pub(super) api: String,
     pub(super) started_at: UnixTime,
     pub(super) ends_at: Option<UnixTime>,
@@ -98,8 +98,7 @@ pub(super) fn list(app: &App) -> Result<u8, Error> {
     let cell = |text: &str| (Style::Plain, text.to_owned());
     let mut rows = vec![["ADDRESS", "PROFILE", "API", "PID"].map(|title| (Style::Bold, title.to_owned())).to_vec()];
     rows.extend(entries.iter().map(|entry| {
-        let profile = entry.profile.as_ref().map_or("-", ProfileName::as_str);
-        vec![cell(&entry.address), cell(profile), cell(&entry.api), cell(&entry.pid.to_string())]
+        vec![cell(&entry.address), cell(entry.profile.as_str()), cell(&entry.api), cell(&entry.pid.to_string())]
     }));
     let color = app.has_color(&std::io::stdout());
     output::table(&rows, &[2, 0], output::width(), color).iter().try_for_each(|line| output::line(line))?;

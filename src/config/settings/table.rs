@@ -271,6 +271,28 @@ pub const SETTINGS: &[Setting] = &[
         "Require one of these authentication context classes"
     ),
     setting!(Requirements, "required_amr", requirements.amr, "AMR", "Require this authentication method"),
+    setting!(
+        Proxy,
+        "proxy_allow",
+        proxy.rules.allowed,
+        "RULE",
+        "Let proxies pass on these requests and no others, such as `GET /v1/*`"
+    ),
+    setting!(
+        Proxy,
+        "proxy_read_only",
+        proxy.rules.read_only,
+        "WHETHER",
+        "Let proxies pass on only requests that change nothing: GET, HEAD, OPTIONS"
+    )
+    .default("false"),
+    setting!(
+        Proxy,
+        "proxy_max_requests",
+        proxy.max_requests,
+        "NUMBER",
+        "Let each proxy pass on no more than this number of requests"
+    ),
     setting!(Hooks, "on_refresh", hooks.on_refresh, "COMMAND", "Run this command after a refresh"),
     setting!(
         Hooks,

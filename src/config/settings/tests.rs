@@ -20,6 +20,8 @@ fn example(setting: &Setting) -> &'static str {
         (_, "DURATION") => "90m",
         (_, "FILE") => "/etc/key.pem",
         (_, "PATH") => "data.token",
+        (_, "RULE") => "GET /v1/* GET,POST /v1/search/**",
+        (_, "NUMBER") => "7",
         _ => setting.choices().last().copied().unwrap_or("word"),
     }
 }
@@ -92,6 +94,10 @@ fn invalid_value_is_rejected_and_changes_nothing() {
         ("hosts", "git.example http://git.example"),
         ("required_claims", "tenant"),
         ("required_claims", "=x"),
+        ("proxy_allow", "GET"),
+        ("proxy_allow", "GET /v1 POST"),
+        ("proxy_read_only", "yes"),
+        ("proxy_max_requests", "-1"),
         ("authorization_parameters", "prompt"),
     ] {
         let (mut changed, setting) = (profile(), setting(key).expect(key));

@@ -7,9 +7,9 @@ use serde::{Serialize, Serializer};
 use url::Url;
 
 use crate::model::{
-    AssertionAudience, ClientAuth, ClientRegistration, DecidingToken, Dpop, Grant, HookCommand, InvalidToolHost,
-    InvalidWorkload, IssuerUrl, PROVIDERS, Par, RedirectUri, StoreKind, ToolHost, Workload, format_duration,
-    parse_duration, provider, secure_url,
+    AssertionAudience, ClientAuth, ClientRegistration, DecidingToken, Dpop, Grant, HookCommand, InvalidRule,
+    InvalidToolHost, InvalidWorkload, IssuerUrl, PROVIDERS, Par, RedirectUri, RequestRule, StoreKind, ToolHost,
+    Workload, format_duration, parse_duration, provider, secure_url,
 };
 
 /// How a setting is written.
@@ -23,6 +23,8 @@ pub enum Form {
     List,
     /// As a list of `NAME=VALUE` in the file, and as words on the command line.
     Pairs,
+    /// As a list of `METHOD PATH` in the file, and as words on the command line.
+    Rules,
 }
 
 /// What a setting is set to.
@@ -180,6 +182,16 @@ impl Scalar for Workload {
     }
 }
 
+impl Scalar for u64 {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("`{text}` is not a whole number"))
+    }
+
+    fn value(&self) -> Value {
+        Value::Text(self.to_string())
+    }
+}
+
 /// The name of a provider preset.
 impl Scalar for &'static str {
     fn choices() -> Vec<&'static str> {
@@ -302,6 +314,36 @@ impl SettingType for Vec<ToolHost> {
             }
         }
         Ok(hosts)
+    }
+
+    fn value(&self) -> Value {
+        Value::List(self.iter().map(ToString::to_string).collect())
+    }
+}
+
+impl SettingType for bool {
+    fn choices() -> Vec<&'static str> {
+        vec!["false", "true"]
+    }
+
+    fn parse(items: &[String]) -> Result<Self, String> {
+        match items.first().map(String::as_str) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(format!("unknown value `{other}` (possible values: false, true)")),
+        }
+    }
+
+    fn value(&self) -> Value {
+        Value::Text(self.to_string())
+    }
+}
+
+impl SettingType for Vec<RequestRule> {
+    const FORM: Form = Form::Rules;
+
+    fn parse(items: &[String]) -> Result<Self, String> {
+        items.iter().map(|item| item.parse().map_err(|e: InvalidRule| e.to_string())).collect()
     }
 
     fn value(&self) -> Value {

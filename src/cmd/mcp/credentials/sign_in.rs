@@ -87,7 +87,7 @@ impl Provider<'_> {
         match ended.and_then(|ended| ended).map_err(failed)? {
             None => {
                 self.logins.borrow_mut().iter_mut().for_each(|login| login.has_failed = false);
-                self.held.borrow_mut().take();
+                self.tokens.forget();
                 Ok(())
             }
             Some(ReportedError { code, message, hint, note }) => {

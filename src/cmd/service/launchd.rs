@@ -1,16 +1,25 @@
-//! The agent as a launchd user agent, which launchd starts at each login to the machine.
+//! Launchd user agents: the agent and proxies, which launchd starts at each login to the machine.
 
-use super::service::{Service, ServiceCommands, Unit};
+use super::unit::{Kind, PROXY_ENABLED, Service, ServiceCommands, Unit};
 use crate::paths::AGENT_SOCKET_VARIABLE;
 
-/// The label of the service in launchd.
-const LABEL: &str = "authctl.agent";
+/// Returns the label of the service in launchd.
+fn label(service: &Service) -> String {
+    match &service.kind {
+        Kind::Agent(_) => "authctl.agent".to_owned(),
+        Kind::Proxy(name, _) => format!("authctl.proxy.{name}"),
+    }
+}
 
 /// Returns the property list (launchd.plist(5)).
 pub(super) fn units(service: &Service) -> Vec<Unit> {
     let string = |word: &str| format!("<string>{}</string>", escaped(word));
     let words: String = service.command.iter().map(|word| format!("    {}\n", string(word))).collect();
-    let socket = service.socket.as_ref().map(|path| (AGENT_SOCKET_VARIABLE, path));
+    let (socket, stop_limit) = match &service.kind {
+        Kind::Agent(socket) => (socket.as_ref().map(|path| (AGENT_SOCKET_VARIABLE, path)), 180),
+        Kind::Proxy(..) => (None, 30),
+    };
+    let label = label(service);
     let variables: String = socket
         .into_iter()
         .chain(service.environment.iter().map(|(name, value)| (*name, value)))
@@ -20,28 +29,32 @@ pub(super) fn units(service: &Service) -> Vec<Unit> {
         "" => String::new(),
         some => format!("  <key>EnvironmentVariables</key>\n  <dict>\n{some}  </dict>\n"),
     };
-    // `ExitTimeOut` leaves time to finish a running refresh. A property list has no octal numbers: 63 is 0077.
+    // `ExitTimeOut` leaves time to finish a running refresh, or requests. A property list has no octal numbers: 63 is 0077.
     let text = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
          <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\
          <plist version=\"1.0\">\n<dict>\n\
-         \x20 <key>Label</key><string>{LABEL}</string>\n\
+         \x20 <key>Label</key><string>{label}</string>\n\
          \x20 <key>ProgramArguments</key>\n  <array>\n{words}  </array>\n\
          {environment}\
          \x20 <key>RunAtLoad</key><true/>\n\
          \x20 <key>KeepAlive</key><dict><key>SuccessfulExit</key><false/></dict>\n\
-         \x20 <key>ExitTimeOut</key><integer>180</integer>\n\
+         \x20 <key>ExitTimeOut</key><integer>{stop_limit}</integer>\n\
          \x20 <key>Umask</key><integer>63</integer>\n\
          \x20 <key>HardResourceLimits</key><dict><key>Core</key><integer>0</integer></dict>\n\
          </dict>\n</plist>\n"
     );
-    vec![Unit { path: service.dir.join(format!("{LABEL}.plist")), text }]
+    vec![Unit { path: service.dir.join(format!("{label}.plist")), text }]
 }
 
 /// Returns the commands for launchd (launchctl(1)). A service that was stopped is still loaded, so it is unloaded first.
-pub(super) fn commands(units: &[Unit]) -> ServiceCommands {
+pub(super) fn commands(service: &Service, units: &[Unit]) -> ServiceCommands {
     let domain = format!("gui/{}", rustix::process::getuid().as_raw());
-    let service = format!("{domain}/{LABEL}");
+    let enabled = match service.kind {
+        Kind::Agent(_) => "The agent is running, and starts again after each login to this machine.",
+        Kind::Proxy(..) => PROXY_ENABLED,
+    };
+    let service = format!("{domain}/{}", label(service));
     let launchctl = |words: &[&str]| ["launchctl"].iter().chain(words).map(|word| (*word).to_owned()).collect();
     let paths = units.iter().map(|unit| unit.path.display().to_string());
     let enable = launchctl(&["enable", &service]);
@@ -50,7 +63,7 @@ pub(super) fn commands(units: &[Unit]) -> ServiceCommands {
         disable: bootout(),
         unload: bootout(),
         enable: [enable].into_iter().chain(paths.map(|path| launchctl(&["bootstrap", &domain, &path]))).collect(),
-        enabled: "The agent is running, and starts again after each login to this machine.",
+        enabled,
         reload: Vec::new(),
     }
 }
@@ -70,7 +83,7 @@ mod tests {
         Service {
             dir: "/Users/a b/Library/LaunchAgents".into(),
             command: ["/opt/R&D <1>/authctl", "agent", "run"].map(str::to_owned).to_vec(),
-            socket: socket.map(str::to_owned),
+            kind: Kind::Agent(socket.map(str::to_owned)),
             environment,
         }
     }
@@ -88,7 +101,7 @@ mod tests {
         let words: Vec<&str> =
             read["ProgramArguments"].as_array().expect("a list").iter().filter_map(Value::as_string).collect();
         assert_eq!(words, ["/opt/R&D <1>/authctl", "agent", "run"]);
-        assert_eq!(read["Label"].as_string(), Some(LABEL));
+        assert_eq!(read["Label"].as_string(), Some("authctl.agent"));
         assert_eq!(read["RunAtLoad"].as_boolean(), Some(true));
         let alive = read["KeepAlive"].as_dictionary().expect("conditions");
         assert_eq!(alive["SuccessfulExit"].as_boolean(), Some(false), "a stopped agent is not restarted");
@@ -109,7 +122,8 @@ mod tests {
     #[test]
     fn service_is_loaded_for_this_user() {
         let uid = rustix::process::getuid().as_raw();
-        let commands = commands(&units(&service(None, Vec::new())));
+        let service = service(None, Vec::new());
+        let commands = commands(&service, &units(&service));
         let lines = |commands: &[Vec<String>]| commands.iter().map(|words| words.join(" ")).collect::<Vec<_>>();
         assert_eq!(
             lines(&commands.enable),

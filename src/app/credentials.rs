@@ -1,0 +1,252 @@
+//! Credentials for requests to one API: a token of the agent where one runs, else of the session service, and a proof for each
+//! request with a bound token.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::Receiver;
+use url::Url;
+
+use super::App;
+use crate::agent::protocol::{ProofRequest, ProofResponse, ReceivedToken, RefreshResponse, token_query};
+use crate::clock::UnixTime;
+use crate::error::{Error, ErrorCode, Hint};
+use crate::model::{ApiUrl, Profile, ProfileName, Session, TokenTarget, canonical_type};
+use crate::oauth::ApiChallenge;
+use crate::secret::{Secret, SecretBytes};
+use crate::session::refresh_policy::default_min_ttl;
+use crate::session::{Demand, Remedy, SessionError, TokenRequest, remedy};
+
+/// How many questions wait for their answer. The others wait in the channel.
+const MAX_WAITING: usize = 256;
+
+/// The type of tokens whose requests need a proof (RFC 9449, section 7.1).
+const DPOP: &str = "DPoP";
+
+/// A token as it was served.
+#[derive(Clone)]
+pub struct ApiToken {
+    kind: String,
+    token: Secret,
+    /// Until when it is used: then the policy may want another.
+    until: Option<UnixTime>,
+    since: Instant,
+    /// The profile. It is never the token in AUTHCTL_TOKEN: nothing says which API that is for.
+    profile: ProfileName,
+    /// The session that it is from, without an agent.
+    session: Option<Box<Session>>,
+}
+
+impl ApiToken {
+    /// Returns the value of `Authorization`.
+    #[must_use]
+    pub fn authorization(&self) -> Secret {
+        Secret::new(format!("{} {}", self.kind, self.token.expose()))
+    }
+
+    /// Returns whether requests with it need a proof.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.kind.eq_ignore_ascii_case(DPOP)
+    }
+}
+
+/// Where the requests to one API get their credentials from.
+pub struct ApiCredentials<'a> {
+    app: &'a App,
+    api: ApiUrl,
+    /// How long a token is used without asking for it again: a logout takes effect after this time.
+    max_cached: Duration,
+    held: RefCell<Option<ApiToken>>,
+}
+
+impl<'a> ApiCredentials<'a> {
+    /// Returns the credentials for the requests to `api`.
+    #[must_use]
+    pub fn new(app: &'a App, api: ApiUrl, max_cached: Duration) -> Self {
+        Self { app, api, max_cached, held: RefCell::default() }
+    }
+
+    /// Returns the token in hand, if it is fresh.
+    pub fn in_hand(&self) -> Option<ApiToken> {
+        let clock = self.app.clock();
+        let is_fresh = |held: &ApiToken| {
+            held.until.is_none_or(|until| clock.now() < until)
+                && clock.monotonic().duration_since(held.since) < self.max_cached
+        };
+        self.held.borrow().clone().filter(is_fresh)
+    }
+
+    /// Forgets the token in hand.
+    pub fn forget(&self) {
+        self.held.borrow_mut().take();
+    }
+
+    /// Returns a valid token of the profile, refreshed first if the policy requires it.
+    ///
+    /// # Errors
+    /// If the session has none.
+    pub async fn of(&self, profile: &Profile) -> Result<ApiToken, Error> {
+        let target = self.target(profile);
+        let path = format!("/v1/token/{}{}", profile.name, token_query(&target, None));
+        let reply: Option<ReceivedToken> = self.app.try_agent_async("GET", path, None).await?;
+        if let Some(ReceivedToken { access_token: Some(token), token_type, expires_at, .. }) = reply {
+            return Ok(self.hold(&token_type, &token, expires_at, (profile.name.clone(), None)));
+        }
+        let session = self.app.token_within_limit(profile, &TokenRequest::access(target, None)).await?.session;
+        let tokens = session.token_for(&self.target(profile)).unwrap_or(&session.tokens);
+        let (kind, token, expires_at) = (tokens.token_type.clone(), tokens.access_token.clone(), tokens.expires_at);
+        let source = (profile.name.clone(), Some(Box::new(session)));
+        Ok(self.hold(canonical_type(&kind), &token, expires_at, source))
+    }
+
+    /// Refreshes the session.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub async fn refresh(&self, profile: &Profile) -> Result<(), Error> {
+        let app = self.app;
+        let seen = self.held.borrow().as_ref().and_then(|held| held.session.clone());
+        let target = format!("/v1/refresh/{}", profile.name);
+        if seen.is_none() && app.try_agent_async::<RefreshResponse>("POST", target, None).await?.is_some() {
+            return Ok(());
+        }
+        let sessions = app.sessions()?;
+        let about = |error: SessionError| Error::from(error).about(&profile.name);
+        let seen = match seen {
+            Some(seen) => *seen,
+            None => sessions.session(profile).await.map_err(about)?,
+        };
+        sessions.refresh(profile, &TokenRequest::own(Demand::New), &seen).await.map_err(about)?;
+        Ok(())
+    }
+
+    /// Returns what helps against `challenge`, with which the API refused the token `refused`, if the request had one.
+    ///
+    /// # Errors
+    /// If the session cannot be read.
+    pub async fn remedy(
+        &self,
+        profile: &Profile,
+        challenge: &ApiChallenge,
+        refused: Option<&Secret>,
+    ) -> Result<Remedy, Error> {
+        let session = match self.app.sessions()?.session(profile).await {
+            Ok(session) => Some(session),
+            Err(SessionError::LoginRequired(_)) => None,
+            Err(error) => return Err(Error::from(error).about(&profile.name)),
+        };
+        Ok(remedy(profile, session.as_ref(), challenge, refused, self.app.clock().now()))
+    }
+
+    /// Returns the headers of a request with this token: `authorization`, and `dpop` if the token is bound.
+    ///
+    /// # Errors
+    /// If no proof can be made.
+    pub async fn headers(
+        &self,
+        token: &ApiToken,
+        method: &str,
+        url: &Url,
+        nonce: Option<String>,
+    ) -> Result<Vec<(String, Secret)>, Error> {
+        let mut headers = vec![("authorization".to_owned(), token.authorization())];
+        if token.is_bound() {
+            let request = ProofRequest {
+                profile: Some(token.profile.clone()),
+                method: method.to_owned(),
+                url: url.to_string(),
+                nonce,
+                access_token: Some(token.token.clone()),
+            };
+            headers.push(("dpop".to_owned(), self.proof(token, &request).await?));
+        }
+        Ok(headers)
+    }
+
+    /// Returns a proof. The agent makes it where one runs: the key stays there.
+    async fn proof(&self, token: &ApiToken, request: &ProofRequest) -> Result<Secret, Error> {
+        if token.session.is_none() {
+            let mut body = SecretBytes::default();
+            serde_json::to_writer(&mut body, request).map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::None))?;
+            let made = self.app.try_agent_async::<ProofResponse>("POST", "/v1/proof".into(), Some(body)).await?;
+            if let Some(made) = made {
+                return Ok(made.proof);
+            }
+        }
+        let config = self.app.config()?;
+        self.app.own_proof(config.profile(&token.profile)?, token.session.as_deref(), request).await
+    }
+
+    /// Returns what the token is for: of several APIs of the profile, this one alone.
+    fn target(&self, profile: &Profile) -> TokenTarget {
+        profile.narrowed(profile.request_for(&self.api))
+    }
+
+    fn hold(
+        &self,
+        kind: &str,
+        token: &Secret,
+        expires_at: Option<UnixTime>,
+        (profile, session): (ProfileName, Option<Box<Session>>),
+    ) -> ApiToken {
+        let clock = self.app.clock();
+        let now = clock.now();
+        // The policy wants another when less than this is left.
+        let margin = |end| i64::try_from(default_min_ttl(now.until(end)).as_secs()).unwrap_or(0);
+        let until = expires_at.map(|end| UnixTime(end.0 - margin(end)));
+        let since = clock.monotonic();
+        let held = ApiToken { kind: kind.to_owned(), token: token.clone(), until, since, profile, session };
+        *self.held.borrow_mut() = Some(held.clone());
+        held
+    }
+}
+
+/// The work for an answer.
+pub type Answering<'w> = Pin<Box<dyn Future<Output = ()> + 'w>>;
+
+/// Answers questions for credentials until nothing asks any more. Those that `at_once` can answer, with a token in hand, do not
+/// wait for a refresh or a login; the others are answered by `in_turn`, one after another.
+pub async fn answer<'w, Q>(
+    questions: &mut Receiver<Q>,
+    at_once: impl Fn(Q) -> Result<Answering<'w>, Q>,
+    in_turn: impl Fn(Q) -> Answering<'w>,
+) {
+    let mut waiting = VecDeque::new();
+    let (mut working, mut quick) = (Vec::new(), Vec::new());
+    loop {
+        while working.is_empty()
+            && let Some(question) = waiting.pop_front()
+        {
+            match at_once(question) {
+                Ok(work) => quick.push(work),
+                Err(question) => working.push(in_turn(question)),
+            }
+        }
+        tokio::select! {
+            question = questions.recv(), if waiting.len() + quick.len() < MAX_WAITING => match question.map(&at_once) {
+                None => return,
+                Some(Ok(work)) => quick.push(work),
+                Some(Err(question)) => waiting.push_back(question),
+            },
+            () = one_of(&mut working) => {}
+            () = one_of(&mut quick) => {}
+        }
+    }
+}
+
+/// Waits until one of them is done, and removes it.
+async fn one_of(works: &mut Vec<Answering<'_>>) {
+    poll_fn(|context| match works.iter_mut().position(|work| work.as_mut().poll(context).is_ready()) {
+        Some(done) => {
+            drop(works.swap_remove(done));
+            Poll::Ready(())
+        }
+        None => Poll::Pending,
+    })
+    .await;
+}

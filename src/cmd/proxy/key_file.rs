@@ -1,0 +1,49 @@
+//! The file of a key that a proxy keeps when it is started again.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use crate::error::{Error, ErrorCode, Hint};
+use crate::fs::{regular_file, replace};
+use crate::oauth::random;
+use crate::secret::Secret;
+use crate::text::shell_line;
+
+/// The largest file, in bytes.
+const MAX_FILE: u64 = 4096;
+
+/// The shortest key.
+const MIN_KEY: usize = 16;
+
+/// Reads the key in a file, or writes a new one to it, mode 0600.
+///
+/// # Errors
+/// [`ErrorCode::Usage`] if the file cannot be read or written, if others can read it, or if its text is no key.
+pub(super) fn read_or_create(path: &Path) -> Result<Secret, Error> {
+    let failed = |error: std::io::Error| {
+        let (context, kind) = (format!("cannot use the key file {}", path.display()), error.kind());
+        Error::new(ErrorCode::Usage, anyhow::Error::new(error).context(context), Hint::access(path, kind))
+    };
+    let mode = match std::fs::metadata(path) {
+        Ok(metadata) => metadata.permissions().mode(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let key = random()?;
+            replace(path, key.as_bytes(), 0o600).map_err(failed)?;
+            return Ok(Secret::new(key));
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let shown = path.display().to_string();
+    if mode & 0o077 != 0 {
+        let hint = Hint::shell(shell_line(&["chmod".to_owned(), "600".to_owned(), shown.clone()]));
+        return Err(Error::msg(ErrorCode::Usage, format!("other users can read the key file {shown}"), hint));
+    }
+    let bytes = regular_file::read(path, MAX_FILE).map_err(|e| failed(std::io::Error::other(e)))?;
+    let text = std::str::from_utf8(bytes.expose()).unwrap_or_default().trim();
+    let is_key = text.len() >= MIN_KEY && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_key {
+        let message = format!("the key file {shown} has no key of at least {MIN_KEY} visible ASCII characters");
+        return Err(Error::msg(ErrorCode::Usage, message, Hint::command("proxy").with_flag("--help")));
+    }
+    Ok(Secret::new(text.to_owned()))
+}
