@@ -6,11 +6,11 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use serde_json::Value;
 
-use super::Api;
+use super::{Api, duration};
 use crate::support::agent::Agent;
 use crate::support::{Sandbox, issuer, parts};
 
-/// Several lifetimes of a token long, a command in the sandbox uses the API, and finds no secret wherever it looks.
+/// Several lifetimes of a token long (`AUTHCTL_PROXY_SECONDS`), a command in the sandbox uses the API, and finds no secret wherever it looks.
 #[test]
 fn sandboxed_command_finds_no_token() {
     parts::require(&["bwrap", "python3"]);
@@ -50,7 +50,7 @@ fn sandboxed_command_finds_no_token() {
         script.to_str().expect("text"),
         writable,
         &secret_digests.join(","),
-        "12",
+        &duration().as_secs().max(12).to_string(),
         socket.to_str().expect("text"),
         &issuer_address,
     ]);

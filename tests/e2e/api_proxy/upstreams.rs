@@ -86,12 +86,16 @@ fn http2_api_of_a_private_authority_is_used() {
     home.log_in("work", &idp);
     let tls = json!({"cert": authority.path("server.pem"), "key": authority.path("server.key")});
     let mut api = Api::with_options(&json!({"tls": tls, "http2": true}));
-    let untrusted = Proxy::start(&home, &api.url);
-    let refused = parsed(&untrusted.curl(&[], "/item"));
-    assert_eq!(refused["code"], "api", "{refused}");
-    let file = authority.path("ca.pem");
-    home.run(&["profile", "set", "work", &format!("ca_cert={}", file.display())]).exits(0);
     let proxy = Proxy::start(&home, &api.url);
+    let refused = || assert_eq!(parsed(&proxy.curl(&[], "/item"))["code"], "api");
+    refused();
+    // A running proxy follows the profile, and the file that it names.
+    let (file, another) = (home.path().join("authorities.pem"), Authority::new());
+    fs::copy(another.path("ca.pem"), &file).expect("copied");
+    home.run(&["profile", "set", "work", &format!("ca_cert={}", file.display())]).exits(0);
+    refused();
+    fs::copy(authority.path("ca.pem"), &file).expect("copied");
+    wait_until("the new authority", || proxy.curl(&[], "/item").contains("\"version\":\"2.0\"").then_some(()));
     let seen = parsed(&proxy.curl(&["-d", "abc"], "/item?a=b"));
     assert_eq!(
         (&seen["version"], &seen["path"], &seen["length"]),
