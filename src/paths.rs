@@ -300,6 +300,13 @@ pub const TOKEN_VARIABLE: &str = "AUTHCTL_TOKEN";
 /// The variable with the path of a token file, for a command run by `authctl exec --file`.
 pub const TOKEN_FILE_VARIABLE: &str = "AUTHCTL_TOKEN_FILE";
 
+/// Returns the token file that `exec --file` has given to the caller.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
+pub fn provided_token_file() -> Option<PathBuf> {
+    env::var_os(TOKEN_FILE_VARIABLE).map(PathBuf::from)
+}
+
 /// The variable with the proxy's URL, for a command run by `authctl exec --proxy`.
 pub const PROXY_URL_VARIABLE: &str = "AUTHCTL_PROXY_URL";
 

@@ -8,7 +8,9 @@ use crate::config::Config;
 use crate::error::{Error, ErrorCode};
 use crate::model::{Grant, IssuerUrl, Profile, ProfileName, RefreshFailure, Session, StoreKind, Subject, TokenTarget};
 use crate::session::refresh_policy::{SessionView, backoff, decide};
-use crate::session::{Decision, SessionError, SessionService, TokenFileStatus, TokenRequest, is_unverified};
+use crate::session::{
+    Decision, RefusedToken, SessionError, SessionService, TokenFileStatus, TokenRequest, is_unverified,
+};
 
 /// The state of a profile's session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,6 +135,18 @@ impl ProfileStatus {
             SessionState::Valid | SessionState::Refreshable if self.unverified => "unverified",
             state => state.label(),
         }
+    }
+
+    /// Returns what is known of the session's token if an API refuses it; `None` without a session. Only the agent has the token.
+    #[must_use]
+    pub fn refused_token(&self) -> Option<RefusedToken> {
+        self.logged_in_at.map(|_| RefusedToken {
+            stored: None,
+            scope: self.scope.clone(),
+            replaced_at: self.refreshed_at,
+            can_refresh: self.can_refresh,
+            has_ended: self.state == SessionState::LoginRequired,
+        })
     }
 
     /// Returns whether a token is available without a login.

@@ -12,14 +12,16 @@ use tokio::sync::mpsc::Receiver;
 use url::Url;
 
 use super::App;
-use crate::agent::protocol::{ProofRequest, ProofResponse, ReceivedToken, RefreshResponse, token_query};
+use crate::agent::protocol::{ProofRequest, ProofResponse, ReceivedToken, RefreshResponse, refresh_query, token_query};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{ApiUrl, Profile, ProfileName, Session, TokenTarget, canonical_type};
 use crate::oauth::ApiChallenge;
 use crate::secret::{Secret, SecretBytes};
 use crate::session::refresh_policy::default_min_ttl;
-use crate::session::{Demand, Remedy, SessionError, TokenRequest, remedy};
+use crate::session::{RefusedToken, Remedy, SessionError, TokenRequest, remedy};
+use crate::status::AgentProfiles;
+use crate::store::StoreError;
 
 /// How many questions wait for their answer. The others wait in the channel.
 const MAX_WAITING: usize = 256;
@@ -71,8 +73,8 @@ impl<'a> ApiCredentials<'a> {
         Self { app, api, max_cached, held: RefCell::default() }
     }
 
-    /// Returns the token in hand, if it is fresh.
-    pub fn in_hand(&self) -> Option<ApiToken> {
+    /// Returns the cached token, if it is fresh.
+    pub fn cached(&self) -> Option<ApiToken> {
         let clock = self.app.clock();
         let is_fresh = |held: &ApiToken| {
             held.until.is_none_or(|until| clock.now() < until)
@@ -81,7 +83,7 @@ impl<'a> ApiCredentials<'a> {
         self.held.borrow().clone().filter(is_fresh)
     }
 
-    /// Forgets the token in hand.
+    /// Forgets the cached token.
     pub fn forget(&self) {
         self.held.borrow_mut().take();
     }
@@ -104,15 +106,16 @@ impl<'a> ApiCredentials<'a> {
         Ok(self.hold(canonical_type(&kind), &token, expires_at, source))
     }
 
-    /// Refreshes the session.
+    /// Refreshes the session's token for the API.
     ///
     /// # Errors
     /// If that fails.
     pub async fn refresh(&self, profile: &Profile) -> Result<(), Error> {
         let app = self.app;
         let seen = self.held.borrow().as_ref().and_then(|held| held.session.clone());
-        let target = format!("/v1/refresh/{}", profile.name);
-        if seen.is_none() && app.try_agent_async::<RefreshResponse>("POST", target, None).await?.is_some() {
+        let target = self.target(profile);
+        let path = format!("/v1/refresh/{}{}", profile.name, refresh_query(&target, None));
+        if seen.is_none() && app.try_agent_async::<RefreshResponse>("POST", path, None).await?.is_some() {
             return Ok(());
         }
         let sessions = app.sessions()?;
@@ -121,7 +124,7 @@ impl<'a> ApiCredentials<'a> {
             Some(seen) => *seen,
             None => sessions.session(profile).await.map_err(about)?,
         };
-        sessions.refresh(profile, &TokenRequest::own(Demand::New), &seen).await.map_err(about)?;
+        sessions.refresh(profile, &TokenRequest::new_access(target), &seen).await.map_err(about)?;
         Ok(())
     }
 
@@ -135,12 +138,7 @@ impl<'a> ApiCredentials<'a> {
         challenge: &ApiChallenge,
         refused: Option<&Secret>,
     ) -> Result<Remedy, Error> {
-        let session = match self.app.sessions()?.session(profile).await {
-            Ok(session) => Some(session),
-            Err(SessionError::LoginRequired(_)) => None,
-            Err(error) => return Err(Error::from(error).about(&profile.name)),
-        };
-        Ok(remedy(profile, session.as_ref(), challenge, refused, self.app.clock().now()))
+        self.app.remedy(profile, &self.target(profile), challenge, refused).await
     }
 
     /// Returns the headers of a request with this token: `authorization`, and `dpop` if the token is bound.
@@ -206,10 +204,38 @@ impl<'a> ApiCredentials<'a> {
     }
 }
 
+impl App {
+    /// Returns what helps against `challenge`, with which an API refused the token `refused` for `target`, if that is known.
+    ///
+    /// # Errors
+    /// If neither the store nor the agent has the session.
+    pub async fn remedy(
+        &self,
+        profile: &Profile,
+        target: &TokenTarget,
+        challenge: &ApiChallenge,
+        refused: Option<&Secret>,
+    ) -> Result<Remedy, Error> {
+        let known = match self.sessions()?.session(profile).await {
+            Ok(session) => Some(RefusedToken::of(&session, target)),
+            Err(SessionError::LoginRequired(_)) => None,
+            Err(error @ SessionError::Store(StoreError::HeldByAgent | StoreError::Sealed)) => {
+                let reply = self.try_agent_async::<AgentProfiles>("GET", "/v1/status".into(), None).await?;
+                let mut profiles = reply.into_iter().flat_map(|reply| reply.profiles);
+                let status = profiles.find(|status| status.profile == profile.name && !status.is_for_agent());
+                let status = status.ok_or_else(|| Error::from(error).about(&profile.name))?;
+                status.refused_token()
+            }
+            Err(error) => return Err(Error::from(error).about(&profile.name)),
+        };
+        Ok(remedy(profile, known.as_ref(), challenge, refused, self.clock().now()))
+    }
+}
+
 /// The work for an answer.
 pub type Answering<'w> = Pin<Box<dyn Future<Output = ()> + 'w>>;
 
-/// Answers questions for credentials until nothing asks any more. Those that `at_once` can answer, with a token in hand, do not
+/// Answers questions for credentials until nothing asks any more. Those that `at_once` can answer, with a cached token, do not
 /// wait for a refresh or a login; the others are answered by `in_turn`, one after another.
 pub async fn answer<'w, Q>(
     questions: &mut Receiver<Q>,

@@ -12,7 +12,7 @@ use crate::cli::{Ensure, Login};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{Profile, ProfileName, Session, format_duration};
-use crate::session::{Demand, SessionEnd, SessionLimit};
+use crate::session::{Demand, SessionEnd, SessionLimit, TokenRequest};
 
 /// The output of `ensure --json`.
 #[derive(Serialize)]
@@ -82,7 +82,7 @@ fn examine(app: &App, profile: &Profile, wanted: Duration) -> Result<Found, Erro
             Ok(())
         })?;
     }
-    refresh_one(app, profile, Demand::New)?;
+    refresh_one(app, profile, &TokenRequest::own(Demand::New))?;
     read(app, profile)
 }
 

@@ -23,11 +23,12 @@ use crate::model::{ApiUrl, ProfileName};
 use crate::oauth::{LatestNonce, random};
 use crate::proxy::{Event, Listener, Listening, Outcome, Proxy, Target, raise_limits, serve};
 use crate::secret::Secret;
+use crate::text::excerpt;
 pub(super) use arguments::Place;
 use arguments::check;
 use credentials::Provider;
 use registry::Entry;
-use report::Reports;
+use report::{MAX_REQUEST, Printer, Reports};
 
 /// Runs the command.
 pub fn run(app: &App, args: ProxyArgs) -> Result<u8, Error> {
@@ -197,7 +198,8 @@ impl Prepared {
         let reports = Arc::new(Reports::new(self.profile.clone()));
         let provider = Provider::new(app, self.profile, self.api, Arc::clone(&reports));
         let (credentials, answering) = provider.start();
-        let (ui, taking) = (app.ui(), Arc::clone(&reports));
+        let (printer, taking) = (Printer::start(app.ui()), Arc::clone(&reports));
+        let lines = printer.lines();
         let clock = app.shared_clock();
         let proxy = Proxy {
             target: self.target,
@@ -209,7 +211,9 @@ impl Prepared {
             key: self.key,
             credentials: Arc::new(credentials),
             on_event: Box::new(move |event| {
-                log(ui, clock.now(), event);
+                if let Some(line) = line_of(clock.now(), event) {
+                    let _ = lines.try_send(line);
+                }
                 taking.take(event);
             }),
             passed_on: 0.into(),
@@ -220,20 +224,23 @@ impl Prepared {
             () = reports.deliver(app) => {}
         }
         reports.deliver_last(app).await;
+        printer.finish();
         Ok(())
     }
 }
 
-/// Logs what was refused and what failed; with -v every request.
-fn log(ui: crate::ui::Ui, now: UnixTime, event: &Event<'_>) {
+/// Returns the line of what was refused or has failed; with -v every request is logged.
+fn line_of(now: UnixTime, event: &Event<'_>) -> Option<String> {
     let Event { method, path, status, outcome } = event;
     let status = status.as_u16();
-    match outcome {
-        Outcome::Refused(rule) => ui.notice(&format!("{now} {method} {path} -> {status} (refused: {rule})")),
-        Outcome::Failed(code) => ui.notice(&format!("{now} {method} {path} -> {status} (failed: {code})")),
-        Outcome::PassedOn if status == 401 || status == 403 => {
-            ui.notice(&format!("{now} {method} {path} -> {status} (from the API)"))
+    let result = match outcome {
+        Outcome::Refused(rule) => format!("(refused: {rule})"),
+        Outcome::Failed(code) => format!("(failed: {code})"),
+        Outcome::PassedOn if status == 401 || status == 403 => "(from the API)".to_owned(),
+        Outcome::PassedOn => {
+            tracing::info!("{method} {path} -> {status}");
+            return None;
         }
-        Outcome::PassedOn => tracing::info!("{method} {path} -> {status}"),
-    }
+    };
+    Some(format!("{now} {method} {} -> {status} {result}", excerpt(path, MAX_REQUEST)))
 }

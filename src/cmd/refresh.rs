@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::output;
-use crate::agent::protocol::RefreshResponse;
+use crate::agent::protocol::{RefreshResponse, refresh_query};
 use crate::app::App;
 use crate::cli::Refresh;
 use crate::error::{Error, ErrorCode};
@@ -13,9 +13,10 @@ use crate::session::{Demand, LoginReason, MinTtl, SessionError, TokenRequest};
 /// Runs the command.
 pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
     let demand = args.if_expiring.map_or(Demand::New, |left| Demand::NewUnless(MinTtl::AtLeast(left)));
+    let request = TokenRequest::own(demand);
     if !args.all {
         let profile = app.profile(args.profile.as_ref())?;
-        print(app, &refresh_one(app, &profile, demand).map_err(|error| cannot_refresh(&profile, error))?)?;
+        print(app, &refresh_one(app, &profile, &request).map_err(|error| cannot_refresh(&profile, error))?)?;
         return Ok(0);
     }
     app.refuse_profile_with_all("refresh")?;
@@ -27,7 +28,7 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
         let result = match app.sessions()?.session_blocking(profile) {
             Err(SessionError::LoginRequired(LoginReason::NoSession(_))) => continue,
             Err(error) => Err(Error::from(error).about(&profile.name)),
-            Ok(_) => refresh_one(app, profile, demand),
+            Ok(_) => refresh_one(app, profile, &request),
         };
         any = true;
         match result {
@@ -53,15 +54,15 @@ fn cannot_refresh(profile: &Profile, error: Error) -> Error {
     }
 }
 
-/// Refreshes a session.
+/// Refreshes a token of a session.
 ///
 /// # Errors
 /// As `authctl refresh`.
-pub(super) fn refresh_one(app: &App, profile: &Profile, demand: Demand) -> Result<RefreshResponse, Error> {
+pub(super) fn refresh_one(app: &App, profile: &Profile, request: &TokenRequest) -> Result<RefreshResponse, Error> {
     // Outside of the runtime, where Ctrl-C ends the process at once; the agent finishes its refresh.
-    match through_agent(app, profile, demand)? {
+    match through_agent(app, profile, request)? {
         Some(refreshed) => Ok(refreshed),
-        None => app.run(refresh(app, profile, demand)),
+        None => app.run(refresh(app, profile, request)),
     }
 }
 
@@ -80,24 +81,25 @@ fn print(app: &App, refreshed: &RefreshResponse) -> Result<(), Error> {
 }
 
 /// Refreshes through the agent, so that the agent has the new token first.
-fn through_agent(app: &App, profile: &Profile, demand: Demand) -> Result<Option<RefreshResponse>, Error> {
-    let query = match demand {
-        Demand::NewUnless(MinTtl::AtLeast(left)) => format!("?if_expiring={}", left.as_secs()),
-        _ => String::new(),
+fn through_agent(app: &App, profile: &Profile, request: &TokenRequest) -> Result<Option<RefreshResponse>, Error> {
+    let if_expiring = match request.demand {
+        Demand::NewUnless(MinTtl::AtLeast(left)) => Some(left.as_secs()),
+        _ => None,
     };
+    let query = refresh_query(&request.target(), if_expiring);
     app.try_agent("POST", &format!("/v1/refresh/{}{query}", profile.name), None)
 }
 
-async fn refresh(app: &App, profile: &Profile, demand: Demand) -> Result<RefreshResponse, Error> {
-    let request = TokenRequest::own(demand);
+async fn refresh(app: &App, profile: &Profile, request: &TokenRequest) -> Result<RefreshResponse, Error> {
     let sessions = app.sessions()?;
-    let refresh = sessions.wait_for_token(profile, &request);
+    let refresh = sessions.wait_for_token(profile, request);
     let served = app.with_progress(profile.issuer.as_str(), refresh).await;
     if let Err(SessionError::LoginRequired(reason)) = &served {
         sessions.start_login_hook(profile, reason).await;
     }
     let served = served.map_err(|e| Error::from(e).about(&profile.name))?;
-    let tokens = &served.session.tokens;
+    let session = &served.session;
+    let tokens = session.token_for(&request.target()).unwrap_or(&session.tokens);
     Ok(RefreshResponse {
         profile: profile.name.clone(),
         refreshed: served.refreshed,

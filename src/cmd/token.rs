@@ -42,11 +42,11 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Error> {
 /// As `authctl token --for`.
 pub(super) fn for_api(app: &App, args: &Token, api: &ApiUrl, usage: Use<'_>) -> Result<u8, Error> {
     let profile = app.profile_for(api, args.profile.as_ref())?;
-    if let Some(file) = &args.challenge {
-        challenge::answer(app, &profile, api, &super::challenge::read(file)?, None)?;
-    }
     let typed = TokenTarget::from(&args.target);
-    let target = if typed.is_plain() { profile.request_for(api) } else { typed };
+    let target = profile.narrowed(if typed.is_plain() { profile.request_for(api) } else { typed });
+    if let Some(file) = &args.challenge {
+        challenge::answer(app, &profile, api, &target, &super::challenge::read(file)?)?;
+    }
     let TokenTarget { audience, scopes, resources } = target;
     let target = TargetArgs { audience, scopes, resources };
     let args =

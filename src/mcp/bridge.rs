@@ -3,7 +3,7 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::calls::OpenCall;
@@ -18,6 +18,9 @@ use crate::oauth::{ApiResponse, Bytes};
 
 /// How long a notification may take.
 const NOTIFICATION_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long what follows `notifications/initialized` waits for it.
+const INITIALIZED_LIMIT: Duration = Duration::from_secs(1);
 /// How many notifications wait for those before them.
 const MAX_QUEUED: usize = 256;
 /// How long requests may take that are open when the client has closed stdin.
@@ -122,8 +125,18 @@ impl Bridge {
         while urgent.try_join_next().is_some() {}
         let is_ordered = message.method.is_some() && message.cancels.is_none() || message.is_batch;
         let refused = if message.is("notifications/initialized") {
-            // What follows needs the session.
-            self.notify(&message).await;
+            // What follows needs the session. A server that is slow with it may answer that all the same.
+            let (done, posted) = oneshot::channel();
+            if let Some(this) = self.this.upgrade() {
+                urgent.spawn(async move {
+                    this.notify(&message).await;
+                    let _ = done.send(());
+                });
+            }
+            tokio::select! {
+                _ = posted => {}
+                () = self.clock.sleep(INITIALIZED_LIMIT) => {}
+            }
             None
         } else if is_ordered {
             queue.try_send(message).err().map(|error| error.into_inner())

@@ -131,10 +131,12 @@ fn matches(pattern: &[Part], segments: &[Vec<u8>]) -> bool {
 }
 
 /// Returns whether a segment has these pieces in this order, the first at its begin and the last at its end. An escaped slash is
-/// part of no name that `*` stands for: a server may take it for the end of the segment.
+/// part of no name that `*` stands for: a server may take it for the end of the segment, also after it has decoded the path twice.
+/// What some servers cut off, from a `;`, `?` or `#` on, has no end that a pattern could name.
 fn name_matches(pieces: &[Vec<u8>], segment: &[u8]) -> bool {
     let [first, middle @ .., last] = pieces else { return pieces.first().is_some_and(|only| only == segment) };
-    if segment.contains(&b'/') {
+    let read = decoded_to_the_end(segment);
+    if read.contains(&b'/') || !last.is_empty() && read.iter().any(|byte| b";?#".contains(byte)) {
         return false;
     }
     let Some(mut rest) = segment.strip_prefix(first.as_slice()).and_then(|rest| rest.strip_suffix(last.as_slice()))
@@ -148,6 +150,18 @@ fn name_matches(pieces: &[Vec<u8>], segment: &[u8]) -> bool {
         }
     }
     true
+}
+
+/// Decodes a segment until nothing in it is escaped.
+fn decoded_to_the_end(segment: &[u8]) -> Vec<u8> {
+    let mut bytes = segment.to_vec();
+    loop {
+        let next: Vec<u8> = percent_encoding::percent_decode(&bytes).collect();
+        if next == bytes {
+            return bytes;
+        }
+        bytes = next;
+    }
 }
 
 /// What a caller may do.
@@ -227,7 +241,7 @@ impl RequestRules {
     /// # Errors
     /// [`Refusal`].
     pub fn check(&self, method: &str, path: &CleanPath, overridden: Option<&'static str>) -> Result<(), Refusal> {
-        if matches!(method, "CONNECT" | "TRACE") {
+        if ["CONNECT", "TRACE", "TRACK"].iter().any(|never| method.eq_ignore_ascii_case(never)) {
             return Err(Refusal::Method(method.to_owned()));
         }
         let limits_methods = self.read_only || self.allowed.iter().any(|rule| !rule.methods.is_empty());
@@ -272,6 +286,13 @@ mod tests {
             ("GET /v1/*", "GET /v1/", true),
             ("GET /v1/*", "GET /v1", false),
             ("GET /v1/*", "GET /v1/a%2Fb", false),
+            ("GET /v1/*", "GET /v1/a%252Fb", false),
+            ("GET /v1/*", "GET /v1/a;b", true),
+            ("GET /v1/*.json", "GET /v1/secret;.json", false),
+            ("GET /v1/*.json", "GET /v1/secret%3B.json", false),
+            ("GET /v1/*.json", "GET /v1/secret%3F.json", false),
+            ("GET /v1/*.json", "GET /v1/secret%2523.json", false),
+            ("GET /v1/*.json", "GET /v1/public.json", true),
             ("GET /v1/*", "GET /v1/x/../../v2/y", false),
             ("GET /v1/**", "GET /v1/items/7/parts", true),
             ("GET /v1/**", "GET /v1", true),

@@ -77,6 +77,8 @@ pub struct AnotherToken {
     pub target: TokenTarget,
     /// The token. Never holds a refresh token: that is the session's own.
     pub tokens: TokenSet,
+    /// Whether it has taken the place of an earlier one.
+    pub is_replacement: bool,
 }
 
 /// A session as stored.
@@ -197,8 +199,11 @@ struct Stored<S> {
 
 impl<'a> Stored<&'a str> {
     fn of(session: &'a Session, profile: &ProfileName) -> Self {
-        let other =
-            |o: &'a AnotherToken| StoredOther { target: o.target.clone(), tokens: StoredTokens::from(&o.tokens) };
+        let other = |o: &'a AnotherToken| StoredOther {
+            target: o.target.clone(),
+            tokens: StoredTokens::from(&o.tokens),
+            is_replacement: o.is_replacement,
+        };
         Self {
             format: FORMAT,
             profile: Some(profile.clone()),
@@ -230,7 +235,11 @@ impl<'a> Stored<&'a str> {
 
 impl From<Stored<Secret>> for Session {
     fn from(stored: Stored<Secret>) -> Self {
-        let other = |o: StoredOther<Secret>| AnotherToken { target: o.target, tokens: o.tokens.into() };
+        let other = |o: StoredOther<Secret>| AnotherToken {
+            target: o.target,
+            tokens: o.tokens.into(),
+            is_replacement: o.is_replacement,
+        };
         Self {
             generation: stored.generation,
             issuer: stored.issuer,
@@ -276,6 +285,8 @@ struct StoredOther<S> {
     #[serde(rename = "asked")]
     target: TokenTarget,
     tokens: StoredTokens<S>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_replacement: bool,
 }
 
 #[derive(Deserialize)]
@@ -396,10 +407,11 @@ impl Session {
             return;
         }
         tokens.fill_scope(&target.scopes);
+        let is_replacement = self.token_for(target).is_some();
         self.others.retain(|other| other.target != *target);
         let excess = (self.others.len() + 1).saturating_sub(Self::MAX_OTHERS);
         self.others.drain(..excess);
-        self.others.push(AnotherToken { target: target.clone(), tokens });
+        self.others.push(AnotherToken { target: target.clone(), tokens, is_replacement });
     }
 
     /// Returns the stored token for `target`: the session's own or another; `None` if there is none.
@@ -409,6 +421,16 @@ impl Session {
             return Some(&self.tokens);
         }
         self.others.iter().find(|other| other.target == *target).map(|other| &other.tokens)
+    }
+
+    /// Returns when the token for `target` took the place of the one before; `None` if it is the first one.
+    #[must_use]
+    pub fn replaced_at(&self, target: &TokenTarget) -> Option<UnixTime> {
+        if target.is_plain() {
+            return self.refreshed_at;
+        }
+        let other = self.others.iter().find(|other| other.target == *target && other.is_replacement);
+        other.map(|other| other.tokens.obtained_at)
     }
 
     /// Returns the target to request from the issuer for `target`. A login for one resource is refreshed for that one:

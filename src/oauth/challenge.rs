@@ -79,6 +79,10 @@ impl ApiChallenge {
             }
         };
         set(&mut self.error, "error");
+        // A server that takes both schemes names its reason for each; the nonce is tried first.
+        if text("error") == Some("use_dpop_nonce") {
+            self.error = text("error").map(str::to_owned);
+        }
         set(&mut self.acr_values, "acr_values");
         set(&mut self.resource_metadata, "resource_metadata");
         // A longer one than a login can require is no requirement.
@@ -312,6 +316,10 @@ mod tests {
                     c.acr_values = Some("gold silver".into());
                     c.max_age = Some(5);
                 }),
+            ),
+            (
+                vec!["Bearer error=invalid_token", "DPoP error=use_dpop_nonce"],
+                bearer(|c| c.error = Some("use_dpop_nonce".into())),
             ),
             (vec![r#"Bearer error="a", error="b", max_age=-1, acr_values="""#], bearer(|c| c.error = Some("a".into()))),
             (vec!["Bearer error=\"a\u{1b}[31m\", scope=\"a\\\"b c\u{7f} d\""], bearer(|_| ())),

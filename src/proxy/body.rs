@@ -21,8 +21,8 @@ pub struct Kept(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    parts: Vec<Bytes>,
-    length: usize,
+    /// A copy: a part that arrived alone would keep the whole buffer of its connection.
+    bytes: Vec<u8>,
     is_complete: bool,
     is_too_long: bool,
 }
@@ -32,20 +32,19 @@ impl Kept {
     #[must_use]
     pub fn whole(&self) -> Option<Bytes> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.is_complete && !state.is_too_long).then(|| state.parts.concat().into())
+        (state.is_complete && !state.is_too_long).then(|| state.bytes.clone().into())
     }
 
     fn add(&self, frame: Option<&Frame<Bytes>>) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match frame.map(Frame::data_ref) {
             None => state.is_complete = true,
-            Some(Some(data)) if !state.is_too_long && state.length + data.len() <= MAX_KEPT => {
-                state.length += data.len();
-                state.parts.push(data.clone());
+            Some(Some(data)) if !state.is_too_long && state.bytes.len() + data.len() <= MAX_KEPT => {
+                state.bytes.extend_from_slice(data);
             }
             Some(_) => {
                 state.is_too_long = true;
-                state.parts = Vec::new();
+                state.bytes = Vec::new();
             }
         }
     }

@@ -83,13 +83,23 @@ struct Checked {
     upgrades: bool,
 }
 
+/// Credentials that the API has refused.
+struct Refused<'a> {
+    access: &'a Access,
+    challenge: ApiChallenge,
+    /// The nonce of that response.
+    nonce: Option<String>,
+}
+
 impl Checked {
-    async fn access(&self, proxy: &Proxy, refused: Option<(&Access, ApiChallenge)>) -> Result<Access, Error> {
-        let refused = refused.map(|(access, challenge)| {
+    async fn access(&self, proxy: &Proxy, refused: Option<Refused<'_>>) -> Result<Access, Error> {
+        // A nonce may be valid for one request only.
+        let nonce = refused.as_ref().and_then(|refused| refused.nonce.clone()).or_else(|| proxy.nonce.get());
+        let refused = refused.map(|Refused { access, challenge, .. }| {
             let sent = access.headers.iter().find(|(name, _)| *name == AUTHORIZATION).map(|(_, value)| value.clone());
             (sent.unwrap_or_else(|| HeaderValue::from_static("")), challenge)
         });
-        let wanted = Wanted { method: self.method.clone(), url: self.url.clone(), nonce: proxy.nonce.get() };
+        let wanted = Wanted { method: self.method.clone(), url: self.url.clone(), nonce };
         proxy.credentials.access(wanted, refused).await
     }
 }
@@ -217,12 +227,15 @@ async fn resend(
 ) -> Option<Response<ApiBody>> {
     let (mut has_nonce, mut has_token) = (false, false);
     let mut last = None;
-    while let Some(challenge) = refusal(last.as_ref().unwrap_or(response)) {
+    loop {
+        let refusing = last.as_ref().unwrap_or(response);
+        let Some(challenge) = refusal(refusing) else { break };
         let before = if challenge.wants_nonce() { &mut has_nonce } else { &mut has_token };
         if std::mem::replace(before, true) {
             break;
         }
-        let Ok(fresh) = request.access(proxy, Some((&access, challenge))).await else { break };
+        let refused = Refused { access: &access, challenge, nonce: nonce(refusing) };
+        let Ok(fresh) = request.access(proxy, Some(refused)).await else { break };
         let Some(body) = kept.whole() else { break };
         if !proxy.count_request() {
             break;
@@ -265,6 +278,11 @@ async fn forward(
         let status = if is_late { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY };
         Answer { status, outcome: Outcome::Failed("api"), title: error.to_string(), hint: String::new() }
     })?;
-    proxy.nonce.update(response.headers().get(DPOP_NONCE).and_then(|nonce| nonce.to_str().ok()));
+    proxy.nonce.update(nonce(&response).as_deref());
     Ok(response)
+}
+
+/// Returns the nonce of a response for the next proof (RFC 9449, section 8.2).
+fn nonce(response: &Response<ApiBody>) -> Option<String> {
+    response.headers().get(DPOP_NONCE).and_then(|nonce| nonce.to_str().ok()).map(str::to_owned)
 }

@@ -1,8 +1,8 @@
-//! What of a message's header belongs to one connection, what to the caller, and what is passed on (RFC 9110, section 7.6).
+//! Decides which header fields are removed and which are passed on (RFC 9110, section 7.6).
 
 use hyper::header::{
     AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use url::Url;
 
@@ -34,7 +34,8 @@ const CALLER: [HeaderName; 8] =
 /// Fields by which some servers take a request for one with another method, path or host than its request line has. What the rules
 /// have checked would not be what the server does. They are removed, and a request with one of [`OTHER_PATH`] or, where rules limit
 /// methods, of [`OTHER_METHOD`] is refused.
-const OVERRIDES: [&str; 17] = [
+const OVERRIDES: [&str; 18] = [
+    "forwarded",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
@@ -116,7 +117,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Leaves in a request what the server may have from the caller.
+/// Leaves in a request what the server may have from the caller. No `Via` is added: nginx and others then send nothing compressed.
 pub fn clean_request(headers: &mut HeaderMap) {
     let takes_trailers = headers.get_all(TE).iter().any(|value| {
         value.to_str().is_ok_and(|value| value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
@@ -132,7 +133,6 @@ pub fn clean_request(headers: &mut HeaderMap) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
-    headers.append(VIA, HeaderValue::from_static("1.1 authctl"));
 }
 
 /// Leaves in a response what the caller may have: no cookie, which would be a credential, and addresses of the API as those of
@@ -189,8 +189,7 @@ mod tests {
             ("content-type", "text/plain"),
         ]);
         clean_request(&mut request);
-        let expected =
-            ["connection: te", "content-type: text/plain", "range: bytes=0-9", "te: trailers", "via: 1.1 authctl"];
+        let expected = ["connection: te", "content-type: text/plain", "range: bytes=0-9", "te: trailers"];
         assert_eq!(shown(&request), expected);
     }
 
@@ -212,7 +211,7 @@ mod tests {
         ] {
             let mut request = headers(&[(name, "DELETE"), (name, "/admin"), ("x-forwarded-for", "192.0.2.1")]);
             clean_request(&mut request);
-            assert_eq!(shown(&request), ["via: 1.1 authctl", "x-forwarded-for: 192.0.2.1"], "{name}");
+            assert_eq!(shown(&request), ["x-forwarded-for: 192.0.2.1"], "{name}");
         }
     }
 
@@ -221,7 +220,7 @@ mod tests {
         // Fields that a server relies on, named as connection options (a known way to remove them).
         let mut request = headers(&[("connection", "close, authorization, via"), ("via", "1.1 other")]);
         clean_request(&mut request);
-        assert_eq!(shown(&request), ["via: 1.1 authctl"]);
+        assert_eq!(shown(&request), [""; 0]);
     }
 
     #[test]
@@ -229,21 +228,21 @@ mod tests {
         let mut request =
             headers(&[("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")]);
         clean_request(&mut request);
-        let expected = ["connection: upgrade", "sec-websocket-version: 13", "upgrade: websocket", "via: 1.1 authctl"];
+        let expected = ["connection: upgrade", "sec-websocket-version: 13", "upgrade: websocket"];
         assert_eq!(shown(&request), expected);
         let mut without = headers(&[("upgrade", "h2c")]);
         clean_request(&mut without);
-        assert_eq!(shown(&without), ["via: 1.1 authctl"], "an upgrade that Connection does not list");
+        assert_eq!(shown(&without), [""; 0], "an upgrade that Connection does not list");
         for protocol in ["h2c", "websocket, h2c", "TLS/1.0", ""] {
             let mut other = headers(&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", protocol)]);
             other.insert("http2-settings", HeaderValue::from_static("AAMAAABk"));
             clean_request(&mut other);
-            assert_eq!(shown(&other), ["via: 1.1 authctl"], "{protocol}");
+            assert_eq!(shown(&other), [""; 0], "{protocol}");
         }
         let mut two = headers(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
         two.append(UPGRADE, HeaderValue::from_static("h2c"));
         clean_request(&mut two);
-        assert_eq!(shown(&two), ["via: 1.1 authctl"]);
+        assert_eq!(shown(&two), [""; 0]);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub use marks::LockDirectories;
 pub use refresh::ServedToken;
 pub use refresh_policy::{Decision, Demand, MinTtl, Obstacle, RequestedToken, TokenRequest};
 pub use registration::usable_redirect;
-pub use remedy::{Remedy, StepUp, remedy};
+pub use remedy::{RefusedToken, Remedy, StepUp, remedy};
 pub use session_end::{SessionEnd, SessionLimit};
 pub use stores::Stores;
 pub use token_file::TokenFileStatus;

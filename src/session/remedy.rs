@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::UnixTime;
-use crate::model::{Profile, Session};
+use crate::model::{Profile, Session, TokenTarget};
 use crate::oauth::ApiChallenge;
 use crate::secret::Secret;
 
@@ -37,11 +37,42 @@ pub struct StepUp {
     pub max_age: Option<Duration>,
 }
 
-/// Decides what helps against `challenge`, with which an API refused the token `refused` of the profile, if that is known.
+/// What is known of the token that an API refuses, and of its session.
+#[derive(Clone, Debug)]
+pub struct RefusedToken {
+    /// The token that is stored now; `None` if only the agent can read it.
+    pub stored: Option<Secret>,
+    /// Its scope.
+    pub scope: Option<String>,
+    /// When it took the place of the one before; `None` if it is the first one.
+    pub replaced_at: Option<UnixTime>,
+    /// Whether it can be refreshed without a login.
+    pub can_refresh: bool,
+    /// Whether the issuer has ended the session.
+    pub has_ended: bool,
+}
+
+impl RefusedToken {
+    /// Returns what a stored session says about its token for `target`.
+    #[must_use]
+    pub fn of(session: &Session, target: &TokenTarget) -> Self {
+        let token = session.token_for(target).unwrap_or(&session.tokens);
+        Self {
+            stored: Some(token.access_token.clone()),
+            scope: token.scope.clone(),
+            replaced_at: session.replaced_at(target),
+            can_refresh: session.can_refresh(),
+            has_ended: session.ended.is_some(),
+        }
+    }
+}
+
+/// Decides what helps against `challenge`, with which an API refused a token of the profile: `refused`, if that is known. `known`
+/// is `None` without a session.
 #[must_use]
 pub fn remedy(
     profile: &Profile,
-    session: Option<&Session>,
+    known: Option<&RefusedToken>,
     challenge: &ApiChallenge,
     refused: Option<&Secret>,
     now: UnixTime,
@@ -53,8 +84,7 @@ pub fn remedy(
             max_age: challenge.max_age.map(Duration::from_secs),
         })
     };
-    let granted: Vec<&str> =
-        session.and_then(|session| session.tokens.scope.as_deref()).unwrap_or_default().split(' ').collect();
+    let granted: Vec<&str> = known.and_then(|known| known.scope.as_deref()).unwrap_or_default().split(' ').collect();
     let missing: Vec<&String> = challenge.scopes.iter().filter(|scope| !granted.contains(&scope.as_str())).collect();
     let with_missing = || match missing.is_empty() {
         true => Vec::new(),
@@ -63,8 +93,9 @@ pub fn remedy(
             profile.scopes.iter().chain(new).cloned().collect()
         }
     };
-    let Some(session) = session.filter(|session| session.ended.is_none()) else { return step_up(with_missing()) };
-    let is_replaced = refused.is_some_and(|refused| refused.expose() != session.tokens.access_token.expose());
+    let Some(known) = known.filter(|known| !known.has_ended) else { return step_up(with_missing()) };
+    let is_replaced =
+        refused.zip(known.stored.as_ref()).is_some_and(|(refused, stored)| refused.expose() != stored.expose());
     match challenge.error.as_deref() {
         Some("insufficient_scope") if !missing.is_empty() => step_up(with_missing()),
         Some("insufficient_scope") if is_replaced => Remedy::StoredToken,
@@ -76,8 +107,8 @@ pub fn remedy(
         Some("insufficient_user_authentication") => step_up(with_missing()),
         _ if challenge.acr_values.is_some() || challenge.max_age.is_some() => step_up(with_missing()),
         _ if is_replaced => Remedy::StoredToken,
-        _ if !session.can_refresh() => step_up(with_missing()),
-        _ => match session.refreshed_at.filter(|at| *at <= now).map(|at| at.until(now)) {
+        _ if !known.can_refresh => step_up(with_missing()),
+        _ => match known.replaced_at.filter(|at| *at <= now).map(|at| at.until(now)) {
             Some(age) if age <= JUST_REFRESHED && refused.is_none() => Remedy::StoredToken,
             Some(age) if age <= LATELY_REFRESHED => step_up(with_missing()),
             _ => Remedy::Refresh,
@@ -103,7 +134,13 @@ mod tests {
         change(&mut session);
         let challenge = ApiChallenge::parse([challenge]).expect("a challenge");
         let refused = refused.map(|token| Secret::new(token.into()));
-        remedy(&profile, Some(&session), &challenge, refused.as_ref(), UnixTime(now))
+        remedy(
+            &profile,
+            Some(&RefusedToken::of(&session, &TokenTarget::default())),
+            &challenge,
+            refused.as_ref(),
+            UnixTime(now),
+        )
     }
 
     fn login(scopes: &[&str]) -> Remedy {

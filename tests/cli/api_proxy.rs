@@ -12,6 +12,7 @@ use std::process::{Child, ChildStdout, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use authctl::dev_issuer::{Endpoint, Fault, FaultKind};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::process::wait_until;
@@ -239,6 +240,140 @@ fn token_that_is_refused_although_new_is_not_refreshed_again() {
     }
     assert_eq!(idp.stats().requests["token"] - before, 1);
     assert_eq!(api.requests().len(), 6, "one request was sent again");
+}
+
+#[test]
+fn several_proxies_refresh_a_refused_token_once() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let (api, refused) = refusing_api();
+    let proxies = [0; 3].map(|_| Proxy::start(&home, &["work", "--for", &api.url]));
+    let all = || proxies.iter().map(|proxy| proxy.get("/").0).collect::<Vec<_>>();
+    assert_eq!(all(), [200; 3]);
+    *refused.lock().unwrap() = home.token("work");
+    let before = idp.stats().requests["token"];
+    assert_eq!(all(), [200; 3]);
+    assert_eq!(idp.stats().requests["token"] - before, 1, "the others take the new token");
+    *refused.lock().unwrap() = "*".into();
+    for _ in 0..3 {
+        assert_eq!(all(), [401; 3]);
+    }
+    let refreshes = idp.stats().requests["token"] - before;
+    assert!(refreshes <= 3, "{refreshes} refreshes: at most one of each proxy");
+}
+
+#[test]
+fn slow_refresh_delays_no_request_with_a_valid_token() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let api = StubServer::start(|_, request: &Request| Reply {
+        status: if request.path == "/refused" { 401 } else { 200 },
+        headers: String::new(),
+        body: String::new(),
+    });
+    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    assert_eq!(proxy.get("/").0, 200);
+    let before = idp.stats().requests["token"];
+    idp.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Hold, times: 1 });
+    std::thread::scope(|scope| {
+        let refused = scope.spawn(|| proxy.get("/refused").0);
+        wait_until("the refresh", || (idp.stats().requests["token"] > before).then_some(()));
+        // The cached token is asked for again after a second.
+        let started = std::time::Instant::now();
+        while started.elapsed() < Duration::from_secs(2) {
+            assert_eq!(proxy.get("/").0, 200);
+        }
+        assert!(!refused.is_finished(), "it still waits");
+        idp.clear_faults();
+        assert_eq!(refused.join().unwrap(), 401);
+    });
+}
+
+#[test]
+fn waiting_requests_share_the_failure_of_a_refresh() {
+    let home = Sandbox::new();
+    let mut idp = quick_issuer();
+    home.log_in("work", &idp);
+    let api = api();
+    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    home.expire("work");
+    idp.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Hold, times: 100 });
+    let before = idp.stats().requests["token"];
+    let (host, key) = (proxy.host(), &proxy.key);
+    let callers = [0; 5].map(|_| {
+        let mut stream = TcpStream::connect(host).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\nX-Authctl-Key: {key}\r\nConnection: close\r\n\r\n").unwrap();
+        stream
+    });
+    wait_until("the first refresh", || (idp.stats().requests["token"] > before).then_some(()));
+    // The proxy has read the others before this one.
+    assert_eq!(status(&proxy.send("GET / HTTP/1.1\r\nHost: other\r\nConnection: close\r\n\r\n")), 421);
+    idp.pause();
+    for mut caller in callers {
+        let mut reply = String::new();
+        caller.read_to_string(&mut reply).unwrap();
+        assert!(matches!(status(&reply), 502 | 503), "{reply}");
+    }
+    assert_eq!(idp.stats().requests["token"] - before, 1);
+}
+
+#[test]
+fn small_parts_of_a_body_take_little_memory() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let api = api();
+    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let (host, key) = (proxy.host(), &proxy.key);
+    let peak = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a size");
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    assert_eq!(proxy.get("/").0, 200);
+    let before = peak();
+    let mut stream = TcpStream::connect(host).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let length = 8000;
+    write!(stream, "POST /v1 HTTP/1.1\r\nHost: {host}\r\nX-Authctl-Key: {key}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n").unwrap();
+    for _ in 0..length {
+        stream.write_all(b"x").unwrap();
+    }
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    assert_eq!(status(&reply), 200, "{reply}");
+    let grown = peak() - before;
+    assert!(grown < 10_000, "{grown} kB for {length} bytes");
+}
+
+#[test]
+fn unread_log_does_not_stop_the_proxy() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let api = api();
+    let mut command = home.command(&["proxy", "work", "--for", &api.url]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut stdout, stderr) = (BufReader::new(child.stdout.take().unwrap()), child.stderr.take());
+    let mut line = || {
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    };
+    let (address, key) = (line(), line());
+    let proxy = Proxy { child, address, key, _stdout: stdout, stderr: None };
+    // More than a pipe holds.
+    let path = "x".repeat(30_000);
+    for _ in 0..300 {
+        let reply = proxy.send(&format!("GET /{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", proxy.host()));
+        assert_eq!(status(&reply), 401);
+    }
+    assert_eq!(proxy.get("/").0, 200);
+    drop(stderr);
 }
 
 #[test]

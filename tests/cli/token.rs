@@ -231,8 +231,9 @@ fn oldest_token_for_another_target_is_dropped_beyond_the_limit() {
     home.change_session("work", |session| {
         let tokens = session.tokens.clone();
         let audience = |number| TokenTarget::new(Some(format!("https://{number}.example")), &[], &[]);
-        session.others =
-            (0..Session::MAX_OTHERS).map(|n| AnotherToken { target: audience(n), tokens: tokens.clone() }).collect();
+        session.others = (0..Session::MAX_OTHERS)
+            .map(|n| AnotherToken { target: audience(n), tokens: tokens.clone(), is_replacement: false })
+            .collect();
     });
     home.run(&["token", "work", "--audience", "https://new.example"]).exits(0);
     let audiences: Vec<_> = home.session("work").others.into_iter().filter_map(|other| other.target.audience).collect();

@@ -459,13 +459,23 @@ pub enum ProxyReported {
 /// Returns the query of a request for a token with its `?`, or an empty string.
 #[must_use]
 pub fn token_query(target: &TokenTarget, min_ttl: Option<u64>) -> String {
+    query(target, "min_ttl", min_ttl)
+}
+
+/// Returns the query of a refresh with its `?`, or an empty string.
+#[must_use]
+pub fn refresh_query(target: &TokenTarget, if_expiring: Option<u64>) -> String {
+    query(target, "if_expiring", if_expiring)
+}
+
+fn query(target: &TokenTarget, limit: &str, seconds: Option<u64>) -> String {
     let mut query = String::new();
     let mut add = |name: &str, value: &str| {
         let mark = if query.is_empty() { '?' } else { '&' };
         let _ = write!(query, "{mark}{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
     };
-    if let Some(seconds) = min_ttl {
-        add("min_ttl", &seconds.to_string());
+    if let Some(seconds) = seconds {
+        add(limit, &seconds.to_string());
     }
     if let Some(audience) = &target.audience {
         add("audience", audience);

@@ -10,6 +10,7 @@ pub use client::{AgentClient, ClientError, Reply};
 pub use messages::{
     AgentStatus, AuditLogEntry, AuditLogResponse, Confinement, ForgetResponse, HandoverItem, HandoverRequest,
     LockRequest, LogoutResponse, MAX_WAIT, OPENAPI, Problem, ProofRequest, ProofResponse, ProxyReport, ProxyReported,
-    ReceivedToken, RefreshResponse, Refusal, StopResponse, TokenResponse, UnlockRequest, UnsavedStatus, token_query,
+    ReceivedToken, RefreshResponse, Refusal, StopResponse, TokenResponse, UnlockRequest, UnsavedStatus, refresh_query,
+    token_query,
 };
 pub use socket::{ListenError, Listening, check_socket_path, home_id, listen};

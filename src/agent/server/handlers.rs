@@ -24,9 +24,7 @@ use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::unblock;
 use crate::model::{DecidingToken, Profile, ProfileName, Session, TokenTarget};
 use crate::secret::SecretBytes;
-use crate::session::{
-    Demand, MinTtl, RequestedToken, Revocation, SessionError, SessionService, TokenRequest, TokenVerifier,
-};
+use crate::session::{RequestedToken, Revocation, SessionError, SessionService, TokenRequest, TokenVerifier};
 use crate::status::{StatusReport, profile_statuses};
 use crate::text::excerpt;
 use crate::verify::{KeySet, VerdictJson};
@@ -72,8 +70,8 @@ pub(super) async fn respond(
         AgentRequest::Verify => {
             agent.with_file_limit(ErrorCode::StoreUnavailable, "a store", agent.verify_request(body)).await
         }
-        AgentRequest::Refresh { profile, if_expiring } => {
-            let refreshed = agent.refresh_request(peer, &profile, if_expiring, wait).await;
+        AgentRequest::Refresh { profile, request } => {
+            let refreshed = agent.refresh_request(peer, &profile, request, wait).await;
             refreshed.inspect_err(|failure| agent.record_denied(peer, AuditAction::Refresh, Some(&profile), failure))
         }
         AgentRequest::Forget { profile } => Ok(agent.forget_request(profile).await),
@@ -195,13 +193,12 @@ impl Agent {
         self: &Arc<Self>,
         peer: &Peer,
         name: &ProfileName,
-        if_expiring: Option<Duration>,
+        request: TokenRequest,
         wait: Option<Duration>,
     ) -> Result<AgentResponse, SharedError> {
         self.agent_lock.check(self.now())?;
         let profile = self.choose_profile(Some(name)).await?;
-        let demand = if_expiring.map_or(Demand::New, |left| Demand::NewUnless(MinTtl::AtLeast(left)));
-        let issued = self.shared_token(profile, TokenRequest::own(demand), wait).await?;
+        let issued = self.shared_token(profile, request, wait).await?;
         let now = self.now();
         self.audit_log.record(peer, AuditAction::Refresh, Some(name), now);
         let tokens = issued.tokens();

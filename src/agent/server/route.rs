@@ -12,7 +12,7 @@ use crate::agent::protocol::{HandoverRequest, LockRequest, ProofRequest, ProxyRe
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{MAX_DURATION, ProfileName, TokenTarget};
 use crate::secret::{Secret, SecretBytes};
-use crate::session::{MinTtl, TokenRequest};
+use crate::session::{Demand, MinTtl, RequestedToken, TokenRequest};
 use crate::verify::PolicyOptions;
 
 /// A request to the agent.
@@ -27,7 +27,7 @@ pub(super) enum AgentRequest {
     Proof,
     Proxy,
     Verify,
-    Refresh { profile: ProfileName, if_expiring: Option<Duration> },
+    Refresh { profile: ProfileName, request: TokenRequest },
     Forget { profile: ProfileName },
     Lock,
     Unlock,
@@ -85,15 +85,15 @@ pub(super) fn route(method: &Method, uri: &Uri) -> Result<AgentRequest, RouteErr
                 query.only(&["min_ttl"])?;
                 return Ok(AgentRequest::Token { profile, request: TokenRequest::id_token(min_ttl) });
             }
-            let scopes: Vec<String> =
-                query.all("scope").iter().flat_map(|text| text.split(' ')).map(str::to_owned).collect();
-            let target = TokenTarget::new(query.one("audience")?, &scopes, &query.all("resource"));
-            return Ok(AgentRequest::Token { profile, request: TokenRequest::access(target, min_ttl) });
+            return Ok(AgentRequest::Token { profile, request: TokenRequest::access(query.target()?, min_ttl) });
         }
         ("refresh", Some(rest)) => {
             only(Method::POST, "POST")?;
-            let query = Query::parse(uri.query(), &["if_expiring"])?;
-            return Ok(AgentRequest::Refresh { profile: profile(rest)?, if_expiring: query.seconds("if_expiring")? });
+            let query = Query::parse(uri.query(), &["if_expiring", "audience", "scope", "resource"])?;
+            let left = query.seconds("if_expiring")?;
+            let demand = left.map_or(Demand::New, |left| Demand::NewUnless(MinTtl::AtLeast(left)));
+            let request = TokenRequest { token: RequestedToken::Access(query.target()?), demand };
+            return Ok(AgentRequest::Refresh { profile: profile(rest)?, request });
         }
         ("logout", Some(rest)) => {
             only(Method::POST, "POST")?;
@@ -151,6 +151,12 @@ impl Query {
         let query = Self(pairs);
         query.only(known)?;
         Ok(query)
+    }
+
+    fn target(&self) -> Result<TokenTarget, RouteError> {
+        let scopes: Vec<String> =
+            self.all("scope").iter().flat_map(|text| text.split(' ')).map(str::to_owned).collect();
+        Ok(TokenTarget::new(self.one("audience")?, &scopes, &self.all("resource")))
     }
 
     fn only(&self, known: &[&str]) -> Result<(), RouteError> {

@@ -10,6 +10,7 @@ use super::sandbox::INNER_ADDRESS;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorCode, Hint};
+use crate::proxy::raise_limits;
 
 /// The pause after a connection could not be accepted.
 const ACCEPT_RETRY: Duration = Duration::from_millis(20);
@@ -25,6 +26,8 @@ pub(super) fn run(
         let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::None);
         let listener = TcpListener::bind(INNER_ADDRESS).await.map_err(unexpected)?;
         let child = command.spawn().map_err(|error| cannot_run(&command, error))?;
+        // The command keeps the limit that it was started with.
+        raise_limits();
         super::child::attend(child, signals, forward(&listener, socket, app.clock())).await
     })
 }

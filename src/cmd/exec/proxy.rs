@@ -13,6 +13,7 @@ use crate::cmd::proxy::{Place, Prepared};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
 use crate::paths::{PROXY_KEY_VARIABLE, PROXY_SOCKET_VARIABLE, PROXY_URL_VARIABLE, without_secrets};
+use crate::proxy::raise_limits;
 use crate::secret::limit_core_dumps;
 
 /// What the texts of `--env` and the arguments of the command can name.
@@ -96,6 +97,8 @@ pub(super) fn run(
             limit_core_dumps(false);
             let started = command.spawn();
             limit_core_dumps(true);
+            // The command keeps the limit that it was started with.
+            raise_limits();
             let result = match started {
                 Ok(child) => super::child::attend(child, signals, std::future::pending()).await,
                 Err(error) => Err(cannot_run(&command, error)),

@@ -9,9 +9,11 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::app::App;
+use crate::config::Config;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::directory_of;
-use crate::paths::home;
+use crate::model::{ProfileName, Workload};
+use crate::paths::{home, provided_token_file};
 
 /// The proxy's socket, as the command sees it.
 pub(super) const INNER_SOCKET: &str = "/run/authctl/api.sock";
@@ -75,7 +77,7 @@ impl Sandbox {
         let paths = app.paths()?;
         let home = home()?;
         let socket = app.agent_socket()?;
-        let hidden_directories = vec![
+        let mut hidden_directories = vec![
             paths.data.clone(),
             directory_of(&paths.agent_socket).to_owned(),
             directory_of(&socket).to_owned(),
@@ -84,18 +86,27 @@ impl Sandbox {
             home.join(".ssh"),
         ];
         let current = std::env::current_dir().map_err(unexpected)?;
-        if let Some(open) =
-            hidden_directories.iter().find(|hidden| home.starts_with(hidden) || current.starts_with(hidden))
-        {
+        let is_needed = |hidden: &Path| home.starts_with(hidden) || current.starts_with(hidden);
+        if let Some(open) = hidden_directories.iter().find(|hidden| is_needed(hidden)) {
             let message =
                 format!("the agent's socket or authctl's data is in {}, which cannot be hidden", open.display());
             return Err(Error::msg(ErrorCode::Configuration, message, Hint::shell("unset AUTHCTL_SOCK")));
         }
         let config = app.config()?;
-        let token_files = config.profiles.values().flat_map(|profile| [&profile.token_file, &profile.id_token_file]);
-        let keys = config.profiles.values().map(|profile| &profile.server.client_key.file);
-        let mut hidden_files: Vec<PathBuf> = token_files.chain(keys).flatten().cloned().collect();
-        hidden_files.push(app.provided_key_file().unwrap_or_else(|| paths.default_key_file.clone()));
+        // A file that is replaced appears in spite of what hides the one before: its directory is hidden.
+        for (file, name) in replaced_files(app, &config)? {
+            let directory = directory_of(&file).canonicalize().unwrap_or_else(|_| directory_of(&file).to_owned());
+            if is_needed(&directory) {
+                let message =
+                    format!("{} is in a directory that the command needs, and so cannot be hidden", file.display());
+                let hint =
+                    name.map_or(Hint::None, |name| Hint::command("profile show").with_argument(name.to_string()));
+                return Err(Error::msg(ErrorCode::Configuration, message, hint));
+            }
+            hidden_directories.push(directory);
+        }
+        let keys = config.profiles.values().filter_map(|profile| profile.server.client_key.file.clone());
+        let mut hidden_files: Vec<PathBuf> = keys.chain(app.provided_key_file()).collect();
         // What is in those directories is hidden, except for what is shown again.
         let is_shown = |path: &PathBuf| {
             !SOCKET_DIRECTORIES.iter().any(|hidden| path.starts_with(hidden))
@@ -130,6 +141,8 @@ impl Sandbox {
         let current = std::env::current_dir().map_err(unexpected)?;
         let mut command = Command::new(&self.program);
         command.args(["--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]);
+        // For root: nothing is mounted or removed again, and no setting of the kernel changes.
+        command.args(["--cap-drop", "ALL", "--ro-bind", "/proc/sys", "/proc/sys"]);
         // A program could type into a terminal that it shares (TIOCSTI), where the kernel still allows that.
         if std::fs::read("/proc/sys/dev/tty/legacy_tiocsti").map_or(true, |text| text.first() != Some(&b'0')) {
             command.arg("--new-session");
@@ -163,6 +176,23 @@ impl Sandbox {
         command.args(["--", INNER_PROGRAM, "exec", "--inside", INNER_SOCKET, "--"]).args(words);
         Ok(command)
     }
+}
+
+/// Returns the files with tokens or keys that are replaced while the command runs, each with its profile.
+fn replaced_files(app: &App, config: &Config) -> Result<Vec<(PathBuf, Option<ProfileName>)>, Error> {
+    let mut files = Vec::new();
+    for profile in config.profiles.values() {
+        let workload = match &profile.server.workload {
+            Some(Workload::File(file)) => Some(file),
+            _ => None,
+        };
+        let of_profile = [profile.token_file.as_ref(), profile.id_token_file.as_ref(), workload];
+        files.extend(of_profile.into_iter().flatten().map(|file| (file.clone(), Some(profile.name.clone()))));
+    }
+    files.extend(
+        provided_token_file().into_iter().chain([app.paths()?.default_key_file.clone()]).map(|file| (file, None)),
+    );
+    Ok(files)
 }
 
 /// Returns the paths of the Unix sockets that exist now: the command could reach them wherever they are, for example in the home

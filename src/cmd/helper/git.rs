@@ -8,7 +8,7 @@ use crate::cmd::output;
 use crate::cmd::refresh::refresh_one;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ToolHost;
-use crate::session::Demand;
+use crate::session::{Demand, TokenRequest};
 use crate::text::{excerpt, shell_line, shell_word};
 
 pub(super) struct Git;
@@ -172,7 +172,7 @@ fn erase(call: &Call<'_>) -> Result<u8, Error> {
     let profile = call.app.profile(Some(&profile))?;
     call.with_token(Some(profile.name.clone()), false, &|token| {
         if token.text == refused {
-            refresh_one(call.app, &profile, Demand::New)?;
+            refresh_one(call.app, &profile, &TokenRequest::own(Demand::New))?;
         }
         Ok(0)
     })

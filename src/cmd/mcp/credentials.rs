@@ -48,14 +48,14 @@ impl<'a> Provider<'a> {
         answer(requests, |request| self.at_once(request), in_turn).await;
     }
 
-    /// Answers a question with the token in hand, if that is fresh and not the refused one; returns any other question.
+    /// Answers a question with the cached token, if that is fresh and not the refused one; returns any other question.
     fn at_once(&self, request: CredentialRequest) -> Result<Answering<'_>, CredentialRequest> {
         if request.reply.is_closed() {
             return Ok(Box::pin(async {}));
         }
         let refusal = request.refusal.as_ref().filter(|refusal| !wants_nonce(refusal));
         let is_refused = |held: &ApiToken| refusal.is_some_and(|refusal| was_sent(held, refusal));
-        match self.tokens.in_hand().filter(|held| !is_refused(held)) {
+        match self.tokens.cached().filter(|held| !is_refused(held)) {
             Some(held) => Ok(Box::pin(self.prove(held, request))),
             None => Err(request),
         }

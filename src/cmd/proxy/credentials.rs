@@ -14,15 +14,17 @@ use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{ApiUrl, Profile, ProfileName, RequestRules};
 use crate::oauth::{ApiChallenge, PassThrough};
 use crate::proxy::{Access, Credentials, Pending, Wanted};
-use crate::secret::Secret;
 use crate::session::{Remedy, StepUp};
 
 /// For how long a token is used without asking for it again: a logout, a lock of the agent, a changed configuration and changed
 /// certificates take effect within this time.
 const REUSED_FOR: Duration = Duration::from_secs(1);
 
-/// For how long no other refresh is tried after a new token was refused.
-const HOPELESS_FOR: Duration = Duration::from_secs(60);
+/// For how long a refused token is not refreshed again after a refresh: what the API refuses then is not helped by another one.
+const NO_REFRESH_AFTER: Duration = Duration::from_secs(60);
+
+/// The same after a refresh that failed.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// How many questions wait at most.
 const QUEUE: usize = 256;
@@ -32,18 +34,26 @@ struct Question {
     wanted: Wanted,
     /// What the API has refused.
     refused: Option<(HeaderValue, ApiChallenge)>,
+    /// When it was first looked at.
+    asked_at: Option<Instant>,
     reply: oneshot::Sender<Result<Access, Error>>,
 }
 
-/// What asks.
-pub(super) struct Asker(mpsc::Sender<Box<Question>>);
+/// Asks for the credentials of requests. Those that were refused have a queue of their own: their refresh or login may take long,
+/// and the others need not wait for it.
+pub(super) struct Client {
+    tokens: mpsc::Sender<Box<Question>>,
+    refusals: mpsc::Sender<Box<Question>>,
+}
 
-impl Credentials for Asker {
+impl Credentials for Client {
     fn access(&self, wanted: Wanted, refused: Option<(HeaderValue, ApiChallenge)>) -> Pending<'_> {
         Box::pin(async move {
             let gone = || Error::msg(ErrorCode::Interrupted, "the proxy is stopping", Hint::None);
             let (reply, answer) = oneshot::channel();
-            self.0.send(Box::new(Question { wanted, refused, reply })).await.map_err(|_| gone())?;
+            let queue = if refused.is_some() { &self.refusals } else { &self.tokens };
+            let question = Question { wanted, refused, asked_at: None, reply };
+            queue.send(Box::new(question)).await.map_err(|_| gone())?;
             answer.await.unwrap_or_else(|_| Err(gone()))
         })
     }
@@ -63,8 +73,10 @@ pub(super) struct Provider<'a> {
     api: ApiUrl,
     tokens: ApiCredentials<'a>,
     route: RefCell<Option<Route>>,
-    /// A token that was refused although it was new, and until when another refresh would not help.
-    hopeless: RefCell<Option<(Secret, Instant)>>,
+    /// Until when a refused token is not refreshed.
+    no_refresh_until: RefCell<Option<Instant>>,
+    /// The last failure to get a token, for all who asked before it.
+    failed: RefCell<Option<(Instant, Error)>>,
     reports: Arc<Reports>,
 }
 
@@ -72,29 +84,52 @@ impl<'a> Provider<'a> {
     /// Returns what answers.
     pub(super) fn new(app: &'a App, profile: ProfileName, api: ApiUrl, reports: Arc<Reports>) -> Self {
         let tokens = ApiCredentials::new(app, api.clone(), REUSED_FOR);
-        Self { app, profile, api, tokens, route: RefCell::default(), hopeless: RefCell::default(), reports }
+        Self {
+            app,
+            profile,
+            api,
+            tokens,
+            route: RefCell::default(),
+            no_refresh_until: RefCell::default(),
+            failed: RefCell::default(),
+            reports,
+        }
     }
 
     /// Returns what asks, and the work that answers until nothing asks any more.
-    pub(super) fn start(&self) -> (Asker, impl Future<Output = ()>) {
-        let (sender, mut questions) = mpsc::channel(QUEUE);
+    pub(super) fn start(&self) -> (Client, impl Future<Output = ()>) {
+        let (tokens, token_questions) = mpsc::channel(QUEUE);
+        let (refusals, refusal_questions) = mpsc::channel(QUEUE);
         let answering = async move {
-            let in_turn = |question| Box::pin(self.answer(question)) as Answering<'_>;
-            answer(&mut questions, |question| self.at_once(question), in_turn).await;
+            tokio::join!(self.answer_all(token_questions), self.answer_all(refusal_questions));
         };
-        (Asker(sender), answering)
+        (Client { tokens, refusals }, answering)
     }
 
-    /// Answers a question with the token in hand, if that is fresh and not the refused one; returns any other question.
-    fn at_once(&self, question: Box<Question>) -> Result<Answering<'_>, Box<Question>> {
+    async fn answer_all(&self, mut questions: mpsc::Receiver<Box<Question>>) {
+        let in_turn = |question| Box::pin(self.answer(question)) as Answering<'_>;
+        answer(&mut questions, |question| self.at_once(question), in_turn).await;
+    }
+
+    /// Answers a question with the cached token, if that is fresh and not the refused one, or with the failure of an attempt that
+    /// has ended since it was asked; returns any other question.
+    fn at_once(&self, mut question: Box<Question>) -> Result<Answering<'_>, Box<Question>> {
         if question.reply.is_closed() {
             return Ok(Box::pin(async {}));
+        }
+        let asked_at = *question.asked_at.get_or_insert_with(|| self.app.clock().monotonic());
+        if question.refused.is_none()
+            && let Some((at, Error { code, error, hint })) = &*self.failed.borrow()
+            && asked_at <= *at
+        {
+            let same = Error::msg(*code, format!("{error:#}"), hint.clone());
+            return Ok(Box::pin(self.reply(question, Err(same))));
         }
         let is_usable = |token: &ApiToken| match &question.refused {
             Some((refused, challenge)) => challenge.wants_nonce() || !is_same(token, refused),
             None => true,
         };
-        match (self.tokens.in_hand().filter(is_usable), self.route.borrow().clone()) {
+        match (self.tokens.cached().filter(is_usable), self.route.borrow().clone()) {
             (Some(token), Some(_)) => Ok(Box::pin(self.reply(question, Ok(token)))),
             _ => Err(question),
         }
@@ -102,7 +137,10 @@ impl<'a> Provider<'a> {
 
     async fn answer(&self, mut question: Box<Question>) {
         let token = match question.refused.take() {
-            None => self.current().await,
+            None => self.current().await.inspect_err(|error| {
+                let same = Error::msg(error.code, error.message(), error.hint.clone());
+                *self.failed.borrow_mut() = Some((self.app.clock().monotonic(), same));
+            }),
             Some((refused, challenge)) => self.other_than(&refused, &challenge).await,
         };
         self.reply(question, token).await;
@@ -139,7 +177,7 @@ impl<'a> Provider<'a> {
     }
 
     async fn current(&self) -> Result<ApiToken, Error> {
-        if let Some(token) = self.tokens.in_hand() {
+        if let Some(token) = self.tokens.cached() {
             return Ok(token);
         }
         let profile = self.profile()?;
@@ -153,6 +191,10 @@ impl<'a> Provider<'a> {
     /// Returns another token than the refused one, after a refresh if that can help.
     async fn other_than(&self, refused: &HeaderValue, challenge: &ApiChallenge) -> Result<ApiToken, Error> {
         let denied = |what: &str| Error::msg(ErrorCode::TokenDenied, what, Hint::login());
+        // Another process may have refreshed it since it was cached.
+        if !challenge.wants_nonce() && self.tokens.cached().is_some_and(|token| is_same(&token, refused)) {
+            self.tokens.forget();
+        }
         let current = self.current().await?;
         if challenge.wants_nonce() || !is_same(&current, refused) {
             return Ok(current);
@@ -166,17 +208,17 @@ impl<'a> Provider<'a> {
         if challenge.error.as_deref() == Some("invalid_dpop_proof") {
             return Err(denied("the API refuses the proof"));
         }
+        let refused_again = || denied("the API refuses the token although it is new");
         let now = || self.app.clock().monotonic();
-        let is_hopeless =
-            |(token, until): &(Secret, Instant)| refused.as_bytes() == token.expose().as_bytes() && now() < *until;
-        if self.hopeless.borrow().as_ref().is_some_and(is_hopeless) {
-            return Err(denied("the API refuses the token although it is new"));
+        if self.no_refresh_until.borrow().is_some_and(|until| now() < until) {
+            return Err(refused_again());
         }
+        *self.no_refresh_until.borrow_mut() = Some(now() + RETRY_AFTER);
         self.tokens.refresh(&profile).await?;
+        *self.no_refresh_until.borrow_mut() = Some(now() + NO_REFRESH_AFTER);
         self.tokens.forget();
         let new = self.current().await?;
-        *self.hopeless.borrow_mut() = Some((new.authorization(), now() + HOPELESS_FOR));
-        if is_same(&new, refused) { Err(denied("the API refuses the token although it is new")) } else { Ok(new) }
+        if is_same(&new, refused) { Err(refused_again()) } else { Ok(new) }
     }
 
     /// Returns the error that only another sign-in helps, with its command.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -14,6 +14,8 @@ use crate::error::Error;
 use crate::model::{ProfileName, RuleName};
 use crate::proxy::{Event, Outcome};
 use crate::secret::SecretBytes;
+use crate::text::excerpt;
+use crate::ui::Ui;
 
 /// How long the same command to log in is not printed again.
 const REPEAT_AFTER: Duration = Duration::from_secs(60);
@@ -23,6 +25,45 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// How long the last reports may take when the proxy stops.
 const LAST_LIMIT: Duration = Duration::from_secs(2);
+
+/// The longest text of a refused request, in characters.
+pub(super) const MAX_REQUEST: usize = 500;
+
+/// How many lines wait for stderr. More are dropped: a reader that has stopped does not stop the proxy.
+const MAX_LINES: usize = 256;
+
+/// How long the last lines may take when the proxy stops.
+const PRINT_LIMIT: Duration = Duration::from_secs(1);
+
+/// Prints lines on stderr in a thread of its own.
+pub(super) struct Printer {
+    lines: mpsc::SyncSender<String>,
+    printed: mpsc::Receiver<()>,
+}
+
+impl Printer {
+    /// Starts the thread.
+    pub(super) fn start(ui: Ui) -> Self {
+        let (lines, waiting) = mpsc::sync_channel::<String>(MAX_LINES);
+        let (done, printed) = mpsc::channel();
+        std::thread::spawn(move || {
+            waiting.iter().for_each(|line| ui.notice(&line));
+            let _ = done.send(());
+        });
+        Self { lines, printed }
+    }
+
+    /// Returns what takes lines.
+    pub(super) fn lines(&self) -> mpsc::SyncSender<String> {
+        self.lines.clone()
+    }
+
+    /// Waits for the last lines, after everything that takes lines is gone.
+    pub(super) fn finish(self) {
+        drop(self.lines);
+        let _ = self.printed.recv_timeout(PRINT_LIMIT);
+    }
+}
 
 /// The reports that the agent has not got.
 pub(super) struct Reports {
@@ -47,11 +88,11 @@ impl Reports {
         Self { profile, refused, sign_in, printed, changed: Notify::new() }
     }
 
-    /// Takes a refused request. Of its target the path alone: a query may contain secrets.
+    /// Records a refused request, with its path but without its query, which may contain secrets.
     pub(super) fn take(&self, event: &Event<'_>) {
         let Outcome::Refused(rule) = event.outcome else { return };
         let mut refused = lock(&self.refused);
-        let request = format!("{} {}", event.method, event.path);
+        let request = excerpt(&format!("{} {}", event.method, event.path), MAX_REQUEST);
         let count = refused.get(rule.as_str()).map_or(NonZeroU32::MIN, |(_, count, _)| count.saturating_add(1));
         refused.insert(rule.as_str(), (rule, count, request));
         self.changed.notify_one();
@@ -69,6 +110,22 @@ impl Reports {
             *lock(&self.sign_in) = Some(text.clone());
             *printed = Some((text, now));
             self.changed.notify_one();
+        }
+    }
+
+    /// Keeps a report for the next time, beside what has come since.
+    fn keep(&self, reported: ProxyReported) {
+        match reported {
+            ProxyReported::Refused { rule, count, request } => {
+                let mut refused = lock(&self.refused);
+                let newer = refused.remove(rule.as_str());
+                let (count, request) =
+                    newer.map_or((count, request), |(_, newer, request)| (count.saturating_add(newer.get()), request));
+                refused.insert(rule.as_str(), (rule, count, request));
+            }
+            ProxyReported::SignInRequired { message } => {
+                lock(&self.sign_in).get_or_insert(message);
+            }
         }
     }
 
@@ -100,7 +157,8 @@ impl Reports {
             if serde_json::to_writer(&mut body, &report).is_ok() {
                 let sent = app.try_agent_async::<serde::de::IgnoredAny>("POST", "/v1/proxy".to_owned(), Some(body));
                 if let Err(error) = sent.await {
-                    tracing::info!("not in the audit log of the agent: {}", error.message());
+                    tracing::info!("not yet in the audit log of the agent: {}", error.message());
+                    self.keep(report.reported);
                 }
             }
         }

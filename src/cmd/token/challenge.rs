@@ -7,13 +7,12 @@ use crate::cmd::login::log_in_again;
 use crate::cmd::refresh::refresh_one;
 use crate::config::setting;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{ApiUrl, Profile};
+use crate::model::{ApiUrl, Profile, TokenTarget};
 use crate::oauth::ApiChallenge;
-use crate::secret::Secret;
-use crate::session::{Demand, Remedy, SessionError, StepUp, remedy};
+use crate::session::{Remedy, StepUp, TokenRequest};
 
-/// Does what helps against `challenge`, with which the API refused the token `refused`, if that is known: refreshes, or logs in
-/// where a user can. Nothing is done twice.
+/// Does what helps against `challenge`, with which the API refused the token for `target`: refreshes, or logs in where a user can.
+/// Nothing is done twice.
 ///
 /// # Errors
 /// [`ErrorCode::LoginRequired`] with the command to log in; [`ErrorCode::TokenDenied`] if nothing helps.
@@ -21,22 +20,17 @@ pub fn answer(
     app: &App,
     profile: &Profile,
     api: &ApiUrl,
+    target: &TokenTarget,
     challenge: &ApiChallenge,
-    refused: Option<&Secret>,
 ) -> Result<(), Error> {
-    let session = match app.sessions()?.session_blocking(profile) {
-        Ok(session) => Some(session),
-        Err(SessionError::LoginRequired(_)) => None,
-        Err(error) => return Err(Error::from(error).about(&profile.name)),
-    };
-    match remedy(profile, session.as_ref(), challenge, refused, app.clock().now()) {
+    match app.run(app.remedy(profile, target, challenge, None))? {
         Remedy::StoredToken => Ok(()),
         Remedy::Nothing(reason) => {
             let hint = Hint::advice("ask the operator of the API for access, or log in with another account");
             Err(Error::msg(ErrorCode::TokenDenied, reason, hint))
         }
         Remedy::Login(step_up) => log_in(app, profile, api, challenge, step_up),
-        Remedy::Refresh => match refresh_one(app, profile, Demand::New) {
+        Remedy::Refresh => match refresh_one(app, profile, &TokenRequest::new_access(target.clone())) {
             Ok(_) => Ok(()),
             Err(error) if error.code == ErrorCode::LoginRequired => {
                 log_in(app, profile, api, challenge, StepUp::default())

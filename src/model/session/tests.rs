@@ -20,7 +20,11 @@ fn session() -> Session {
         (Generation { login: "a1".into(), number: 7 }, "https://a.example".parse().expect("valid"));
     Session {
         subject: Some(Subject { sub: "1".into(), name: None }),
-        others: vec![AnotherToken { target, tokens: TokenSet { refresh_token: None, ..tokens.clone() } }],
+        others: vec![AnotherToken {
+            target,
+            tokens: TokenSet { refresh_token: None, ..tokens.clone() },
+            is_replacement: false,
+        }],
         refreshing_since: Some(UnixTime(5)),
         ..Session::new(generation, issuer, "cli".into(), Grant::Device, tokens, UnixTime(100))
     }

@@ -64,6 +64,12 @@ impl TokenRequest {
         Self { token: RequestedToken::Access(target), demand }
     }
 
+    /// Creates a request for a new access token for `target`.
+    #[must_use]
+    pub fn new_access(target: TokenTarget) -> Self {
+        Self { token: RequestedToken::Access(target), demand: Demand::New }
+    }
+
     /// Creates a request for the ID token. By default it only has to be unexpired: issuers rarely send a new one early.
     #[must_use]
     pub fn id_token(min_ttl: Option<MinTtl>) -> Self {

@@ -154,9 +154,11 @@ fn refused_requests_are_in_the_audit_log_without_queries_and_headers() {
         assert_eq!(proxy.request("POST", &format!("/v1/{number}?secret-query=1"), "secret-body").0, 403);
     }
     assert_eq!(proxy.get("/v2?secret-query=1").0, 403);
-    let host = proxy.host();
-    let reply = proxy
-        .send(&format!("GET /v1 HTTP/1.1\r\nHost: {host}\r\nX-Authctl-Key: secret-wrong\r\nConnection: close\r\n\r\n"));
+    // The agent takes no longer request than this.
+    let (host, long) = (proxy.host(), "x".repeat(20_000));
+    let reply = proxy.send(&format!(
+        "GET /{long} HTTP/1.1\r\nHost: {host}\r\nX-Authctl-Key: secret-wrong\r\nConnection: close\r\n\r\n"
+    ));
     assert!(reply.starts_with("HTTP/1.1 401"), "{reply}");
     let entries = wait_until("the audit log", || {
         let log = home.run(&["agent", "log", "--json"]).exits(0).json();
@@ -172,7 +174,7 @@ fn refused_requests_are_in_the_audit_log_without_queries_and_headers() {
     shown.sort_by_key(ToString::to_string);
     let pid = proxy.child.id();
     let expected = [
-        json!(["key", 1, "GET /v1", "work", pid]),
+        json!(["key", 1, format!("GET /{}…", "x".repeat(495)), "work", pid]),
         json!(["proxy_allow", 1, "GET /v2", "work", pid]),
         json!(["read-only", 50, "POST /v1/49", "work", pid]),
     ];

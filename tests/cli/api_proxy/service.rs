@@ -102,6 +102,24 @@ fn key_file_is_the_users_alone() {
 }
 
 #[test]
+fn proxies_started_at_once_have_the_key_of_their_file() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let api = api();
+    let file = home.path().join("api.key");
+    let text = file.to_str().unwrap();
+    std::thread::scope(|scope| {
+        let start = || Proxy::start(&home, &["work", "--for", &api.url, "--key-file", text]);
+        let proxies: Vec<_> = (0..6).map(|_| scope.spawn(start)).collect();
+        let key = std::fs::read_to_string(&file);
+        for proxy in proxies.into_iter().map(|proxy| proxy.join().unwrap()) {
+            assert_eq!(proxy.get("/").0, 200, "{key:?}");
+        }
+    });
+}
+
+#[test]
 fn request_in_flight_ends_before_the_proxy_stops() {
     let home = Sandbox::new();
     let idp = quick_issuer();

@@ -37,7 +37,8 @@ impl<'a> Client<'a> {
         let mut client = Self::start(home, server);
         let parameters =
             json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}});
-        assert_eq!(client.request(0, "initialize", &parameters)["result"]["protocolVersion"], "2025-11-25");
+        let reply = client.request(0, "initialize", &parameters);
+        assert_eq!(reply["result"]["protocolVersion"], "2025-11-25", "{reply}");
         client.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
         server.wait_for("notifications/initialized");
         client

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Client, logged_in};
 use crate::support::mcp_server::{McpServer, Received, Reply, answer};
-use crate::support::{Sandbox, agent::Agent, quick_issuer};
+use crate::support::{PASSWORD, Sandbox, USER, agent::Agent, quick_issuer};
 
 /// A server that refuses these tokens.
 fn refusing(refused: &Arc<Mutex<Vec<String>>>) -> McpServer {
@@ -47,6 +47,34 @@ fn refused_token_is_refreshed_once_and_the_client_sees_no_error() {
             "{seen:?}"
         );
         home.token("work");
+    }
+}
+
+#[test]
+fn refused_token_for_one_api_or_in_memory_is_replaced() {
+    for (with_agent, in_memory) in [(false, false), (true, false), (true, true)] {
+        let (home, issuer) = (Sandbox::new(), quick_issuer());
+        let _agent = with_agent.then(|| Agent::start(&home));
+        let refused = Arc::new(Mutex::new(Vec::new()));
+        let server = refusing(&refused);
+        let store = if in_memory { "memory" } else { "file" };
+        // The token for one of several APIs is another one than the session's own.
+        let apis = ["--resource", &server.url, "--resource", "https://b.example"];
+        let apis = if in_memory { &apis[..2] } else { &apis };
+        let login = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--store", store];
+        let grant = ["--password", "--username", USER, "--password-stdin"];
+        home.run_with(&[&login[..], &grant, apis].concat(), &format!("{PASSWORD}\n")).exits(0);
+        let token = || home.run(&["token", "--for", &server.url]).exits(0).line().to_owned();
+        refused.lock().expect("not poisoned").push(format!("Bearer {}", token()));
+        let before = issuer.stats().refreshes_committed;
+        let mut client = Client::connect(&home, &server);
+        assert_eq!(client.request(1, "ping", &json!({}))["result"], json!({}), "agent {with_agent}, {store}");
+        client.close();
+        assert_eq!(issuer.stats().refreshes_committed, before + 1);
+        // The command line does the same, once.
+        let challenge = || home.run_with(&["token", "--for", &server.url, "--challenge", "-"], "Bearer\n");
+        assert_eq!(challenge().exits(0).line(), token(), "just refreshed");
+        assert_eq!(issuer.stats().refreshes_committed, before + 1, "agent {with_agent}, {store}");
     }
 }
 

@@ -104,6 +104,22 @@ fn slow_notification_delays_no_request_and_no_cancellation() {
 }
 
 #[test]
+fn server_that_is_slow_to_begin_still_gets_requests() {
+    let (home, _issuer) = logged_in();
+    let held = std::sync::Mutex::new(Vec::new());
+    let server = McpServer::start(move |_, request, reply| match request.what().as_str() {
+        "notifications/initialized" => held.lock().expect("not poisoned").push(reply),
+        _ => answer(request, reply),
+    });
+    let started = std::time::Instant::now();
+    let mut client = Client::connect(&home, &server);
+    assert_eq!(client.request(2, "ping", &json!({}))["result"], json!({}));
+    assert!(started.elapsed().as_secs() < 20, "long before the server's response");
+    client.0.signal(Signal::TERM);
+    client.0.wait().exits(130);
+}
+
+#[test]
 fn invalid_responses_are_errors_that_quote_nothing() {
     let (home, _issuer) = logged_in();
     let server = McpServer::start(|_, request, reply| match request.what().as_str() {

@@ -1,6 +1,6 @@
 """Searches everything that a command under `authctl exec --proxy --sandbox` can reach for the secrets whose SHA-256 digests are
 given, while it uses the API. Prints what it found as JSON."""
-import hashlib, json, os, re, socket, sys, time, urllib.request
+import ctypes, hashlib, json, os, re, socket, sys, time, urllib.request
 
 digests, seconds, forbidden = set(sys.argv[2].split(",")), float(sys.argv[3]), sys.argv[4:]
 url, key = os.environ["AUTHCTL_PROXY_URL"], os.environ["AUTHCTL_PROXY_KEY"]
@@ -84,11 +84,16 @@ search_environment()
 search_memory()
 search_files()
 writes = []
-for path in (os.path.join(os.environ["HOME"], "written"), os.path.join(sys.argv[1], "written")):
+# Root could otherwise remove what hides a directory, and change the kernel's settings.
+hidden = os.path.join(os.environ["HOME"], ".local/share/authctl")
+libc = ctypes.CDLL(None, use_errno=True)
+undone = [place for place in (hidden, os.environ["HOME"], "/proc/sys") if libc.umount2(place.encode(), 2) == 0]
+search_files()
+for path in (os.path.join(os.environ["HOME"], "written"), os.path.join(sys.argv[1], "written"), "/proc/sys/kernel/core_pattern"):
     try:
-        open(path, "w").close()
+        open(path, "a").close()
         writes.append(path)
     except OSError:
         pass
-print(json.dumps({"found": found, "requests": requests, "failures": failures, "writes": writes,
+print(json.dumps({"found": found, "requests": requests, "failures": failures, "writes": writes, "undone": undone,
                   "connected": [address for address in forbidden if connects(address)]}))

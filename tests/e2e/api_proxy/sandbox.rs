@@ -1,6 +1,7 @@
 //! A command in the sandbox that searches for the token.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -17,6 +18,10 @@ fn sandboxed_command_finds_no_token() {
     let home = Sandbox::new();
     let idp = issuer(|options| options.access_token_ttl = Duration::from_secs(5));
     home.log_in("work", &idp);
+    // The agent replaces these files while the command runs.
+    for (setting, file) in [("token_file", "tokens/access"), ("id_token_file", "other/deep/id")] {
+        home.run(&["profile", "set", "work", &format!("{setting}={}", home.path().join(file).display())]).exits(0);
+    }
     let agent = Agent::start(&home);
     let api = Api::start();
     let writable = home.path().join("project");
@@ -36,7 +41,7 @@ fn sandboxed_command_finds_no_token() {
         .expect("copied");
     let issuer_address = idp.issuer().trim_start_matches("http://").split('/').next().expect("a host").to_owned();
     let socket = home.socket();
-    let ran = home.run(&[
+    let mut command = home.command(&[
         "exec",
         "--proxy",
         "work",
@@ -54,9 +59,12 @@ fn sandboxed_command_finds_no_token() {
         socket.to_str().expect("text"),
         &issuer_address,
     ]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    let ran = home.finish_within(duration() + Duration::from_secs(120), child, &["exec"]);
     let report: Value = serde_json::from_str(&ran.exits(0).stdout).expect("JSON");
     assert_eq!((&report["found"], &report["failures"]), (&serde_json::json!([]), &serde_json::json!([])), "{report}");
     assert!(report["requests"].as_u64().is_some_and(|count| count > 10), "{report}");
+    assert_eq!(report["undone"], serde_json::json!([]), "nothing that hides a file is removed");
     assert_eq!(report["connected"], serde_json::json!([]), "neither the agent nor the issuer");
     assert_eq!(report["writes"], serde_json::json!([format!("{writable}/written")]));
     drop(agent);
