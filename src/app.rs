@@ -28,7 +28,7 @@ use crate::model::{InvalidProfileName, Profile, ProfileName, StoreKind};
 use crate::paths::{Environment, Paths};
 use crate::secret::Secret;
 use crate::session::{LockDirectories, MAX_REFRESH, SessionService, Settled, Stores, UNSAVED_LIMIT, UnsavedSession};
-use crate::store::{FileStore, KeySource, Keychain, MemoryStore};
+use crate::store::{FileStore, KeySource, Keychain, MemoryStore, RevocationFiles};
 use crate::text::without_error_numbers;
 use crate::ui::{self, Ui};
 
@@ -390,8 +390,11 @@ impl App {
             return Ok(Arc::clone(sessions));
         }
         let paths = self.paths()?;
-        let locks = LockDirectories { keychain: paths.keychain_locks(), file: paths.locks };
-        let built = SessionService::new(Arc::clone(&self.clock), self.stores()?, locks, paths.revoked_file);
+        let shared = paths.shared();
+        let locks = LockDirectories { keychain: shared.join("locks"), file: paths.locks };
+        let (file, earlier) = (shared.join("revoked"), paths.data.join("revoked"));
+        let revoked = RevocationFiles { earlier: Some(earlier).filter(|earlier| *earlier != file), file };
+        let built = SessionService::new(Arc::clone(&self.clock), self.stores()?, locks, revoked);
         if let Some(config) = self.common.config.as_ref().and_then(|config| std::path::absolute(config).ok()) {
             built.name_config(config);
         }

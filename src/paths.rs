@@ -411,8 +411,6 @@ pub struct Paths {
     pub locks: PathBuf,
     /// The directory of the data.
     pub data: PathBuf,
-    /// The list of revoked tokens.
-    pub revoked_file: PathBuf,
     /// The agent's default socket.
     pub agent_socket: PathBuf,
     /// The directory of the user's services: systemd units, or launchd agents.
@@ -437,10 +435,11 @@ impl Paths {
         Ok(paths)
     }
 
-    /// Returns the directory of lock files for the profiles with the keychain. A token from the agent needs none.
+    /// Returns the directory of what belongs to the user, whatever `XDG_DATA_HOME` is: the locks of keychain items, and the list of
+    /// revoked tokens, so that a token that was revoked in one terminal is denied in all. A token from the agent needs neither.
     #[must_use]
-    pub fn keychain_locks(&self) -> PathBuf {
-        keychain_locks().unwrap_or_else(|| self.locks.clone())
+    pub fn shared(&self) -> PathBuf {
+        shared().unwrap_or_else(|| self.data.clone())
     }
 
     /// Returns the paths below these directories. `run` is the platform's directory for sockets, if it has one that is
@@ -458,20 +457,20 @@ impl Paths {
             default_key_file: config.join("authctl.key"),
             sessions: data.join("sessions"),
             locks: data.join("locks"),
-            revoked_file: data.join("revoked"),
             data,
         }
     }
 }
 
-/// Returns the directory of the locks of keychain items; `None` where there is no keychain, or the user has no home.
+/// Returns the directory of what belongs to the user as keychain items do: their locks and the list of revoked tokens. `None`
+/// where there is no message bus, and so no keychain, or the user has no home.
 ///
-/// The items belong to the user, not to the data directory: a terminal of a snap or Flatpak sets `XDG_DATA_HOME` to
-/// another one. So the locks are in the home that the user database names. A message bus outside of `/run`, as in a test,
-/// has a keychain of its own, and its locks beside its socket, if no other user can write there.
+/// A terminal of a snap or Flatpak sets `XDG_DATA_HOME` to a directory of its own, so this one is in the home that the user
+/// database names. A message bus outside of `/run`, as in a test, has a keychain of its own, and this directory beside its
+/// socket, if no other user can write there.
 #[cfg(not(target_os = "macos"))]
 #[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
-fn keychain_locks() -> Option<PathBuf> {
+fn shared() -> Option<PathBuf> {
     let user = nix::unistd::geteuid();
     let socket = match env::var("DBUS_SESSION_BUS_ADDRESS").ok().filter(|address| !address.is_empty()) {
         // One directory for one bus, however its address is spelled.
@@ -483,15 +482,15 @@ fn keychain_locks() -> Option<PathBuf> {
         !dir.starts_with("/run") && dir.metadata().is_ok_and(private)
     };
     match socket.as_deref().and_then(Path::parent).filter(|dir| is_private(dir)) {
-        Some(dir) => Some(dir.join("authctl-locks")),
-        None => Some(user_home(user)?.join(".local/share/authctl/locks")),
+        Some(dir) => Some(dir.join("authctl-data")),
+        None => Some(user_home(user)?.join(".local/share/authctl")),
     }
 }
 
 /// See above. The keychain of macOS has no variable.
 #[cfg(target_os = "macos")]
-fn keychain_locks() -> Option<PathBuf> {
-    Some(user_home(nix::unistd::geteuid())?.join("Library/Application Support/authctl/locks"))
+fn shared() -> Option<PathBuf> {
+    Some(user_home(nix::unistd::geteuid())?.join("Library/Application Support/authctl"))
 }
 
 /// Returns the user's home directory by the user database, whatever `HOME` says.

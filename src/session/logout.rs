@@ -115,8 +115,8 @@ impl SessionService {
         let mut tokens: Vec<(Secret, UnixTime)> =
             sets.map(|set| (set.access_token.clone(), expiry(&set.access_token, set.expires_at))).collect();
         tokens.extend(session.tokens.id_token.iter().map(|token| (token.clone(), expiry(token, None))));
-        let file = self.revoked.clone();
-        let added = unblock(&self.revoked, move || {
+        let file = self.revoked.file.clone();
+        let added = unblock(&self.revoked.file, move || {
             RevocationList::update(&file, now, |revoked| {
                 tokens.iter().for_each(|(token, expiry)| mark_revoked(revoked, token.expose(), *expiry));
             })

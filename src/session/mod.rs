@@ -63,9 +63,7 @@ use http_clients::HttpClients;
 use marks::Marks;
 
 use crate::clock::Clock;
-use crate::store::ProfileLock;
-#[cfg(doc)]
-use crate::store::RevocationList;
+use crate::store::{ProfileLock, RevocationFiles};
 
 /// Owns the stores and the connections to issuers. A process has one, which everything that deals with sessions shares.
 ///
@@ -74,8 +72,7 @@ pub struct SessionService {
     clock: Arc<dyn Clock>,
     stores: Stores,
     locks: LockDirectories,
-    /// The file of the revocation list.
-    revoked: PathBuf,
+    revoked: RevocationFiles,
     http_clients: Arc<HttpClients>,
     /// Held for reading from before a refresh token is sent until the reply is stored, so that a signal waits for it.
     uninterruptible: Arc<RwLock<()>>,
@@ -134,15 +131,20 @@ struct HeldProfile {
 }
 
 impl SessionService {
-    /// Creates the service. `revoked` is the file of the [`RevocationList`].
+    /// Creates the service. `revoked` is where the list of revoked tokens is.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, stores: Stores, locks: LockDirectories, revoked: PathBuf) -> Arc<Self> {
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        stores: Stores,
+        locks: LockDirectories,
+        revoked: impl Into<RevocationFiles>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             marks: Marks::new(Arc::clone(&clock), locks.clone()),
             clock,
             stores,
             locks,
-            revoked,
+            revoked: revoked.into(),
             http_clients: Arc::default(),
             uninterruptible: Arc::new(RwLock::new(())),
             refresh_failed: AtomicBool::new(false),

@@ -242,7 +242,7 @@ impl SessionService {
         supplied: Option<KeySet>,
     ) -> Result<TokenVerifier, SessionError> {
         let store = &**self.stores.of(profile.store);
-        let revoked = RevocationList::open(&self.revoked)?;
+        let revoked = self.revoked.open()?;
         let verifier = TokenVerifier::for_profile(store, profile, policy, supplied, revoked, &*self.clock)?;
         record_time(store, &*self.clock);
         Ok(verifier)
@@ -253,7 +253,7 @@ impl SessionService {
     /// # Errors
     /// [`SessionError::RevocationList`].
     pub fn verifier_with_keys(&self, keys: KeySet, policy: Policy) -> Result<TokenVerifier, SessionError> {
-        Ok(TokenVerifier::with_keys(keys, policy, RevocationList::open(&self.revoked)?))
+        Ok(TokenVerifier::with_keys(keys, policy, self.revoked.open()?))
     }
 
     /// Calls `work` with a verifier for the profile's tokens, on a thread for blocking calls.
@@ -271,7 +271,7 @@ impl SessionService {
         let (revoked, name) = (self.revoked.clone(), profile.name.clone());
         self.with_store(kind, name.as_str(), move |store| {
             let verifier = || {
-                let revoked = RevocationList::open(&revoked)?;
+                let revoked = revoked.open()?;
                 TokenVerifier::for_profile(store, &profile, policy, supplied, revoked, &*clock)
             };
             Ok(verifier().map(|verifier| work(&verifier)))

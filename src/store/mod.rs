@@ -20,7 +20,7 @@ pub use keychain::Keychain;
 pub use keys::{AskPassphrase, StoreKey, UnlockedKey};
 pub use memory::{HandoverKey, MemoryStore, seal_for};
 pub use profile_lock::ProfileLock;
-pub use revocation_list::{RevocationList, RevocationListError};
+pub use revocation_list::{RevocationFiles, RevocationList, RevocationListError};
 
 pub use crate::fs::LockError;
 use crate::model::{ErrorCode, ProfileName, RecordName, Session, SessionFormatError};

@@ -39,10 +39,43 @@ pub enum RevocationListError {
     },
 }
 
+/// Where the list is.
+#[derive(Clone, Debug)]
+pub struct RevocationFiles {
+    /// The file.
+    pub file: PathBuf,
+    /// A file that is read as well: earlier versions wrote it.
+    pub earlier: Option<PathBuf>,
+}
+
+impl From<PathBuf> for RevocationFiles {
+    fn from(file: PathBuf) -> Self {
+        Self { file, earlier: None }
+    }
+}
+
+impl RevocationFiles {
+    /// Reads the list. A missing file is an empty list.
+    ///
+    /// # Errors
+    /// [`RevocationListError`].
+    pub fn open(&self) -> Result<RevocationList, RevocationListError> {
+        Ok(RevocationList { files: self.clone(), tokens: self.read()? })
+    }
+
+    fn read(&self) -> Result<RevokedTokens, RevocationListError> {
+        let mut tokens = read(&self.file)?;
+        if let Some(earlier) = &self.earlier {
+            read(earlier)?.iter().for_each(|(digest, revoked)| tokens.insert(*digest, *revoked));
+        }
+        Ok(tokens)
+    }
+}
+
 /// The list of revoked tokens, as it was when it was last read.
 #[derive(Clone, Debug)]
 pub struct RevocationList {
-    path: PathBuf,
+    files: RevocationFiles,
     tokens: RevokedTokens,
 }
 
@@ -52,7 +85,7 @@ impl RevocationList {
     /// # Errors
     /// [`RevocationListError`].
     pub fn open(path: &Path) -> Result<Self, RevocationListError> {
-        Ok(Self { path: path.to_owned(), tokens: read(path)? })
+        RevocationFiles::from(path.to_owned()).open()
     }
 
     /// Reads the list again. If that fails, the list is unchanged.
@@ -60,7 +93,7 @@ impl RevocationList {
     /// # Errors
     /// [`RevocationListError`].
     pub fn reload(&mut self) -> Result<(), RevocationListError> {
-        self.tokens = read(&self.path)?;
+        self.tokens = self.files.read()?;
         Ok(())
     }
 
@@ -179,6 +212,24 @@ mod tests {
         assert_eq!(revoked(1), Some(RevokedToken { expires_at: UnixTime(1000), issued_until: None }));
         assert_eq!(revoked(2), Some(RevokedToken { expires_at: UnixTime(1000), issued_until: Some(UnixTime(7)) }));
         assert_eq!(std::fs::metadata(&path).expect("file").permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn list_of_an_earlier_version_is_read_and_left_alone() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (file, earlier) = (dir.path().join("revoked"), dir.path().join("earlier"));
+        add(&earlier, 1).expect("added");
+        let before = std::fs::read(&earlier).expect("bytes");
+        let files = RevocationFiles { file: file.clone(), earlier: Some(earlier.clone()) };
+        assert_eq!(files.open().expect("readable").tokens().len(), 1);
+        let mut list = files.open().expect("readable");
+        add(&file, 2).expect("added");
+        list.reload().expect("readable");
+        assert_eq!(list.tokens().len(), 2);
+        assert_eq!(RevocationList::open(&file).expect("readable").tokens().len(), 1);
+        assert_eq!(std::fs::read(&earlier).expect("bytes"), before);
+        std::fs::write(&earlier, "damaged").expect("written");
+        assert!(matches!(files.open(), Err(RevocationListError::Damaged(path)) if path == earlier));
     }
 
     #[test]

@@ -122,6 +122,31 @@ fn logout_with_issuer_down_deletes_session_and_denies_tokens() {
     assert_eq!(denied["reasons"][0]["code"], "revoked");
 }
 
+/// A terminal in a sandbox of its own, such as snap's, has another directory for data.
+#[test]
+fn token_revoked_in_one_terminal_is_denied_in_every_other() {
+    let (mut home, issuer) = (Sandbox::new(), quick_issuer());
+    // The user has a message bus.
+    fs::write(home.path().join("run/bus"), "").unwrap();
+    home.log_in("work", &issuer);
+    let token = home.token("work");
+    let keys = home.path().join("keys.json");
+    fs::write(&keys, home.trust(&issuer).fetched.unwrap().jwks).unwrap();
+    home.run(&["logout"]).exits(0);
+    let verify = |home: &Sandbox| {
+        let args = ["verify", "-", "--profile", "work", "--jwks", keys.to_str().unwrap(), "--json"];
+        home.run_with(&args, &token)
+    };
+    home.set("XDG_DATA_HOME", home.path().join("snap/data"));
+    assert_eq!(verify(&home).exits(4).json()["reasons"][0]["code"], "revoked");
+    // Earlier versions wrote the list into the directory for data.
+    let shared = home.path().join("run/authctl-data/revoked");
+    fs::rename(&shared, home.path().join("data/authctl/revoked")).unwrap();
+    verify(&home).exits(0);
+    home.set("XDG_DATA_HOME", home.path().join("data"));
+    assert_eq!(verify(&home).exits(4).json()["reasons"][0]["code"], "revoked");
+}
+
 #[test]
 fn logout_revokes_tokens_for_other_audiences_too() {
     let home = Sandbox::new();

@@ -1,7 +1,7 @@
 //! A private session bus with gnome-keyring, in its own directories; stopped when dropped.
 
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -9,7 +9,6 @@ use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
 use crate::support::parts;
-use crate::support::process::Lines;
 
 /// The password of the keyring.
 const PASSWORD: &[u8] = b"a password of the tests";
@@ -36,8 +35,13 @@ pub struct Keyring {
 impl Keyring {
     /// Starts a bus with an unlocked keyring.
     pub fn start() -> Self {
+        Self::start_below(&std::env::temp_dir())
+    }
+
+    /// Starts a bus with an unlocked keyring, whose directories are below `parent`.
+    pub fn start_below(parent: &Path) -> Self {
         parts::require(&["dbus-daemon", "secret-tool", "gdbus"]);
-        let dir = tempfile::tempdir().expect("tempdir");
+        let dir = tempfile::tempdir_in(parent).expect("tempdir");
         for name in ["home", "run", "data", "services"] {
             std::fs::create_dir(dir.path().join(name)).expect("mkdir");
         }
@@ -60,7 +64,9 @@ impl Keyring {
             .stderr(Stdio::null())
             .spawn()
             .expect("dbus-daemon");
-        let address = Lines::of(bus.stdout.take().expect("piped")).next().expect("an address");
+        let mut address = String::new();
+        BufReader::new(bus.stdout.take().expect("piped")).read_line(&mut address).expect("an address");
+        let address = address.trim_end().to_owned();
         let mut keyring = Self { daemon: None, bus: KillOnDrop(bus), address, dir };
         keyring.start_daemon(true);
         keyring
@@ -164,9 +170,14 @@ impl Keyring {
         self.dir.path().join("turns")
     }
 
+    /// Returns the directory of what authctl shares between the users of this keyring.
+    pub fn shared(&self) -> PathBuf {
+        self.dir.path().join("run/authctl-data")
+    }
+
     /// Returns the directory of the locks of this keyring's items.
     pub fn locks(&self) -> PathBuf {
-        self.dir.path().join("run/authctl-locks")
+        self.shared().join("locks")
     }
 
     /// Returns the value of `DBUS_SESSION_BUS_ADDRESS`.

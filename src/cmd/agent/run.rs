@@ -121,7 +121,7 @@ fn serve_as_broker(app: &App, args: &AgentRun) -> Result<u8, Error> {
 
 /// Returns the directories that the agent changes itself.
 fn writable(paths: &Paths) -> Vec<PathBuf> {
-    vec![paths.data.clone(), paths.keychain_locks()]
+    vec![paths.data.clone(), paths.shared()]
 }
 
 /// Returns what the agent uses itself, and creates the directories that it writes to.

@@ -95,9 +95,9 @@ fn failed_refreshes_are_tried_once_a_second_at_most() {
     let (home, mut issuer) = logged_in(|_| {});
     // The mark that a change of the profile has left in another store, before it moved to this one.
     let run = home.path().join("run");
-    std::fs::create_dir_all(run.join("authctl-locks")).unwrap();
+    std::fs::create_dir_all(run.join("authctl-data/locks")).unwrap();
     std::fs::write(run.join("bus"), "").unwrap();
-    std::fs::write(run.join("authctl-locks/work.lock"), "").unwrap();
+    std::fs::write(run.join("authctl-data/locks/work.lock"), "").unwrap();
     let agent = Agent::run(&home);
     fault(&issuer, Endpoint::Metadata, FaultKind::ServerError, 0);
     home.advance_agent_time(&agent, "work", LIFETIME + 1);
