@@ -232,7 +232,19 @@ async fn rename(app: &App, from: &ProfileName, to: &ProfileName) -> Result<u8, E
         return Err(ConfigError::Exists(to.clone()).into());
     }
     let files = app.paths()?.config;
-    app.sessions()?.rename(&profile, to, || config::rename(&files, from, to).map_err(Error::from)).await?;
+    let rename = || config::rename(&files, from, to).map_err(Error::from);
+    if profile.store == StoreKind::Memory {
+        // The agent gives the session to no other name.
+        let mut status = [profile_status(&*app.sessions()?, &profile, false)];
+        ask_agent(app, &mut status);
+        if status[0].logged_in_at.is_some() {
+            let message = format!("the session of `{from}` is in the memory of the agent, under this name");
+            return Err(Error::msg(ErrorCode::AgentUnavailable, message, Hint::profile_command("logout")).about(from));
+        }
+        rename()?;
+    } else {
+        app.sessions()?.rename(&profile, to, rename).await?;
+    }
     app.notify_agent(from);
     app.notify_agent(to);
     app.ui().notice(&format!("renamed {from} to {to}"));

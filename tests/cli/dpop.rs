@@ -29,6 +29,38 @@ fn log_in(home: &Sandbox, issuer: &DevIssuer, more: &[&str]) -> CommandOutput {
     home.run_with(&[&args[..], &["--password-stdin", "-vvv"], more].concat(), &format!("{PASSWORD}\n"))
 }
 
+#[test]
+fn key_survives_the_handover_to_the_agent_and_a_new_passphrase() {
+    let issuer = strict_issuer();
+    let jkt = |ran: CommandOutput| {
+        let token = ran.exits(0).json()["access_token"].as_str().expect("a token").to_owned();
+        claims(&token)["cnf"]["jkt"].as_str().expect("a bound token").to_owned()
+    };
+    let home = Sandbox::new();
+    let agent = Agent::run(&home);
+    log_in(&home, &issuer, &["--store", "memory"]).exits(0);
+    let before = jkt(home.run(&["token", "work", "--json"]));
+    // The issuer would refuse a refresh without the key.
+    home.run(&["refresh", "work"]).exits(0);
+    assert_eq!(jkt(home.run(&["token", "work", "--json"])), before);
+    agent.stop().expect("a child").exits(0);
+
+    let home = Sandbox::new();
+    log_in(&home, &issuer, &[]).exits(0);
+    let before = bound_to(&home.session("work"));
+    let with = |args: &[&str], passphrases: &str| home.run_with(&[args, &["--passphrase-stdin"]].concat(), passphrases);
+    for (args, passphrases, new) in [
+        (&["store", "passphrase"][..], "first\n", Some("first\n")),
+        (&["store", "passphrase"], "first\nsecond\n", Some("second\n")),
+        (&["store", "passphrase", "--remove"], "second\n", None),
+    ] {
+        with(args, passphrases).exits(0);
+        let run = |args: &[&str]| new.map_or_else(|| home.run(args), |passphrase| with(args, passphrase));
+        run(&["refresh", "work"]).exits(0);
+        assert_eq!(jkt(run(&["token", "work", "--json"])), before, "{args:?}");
+    }
+}
+
 /// Makes the next reply with tokens call them bearer tokens.
 fn unbind(issuer: &DevIssuer) {
     edit_next_reply(issuer, &json!({"token_type": "Bearer"}));

@@ -73,6 +73,24 @@ fn session_in_memory_is_gone_with_the_agent() {
 }
 
 #[test]
+fn commands_that_cannot_use_a_session_in_memory_name_one_that_can() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let agent = Agent::run(&home);
+    log_in(&home, &issuer, USER, &[]).exits(0);
+    let commands = [&["keys", "show", "work"][..], &["verify", "work"], &["ensure", "work", "--for", "1h"]];
+    for args in commands {
+        home.run(args).exits(8).reports("in the memory of the agent").reports("hint:  authctl refresh work\n");
+    }
+    home.run(&["refresh", "work"]).exits(0);
+    home.run(&["profile", "rename", "work", "home"]).exits(8).reports("hint:  authctl logout work\n");
+    home.run(&["logout", "work"]).exits(0);
+    home.run(&["profile", "rename", "work", "home"]).exits(0);
+    home.run(&["token", "home"]).exits(3).reports("authctl login home");
+    agent.stop().expect("a child").exits(0);
+    home.run(&["profile", "rename", "home", "work"]).exits(0);
+}
+
+#[test]
 fn login_to_memory_without_an_agent_fails_before_the_sign_in() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     log_in(&home, &issuer, USER, &[]).exits(8).reports("authctl agent start");
