@@ -50,7 +50,7 @@ impl Row {
             let issuers = if operation.refreshes() { &[true, false][..] } else { &[true] };
             issuers.iter().flat_map(move |&strict| stores.map(move |store| Self { operation, store, strict }))
         });
-        rows.filter(|row: &Self| row.store == StoreKind::File || !row.operation.is_of_file_store()).collect()
+        rows.filter(|row: &Self| row.store == StoreKind::File || row.operation.passphrases().is_none()).collect()
     }
 }
 
@@ -251,12 +251,17 @@ fn print_power(results: &[power::PowerResults]) {
     println!("\n| power failure during | changes | states | given to the program | neither old nor new | s |");
     println!("| --- | --- | --- | --- | --- | --- |");
     for result in results {
-        let power::PowerResults { operation, calls, states, run, wrong, seconds } = result;
-        println!("| {} | {calls} | {states} | {run} | {} | {seconds} |", operation.name(), wrong.len());
+        let power::PowerResults { operation, store, calls, states, run, wrong, seconds } = result;
+        println!(
+            "| {}, {} | {calls} | {states} | {run} | {} | {seconds} |",
+            operation.name(),
+            store.name(),
+            wrong.len()
+        );
     }
     for result in results {
         for wrong in result.wrong.iter().take(5) {
-            println!("\npower failure during {}, {wrong}", result.operation.name());
+            println!("\npower failure during {}, {}, {wrong}", result.operation.name(), result.store.name());
         }
     }
 }

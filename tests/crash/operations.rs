@@ -28,10 +28,13 @@ pub enum Operation {
     ProfileRemove,
     ProfileRename,
     ProfileImport,
-    Passphrase,
+    PassphraseSet,
+    PassphraseChange,
+    PassphraseRemove,
+    PassphraseForgotten,
 }
 
-pub const OPERATIONS: [Operation; 12] = [
+pub const OPERATIONS: [Operation; 15] = [
     Operation::Refresh,
     Operation::AgentRefresh,
     Operation::FirstLogin,
@@ -43,7 +46,10 @@ pub const OPERATIONS: [Operation; 12] = [
     Operation::ProfileRemove,
     Operation::ProfileRename,
     Operation::ProfileImport,
-    Operation::Passphrase,
+    Operation::PassphraseSet,
+    Operation::PassphraseChange,
+    Operation::PassphraseRemove,
+    Operation::PassphraseForgotten,
 ];
 
 /// What an interruption led to.
@@ -78,6 +84,9 @@ macro_rules! ensure {
     };
 }
 
+// After the macro that it uses.
+pub mod passphrase;
+
 /// What was there before.
 pub struct Before {
     token: String,
@@ -86,12 +95,13 @@ pub struct Before {
 }
 
 /// What the operation did.
-struct Ran {
+pub struct Ran {
     /// Whether it reported success.
     reported_success: bool,
     /// Whether it reported an error, unlike a killed one.
     reported_failure: bool,
     progress: Progress,
+    stderr: String,
 }
 
 impl Operation {
@@ -108,18 +118,30 @@ impl Operation {
             Self::ProfileRemove => "profile remove",
             Self::ProfileRename => "profile rename",
             Self::ProfileImport => "profile import",
-            Self::Passphrase => "store passphrase",
+            Self::PassphraseSet => "store passphrase",
+            Self::PassphraseChange => "change of the store passphrase",
+            Self::PassphraseRemove => "removal of the store passphrase",
+            Self::PassphraseForgotten => "forgotten store passphrase",
         }
     }
 
-    /// Returns whether it is about the file store.
-    pub fn is_of_file_store(self) -> bool {
-        self == Self::Passphrase
+    /// Returns the passphrases of the file store before and after the operation, if it is about them.
+    pub fn passphrases(self) -> Option<[Option<&'static str>; 2]> {
+        match self {
+            Self::PassphraseSet => Some([None, Some(PASSPHRASE)]),
+            Self::PassphraseChange | Self::PassphraseForgotten => Some([Some(PASSPHRASE), Some(OTHER_PASSPHRASE)]),
+            Self::PassphraseRemove => Some([Some(PASSPHRASE), None]),
+            _ => None,
+        }
     }
 
-    /// Returns the input of the command.
-    fn stdin(self) -> &'static str {
-        if self == Self::Passphrase { PASSPHRASE } else { PASSWORD }
+    /// Returns the input of the command: passphrases, each on a line, or a password.
+    pub fn stdin(self) -> String {
+        match self.passphrases() {
+            Some([_, Some(new)]) if self == Self::PassphraseForgotten => new.to_owned(),
+            Some(passphrases) => passphrases.into_iter().flatten().collect::<Vec<_>>().join("\n"),
+            None => PASSWORD.to_owned(),
+        }
     }
 
     /// Returns whether the issuer's treatment of a refresh token that is used twice matters.
@@ -137,13 +159,14 @@ impl Operation {
             _ => {
                 let args = self.args(world);
                 let args: Vec<&str> = args.iter().map(String::as_str).collect();
-                let (injector, stepped) = world.home.step(&args, self.stdin(), injector);
+                let (injector, stepped) = world.home.step(&args, &self.stdin(), injector);
                 let (ok, failed) = (stepped.code == 0, stepped.code > 0);
                 (injector, (ok, failed, stepped))
             }
         };
         let (reported_success, reported_failure, stepped) = ran;
-        let ran = Ran { reported_success, reported_failure, progress: injector.progress.clone() };
+        let (progress, stderr) = (injector.progress.clone(), stepped.stderr.clone());
+        let ran = Ran { reported_success, reported_failure, progress, stderr };
         let checked = match fault {
             _ if stepped.code == stepper::HANGS => Err("it does not exit".into()),
             None if !reported_success => Err(format!("it failed by itself: {}", stepped.stderr.trim())),
@@ -187,6 +210,9 @@ impl Operation {
             _ => {}
         }
         let token = if self == Self::FirstLogin { String::new() } else { world.token("work").expect("a token") };
+        if let Some([old, _]) = self.passphrases() {
+            passphrase::prepare(world, old);
+        }
         Before { token, config: world.config(), reuses: world.issuer.stats().refresh_reuses }
     }
 
@@ -203,21 +229,24 @@ impl Operation {
             Self::ProfileRemove => vec!["profile", "remove", "spare"],
             Self::ProfileRename => vec!["profile", "rename", "work", "home"],
             Self::ProfileImport => vec!["profile", "import", "spare.toml"],
-            Self::Passphrase => vec!["store", "passphrase", "--passphrase-stdin"],
+            Self::PassphraseSet | Self::PassphraseChange => vec!["store", "passphrase", "--passphrase-stdin"],
+            Self::PassphraseRemove => vec!["store", "passphrase", "--remove", "--passphrase-stdin"],
+            Self::PassphraseForgotten => vec!["store", "passphrase", "--forgotten", "--passphrase-stdin"],
         };
         args.into_iter().map(str::to_owned).collect()
     }
 
     fn check(self, world: &mut World, before: &Before, ran: &Ran, is_undisturbed: bool) -> Result<Outcome, String> {
-        let revoked = world.home.path().join("data/authctl/revoked");
-        ensure!(RevocationList::open(&revoked).is_ok(), "the revocation list is damaged");
+        ensure!(RevocationList::open(&world.revoked_file()).is_ok(), "the revocation list is damaged");
         match self {
             Self::Refresh | Self::AgentRefresh => check_refresh(world, before, ran),
             Self::FirstLogin => check_first_login(world, ran),
             Self::Login | Self::LoginOtherAccount | Self::LoginOtherIssuer => self.check_login(world, before, ran),
             Self::Logout => check_logout(world, before, ran),
             Self::ProfileRename => check_rename(world, ran),
-            Self::Passphrase => check_passphrase(world, ran),
+            Self::PassphraseSet | Self::PassphraseChange | Self::PassphraseRemove | Self::PassphraseForgotten => {
+                passphrase::check(self, world, &before.token, ran)
+            }
             Self::ProfileSet | Self::ProfileRemove | Self::ProfileImport => {
                 let config = world.config();
                 if is_undisturbed {
@@ -247,8 +276,9 @@ impl Operation {
     }
 }
 
-/// The passphrase that is set.
-const PASSPHRASE: &str = "a passphrase of the tests\n";
+/// The passphrases of the file store: the first, and the one that replaces it.
+const PASSPHRASE: &str = "a passphrase of the tests";
+const OTHER_PASSPHRASE: &str = "another passphrase of the tests";
 
 /// A profile without a session.
 const SPARE: &str = "[profiles.spare]\nissuer = \"https://issuer.example\"\nclient_id = \"spare\"\n";
@@ -355,20 +385,5 @@ fn check_rename(world: &mut World, ran: &Ran) -> Result<Outcome, String> {
     ensure!(world.is_alive("home")?, "the renamed session cannot be refreshed");
     let back = world.home.run(&["profile", "rename", "home", "work"]);
     ensure!(back.code == 0, "it cannot be renamed again: {}", back.stderr);
-    Ok(Outcome::Kept)
-}
-
-/// After a passphrase was set: the session is usable without it, or with it.
-fn check_passphrase(world: &mut World, ran: &Ran) -> Result<Outcome, String> {
-    let is_sealed = world.token("work").is_err();
-    ensure!(is_sealed || !ran.reported_success, "success was reported, and there is no passphrase");
-    if is_sealed {
-        let with = |args: &[&str]| world.home.run_with(&[args, &["--passphrase-stdin"]].concat(), PASSPHRASE);
-        let token = with(&["token", "work"]);
-        ensure!(token.code == 0, "no token with the passphrase: {}", token.stderr);
-        let removed = with(&["store", "passphrase", "--remove"]);
-        ensure!(removed.code == 0, "the passphrase cannot be removed: {}", removed.stderr);
-    }
-    ensure!(world.is_alive("work")?, "the session cannot be refreshed");
     Ok(Outcome::Kept)
 }

@@ -1,20 +1,26 @@
 //! Power failures: what of an operation's changes may be left on the disk, and whether it is old or new.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 use authctl::model::{ProfileName, Session};
 use authctl::store::RevocationList;
 
 use crate::disk::{self, Disk, Tree};
+use crate::keyring::Keyring;
+use crate::operations::passphrase::{self, Unsealed};
 use crate::operations::{OPERATIONS, Operation};
-use crate::support::{PASSWORD, Sandbox};
+use crate::support::Sandbox;
 use crate::world::{StoreKind, World};
 use crate::{Options, Random};
 
 /// How many states of a sample are also given to the program.
 const SAMPLE: usize = 10;
+
+/// The same with a keychain, which has the session of before or after.
+const KEYCHAIN_SAMPLE: usize = 3;
 
 /// What is stored.
 #[derive(Debug, PartialEq)]
@@ -25,6 +31,23 @@ struct Stored {
     revoked: usize,
     /// Whether the refresh token may have been sent.
     is_marked: bool,
+    /// The passphrase of the file store.
+    passphrase: Option<&'static str>,
+}
+
+/// The key files that were opened before, which takes a second each time.
+#[derive(Default)]
+struct KeyFiles(BTreeMap<Vec<u8>, Unsealed>);
+
+impl KeyFiles {
+    fn unseal(&mut self, file: Vec<u8>) -> Result<Unsealed, String> {
+        if let Some(known) = self.0.get(&file) {
+            return Ok(known.clone());
+        }
+        let unsealed = passphrase::unseal(&file)?;
+        self.0.insert(file, unsealed.clone());
+        Ok(unsealed)
+    }
 }
 
 /// The names that the profile has.
@@ -33,6 +56,7 @@ const NAMES: [&str; 2] = ["work", "home"];
 /// The results of an operation.
 pub struct PowerResults {
     pub operation: Operation,
+    pub store: StoreKind,
     pub calls: usize,
     pub states: usize,
     pub run: usize,
@@ -42,32 +66,46 @@ pub struct PowerResults {
 
 /// Runs each chosen operation undisturbed, and checks what a power failure after each of its changes may leave.
 pub fn run(options: &Options) -> Vec<PowerResults> {
-    let name = |operation: &Operation| format!("power failure: {}", operation.name());
-    let chosen = |operation: &&Operation| {
-        !matches!(**operation, Operation::AgentRefresh | Operation::Passphrase)
-            && options.only.as_ref().is_none_or(|only| name(operation).contains(only.as_str()))
+    let chosen = |operation: Operation, store: StoreKind| {
+        let name = format!("power failure: {}, {}", operation.name(), store.name());
+        operation != Operation::AgentRefresh
+            && (store == StoreKind::File || operation.passphrases().is_none())
+            && options.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
     };
-    OPERATIONS.iter().filter(chosen).map(|operation| run_operation(*operation, options)).collect()
+    let all =
+        OPERATIONS.iter().flat_map(|&operation| [StoreKind::File, StoreKind::Keychain].map(|store| (operation, store)));
+    let chosen = all.filter(|(operation, store)| chosen(*operation, *store));
+    chosen.map(|(operation, store)| run_operation(operation, store, options)).collect()
 }
 
-fn run_operation(operation: Operation, options: &Options) -> PowerResults {
+fn run_operation(operation: Operation, store: StoreKind, options: &Options) -> PowerResults {
     let started = Instant::now();
-    let mut world = World::new(StoreKind::File, true);
+    let mut world = World::new(store, true);
     operation.prepare(&mut world);
-    let before = read(&world.home).expect("readable");
+    let mut keys = KeyFiles::default();
+    let revoked = world.revoked_file().strip_prefix(world.home.path()).expect("below").to_owned();
+    let before = read(&copy(&world.home), &revoked, &mut keys).expect("readable");
+    let old = items(&world);
     let args = operation.args(&world);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let disk = Disk::new(world.home.path(), options.seed);
-    let (disk, ran) = world.home.step(&args, PASSWORD, disk);
+    let (disk, ran) = world.home.step(&args, &operation.stdin(), disk);
     ran.exits(0);
-    let after = read(&world.home).expect("readable");
+    let after = read(&copy(&world.home), &revoked, &mut keys).expect("readable");
+    let new = items(&world);
     let (mut random, mut wrong) = (Random(options.seed), Vec::new());
     let last = disk.possible.len() - 1;
     let mut checked: BTreeSet<(bool, bool, &Tree)> = BTreeSet::new();
     for (call, (requests, states)) in disk.possible.iter().enumerate() {
         for state in states {
             if checked.insert((*requests > 0, call == last, state))
-                && let Err(why) = check(operation, state, &before, &after, *requests > 0, call == last)
+                && let Err(why) = check(
+                    operation,
+                    read(&home_with(state), &revoked, &mut keys),
+                    [&before, &after],
+                    *requests > 0,
+                    call == last,
+                )
             {
                 wrong.push(format!("after {call} of {last} changes: {why}"));
             }
@@ -76,17 +114,20 @@ fn run_operation(operation: Operation, options: &Options) -> PowerResults {
     let distinct: BTreeSet<&Tree> = checked.iter().map(|(_, _, state)| *state).collect();
     let mut run = 0;
     for state in &distinct {
-        if options.all || random.below(distinct.len()) < SAMPLE {
+        let sample = if store == StoreKind::File { SAMPLE } else { KEYCHAIN_SAMPLE };
+        if options.all || random.below(distinct.len()) < sample {
             run += 1;
-            if let Err(why) = check_program(operation, state) {
-                wrong.push(why);
-            }
+            let checked = match store {
+                StoreKind::File => check_program(&home_with(state), &mut keys, served(operation)),
+                StoreKind::Keychain => check_program_with_keychain(state, &world, [&old, &new]),
+            };
+            wrong.extend(checked.err());
         }
     }
     wrong.sort();
     wrong.dedup();
     let (states, seconds) = (distinct.len(), started.elapsed().as_secs());
-    PowerResults { operation, calls: last, states, run, wrong, seconds }
+    PowerResults { operation, store, calls: last, states, run, wrong, seconds }
 }
 
 /// Returns a home with what is left on the disk.
@@ -96,31 +137,78 @@ fn home_with(state: &Tree) -> Sandbox {
     home
 }
 
-fn read(home: &Sandbox) -> Result<Stored, String> {
+/// Returns a copy of a home, which may be changed.
+fn copy(home: &Sandbox) -> Sandbox {
+    let of = |path: &Path| path.strip_prefix(home.path()).expect("below").to_owned();
+    let mut tree = Tree::new();
+    for (path, bytes) in home.files() {
+        tree.extend(path.ancestors().skip(1).take_while(|above| *above != home.path()).map(|above| (of(above), None)));
+        tree.insert(of(&path), Some(bytes));
+    }
+    home_with(&tree)
+}
+
+/// Returns the sessions of [`NAMES`] in the keychain, if there is one.
+fn items(world: &World) -> [Vec<u8>; 2] {
+    let lookup =
+        |name, keyring: &Keyring| keyring.secret_tool(&[&["lookup"], &World::item(name)[..]].concat(), b"").stdout;
+    NAMES.map(|name| world.keyring.as_ref().map(|keyring| lookup(name, keyring)).unwrap_or_default())
+}
+
+/// Checks that the program uses the files that are left, with the sessions of before and of after in the keychain. What its
+/// daemon leaves is not authctl's.
+fn check_program_with_keychain(state: &Tree, world: &World, items: [&[Vec<u8>; 2]; 2]) -> Result<(), String> {
+    let keyring = world.keyring.as_ref().expect("a keychain");
+    let shared = keyring.shared().strip_prefix(world.home.path()).expect("below").to_owned();
+    for items in items {
+        NAMES.iter().zip(items).for_each(|(name, item)| world.set_item(name, item));
+        let mut home = home_with(state);
+        home.set("AUTHCTL_STORE", "keychain");
+        home.set("DBUS_SESSION_BUS_ADDRESS", keyring.address());
+        // The directory beside the bus is found by the bus.
+        let _ = fs::remove_dir_all(keyring.shared());
+        let beside = state.iter().filter(|(path, _)| path.starts_with(&shared));
+        disk::write(&beside.map(|(path, bytes)| (path.clone(), bytes.clone())).collect(), world.home.path());
+        // Which of the two goes with these files depends on the daemon.
+        check_program(&home, &mut KeyFiles::default(), &[0, 1])?;
+    }
+    Ok(())
+}
+
+/// Reads what is stored. Takes the passphrase off the key file.
+fn read(home: &Sandbox, revoked: &Path, keys: &mut KeyFiles) -> Result<Stored, String> {
+    let mut passphrase = None;
+    if let Ok(file) = fs::read(home.key_file()) {
+        let key = keys.unseal(file)?;
+        passphrase = key.passphrase;
+        fs::write(home.key_file(), key.text).expect("written");
+    }
     let config = fs::read_to_string(home.config_file()).ok();
     let mut is_marked = false;
     let mut session = |name: &str| -> Result<Option<(String, u64)>, String> {
         let (store, name): (_, ProfileName) = (home.store(), name.parse().expect("a name"));
         store.finish_interrupted_refresh(&name).map_err(|e| e.to_string())?;
-        let session: Option<Session> = store.read(&name).map_err(|e| e.to_string())?;
+        let session: Option<Session> = match store.read(&name) {
+            Err(error) if error.is_session_lost() => None,
+            read => read.map_err(|e| e.to_string())?,
+        };
         is_marked |= session.as_ref().is_some_and(|session| session.refreshing_since.is_some());
         Ok(session.filter(|s| !s.logged_out).map(|s| (s.generation.login, s.generation.number)))
     };
     let sessions = [session(NAMES[0])?, session(NAMES[1])?];
-    let revoked = RevocationList::open(&home.path().join("data/authctl/revoked")).map_err(|e| e.to_string())?;
-    Ok(Stored { config, sessions, revoked: revoked.tokens().len(), is_marked })
+    let revoked = RevocationList::open(&home.path().join(revoked)).map_err(|e| e.to_string())?;
+    Ok(Stored { config, sessions, revoked: revoked.tokens().len(), is_marked, passphrase })
 }
 
 /// Checks that what is left is old or new, and new at the end.
 fn check(
     operation: Operation,
-    state: &Tree,
-    before: &Stored,
-    after: &Stored,
+    stored: Result<Stored, String>,
+    [before, after]: [&Stored; 2],
     has_sent: bool,
     is_end: bool,
 ) -> Result<(), String> {
-    let stored = read(&home_with(state))?;
+    let stored = stored?;
     if stored.config != before.config && stored.config != after.config {
         return Err(format!("the configuration is neither old nor new: {:?}", stored.config));
     }
@@ -130,11 +218,17 @@ fn check(
             return Err(format!("the session of {name} is neither old nor new: {session:?}"));
         }
     }
-    if is_end && (&stored.config, &stored.sessions) != (&after.config, &after.sessions) {
+    if is_end
+        && [stored.config != after.config, stored.sessions != after.sessions, stored.passphrase != after.passphrase]
+            .contains(&true)
+    {
         return Err(format!("the operation ended, and its changes are lost: {stored:?}"));
     }
     if stored.revoked != before.revoked && stored.revoked != after.revoked {
         return Err("the revocation list is neither old nor new".into());
+    }
+    if stored.passphrase != before.passphrase && stored.passphrase != after.passphrase {
+        return Err("the passphrase is neither old nor new".into());
     }
     let is_new = stored.sessions == after.sessions;
     match operation {
@@ -148,15 +242,21 @@ fn check(
     }
 }
 
-/// Checks that the program uses what is left.
-fn check_program(operation: Operation, state: &Tree) -> Result<(), String> {
-    let home = home_with(state);
-    let codes = NAMES.map(|name| home.run(&["token", name]));
-    let served = codes.iter().filter(|ran| ran.code == 0).count();
-    let allowed: &[usize] = match operation {
+/// Returns how many of [`NAMES`] may have a token after a power failure.
+fn served(operation: Operation) -> &'static [usize] {
+    match operation {
         Operation::FirstLogin | Operation::Logout => &[0, 1],
+        Operation::PassphraseForgotten => &[0, 1, 2],
+        _ if operation.passphrases().is_some() => &[2],
         _ => &[1],
-    };
+    }
+}
+
+/// Checks that the program uses what is left.
+fn check_program(home: &Sandbox, keys: &mut KeyFiles, allowed: &[usize]) -> Result<(), String> {
+    let passphrase = fs::read(home.key_file()).map_or(Ok(None), |file| keys.unseal(file).map(|key| key.passphrase))?;
+    let codes = NAMES.map(|name| passphrase::run_with(home, &["token", name], passphrase));
+    let served = codes.iter().filter(|ran| ran.code == 0).count();
     match codes.iter().find(|ran| ![0, 2, 3].contains(&ran.code)) {
         Some(ran) => Err(format!("token: exit code {}: {}", ran.code, ran.stderr)),
         None if !allowed.contains(&served) => Err(format!("{served} profiles have a token: {codes:?}")),

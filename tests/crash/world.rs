@@ -56,8 +56,8 @@ impl World {
             })
         };
         let (issuer, other) = (start(), start());
-        let keyring = (store == StoreKind::Keychain).then(Keyring::start);
         let mut home = Sandbox::with_store(store.name());
+        let keyring = (store == StoreKind::Keychain).then(|| Keyring::start_below(home.path()));
         if let Some(keyring) = &keyring {
             home.set("DBUS_SESSION_BUS_ADDRESS", keyring.address());
         }
@@ -66,7 +66,11 @@ impl World {
 
     /// Returns the arguments of a login to `work`.
     pub fn login<'a>(issuer: &'a DevIssuer, user: &'a str) -> Vec<&'a str> {
-        let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--replace", "--password"];
+        Self::login_to("work", issuer, user)
+    }
+
+    pub fn login_to<'a>(profile: &'a str, issuer: &'a DevIssuer, user: &'a str) -> Vec<&'a str> {
+        let args = ["login", profile, "--issuer", issuer.issuer(), "--client-id", "authctl", "--replace", "--password"];
         [&args[..], &["--username", user, "--password-stdin"]].concat()
     }
 
@@ -86,6 +90,29 @@ impl World {
     pub fn token(&self, profile: &str) -> Result<String, CommandOutput> {
         let ran = self.home.run(&["token", profile]);
         if ran.code == 0 { Ok(ran.line().to_owned()) } else { Err(ran) }
+    }
+
+    /// Returns the list of revoked tokens.
+    pub fn revoked_file(&self) -> PathBuf {
+        let data = || self.home.path().join("data/authctl");
+        self.keyring.as_ref().map_or_else(data, Keyring::shared).join("revoked")
+    }
+
+    /// Returns the attributes of a session in the keychain.
+    pub fn item(profile: &str) -> [&str; 4] {
+        ["service", "authctl", "username", profile]
+    }
+
+    /// Replaces a session in the keychain, or removes it.
+    pub fn set_item(&self, profile: &str, session: &[u8]) {
+        let keyring = self.keyring.as_ref().expect("a keychain");
+        let item = Self::item(profile);
+        keyring.secret_tool(&[&["clear"], &item[..]].concat(), b"");
+        if !session.is_empty() {
+            let label = format!("--label=authctl: {profile}");
+            let written = keyring.secret_tool(&[&["store", &label], &item[..]].concat(), session);
+            assert!(written.status.success(), "{written:?}");
+        }
     }
 
     /// Returns whether the issuer of a token accepts it.
@@ -111,14 +138,10 @@ impl World {
 
     fn expire(&self, profile: &str) {
         let Some(keyring) = &self.keyring else { return self.home.advance_time(profile, EXPIRED) };
-        let item = ["service", "authctl", "username", profile];
-        let stored = keyring.secret_tool(&[&["lookup"], &item[..]].concat(), b"").stdout;
+        let stored = keyring.secret_tool(&[&["lookup"], &Self::item(profile)[..]].concat(), b"").stdout;
         let mut session: Value = serde_json::from_slice(&stored).expect("the session");
         crate::support::time_travel::subtract_seconds(&mut session, EXPIRED);
-        keyring.secret_tool(&[&["clear"], &item[..]].concat(), b"");
-        let label = format!("--label=authctl: {profile}");
-        let written = keyring.secret_tool(&[&["store", &label], &item[..]].concat(), session.to_string().as_bytes());
-        assert!(written.status.success(), "{written:?}");
+        self.set_item(profile, session.to_string().as_bytes());
     }
 
     /// Returns the file with the issuer's keys.
