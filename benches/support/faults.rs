@@ -51,6 +51,14 @@ pub enum Fault {
     LockHeld,
     /// The lock files are removed.
     LocksRemoved,
+    /// The keychain does not respond.
+    KeychainStopped,
+    /// The keychain is gone, and starts again.
+    KeychainKilled,
+    /// There is no space for the data.
+    DiskFull,
+    /// The wall clock is set, and set back.
+    ClockSet,
     /// The agent is stopped for a while.
     AgentStopped,
     /// The agent is killed, and started again.
@@ -58,7 +66,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::Unavailable("unavailable"),
         Self::Unavailable("server_error"),
         Self::Unavailable("html_error"),
@@ -72,6 +80,10 @@ impl Fault {
         Self::StoreAway,
         Self::LockHeld,
         Self::LocksRemoved,
+        Self::KeychainStopped,
+        Self::KeychainKilled,
+        Self::DiskFull,
+        Self::ClockSet,
         Self::AgentStopped,
         Self::AgentKilled,
     ];
@@ -82,20 +94,38 @@ impl Fault {
             // Its request is given up after 20 s, and the refresh token is then held back until the access token expires.
             Self::Hang => 30,
             // A store that fails is tried again every 8 s at last.
-            Self::StoreAway => 12,
+            Self::StoreAway | Self::DiskFull | Self::KeychainStopped | Self::KeychainKilled => 12,
             // The response is lost, or `Retry-After` has to pass.
             _ => 6,
         })
+    }
+
+    /// Returns whether a request for a profile in the keychain, or in a file, may notice it.
+    fn concerns(self, in_keychain: bool) -> bool {
+        match self {
+            Self::KeychainStopped | Self::KeychainKilled => in_keychain,
+            Self::StoreAway | Self::DiskFull => !in_keychain,
+            _ => true,
+        }
     }
 
     /// Returns whether a valid token is served in spite of it, by the agent or by a command without one.
     fn spares_valid_token(self, by_agent: bool) -> bool {
         match self {
             Self::AgentStopped | Self::AgentKilled => !by_agent,
-            Self::StoreAway => false,
+            // The valid token may be one that another process has stored.
+            Self::StoreAway | Self::KeychainStopped | Self::KeychainKilled => false,
             _ => true,
         }
     }
+}
+
+/// A request that has failed.
+pub struct Request {
+    pub started: Instant,
+    pub by_agent: bool,
+    pub in_keychain: bool,
+    pub had_valid_token: bool,
 }
 
 /// The faults so far, with their beginning and end.
@@ -118,22 +148,22 @@ impl FaultLog {
     }
 
     /// Returns the faults that may have affected a request.
-    fn affecting(&self, started: Instant) -> Vec<Fault> {
+    fn affecting(&self, request: &Request) -> Vec<Fault> {
         let log = self.0.lock().expect("not poisoned");
         let affects = |(fault, _, end): &&(Fault, Instant, Option<Instant>)| {
-            end.is_none_or(|end| end + fault.recovery() > started)
+            fault.concerns(request.in_keychain) && end.is_none_or(|end| end + fault.recovery() > request.started)
         };
         log.iter().rev().take(8).filter(affects).map(|(fault, ..)| *fault).collect()
     }
 
-    /// Returns why a request that began then and has failed now should not have: nothing was out of order, or it was made by
+    /// Returns why a request should not have failed: nothing was out of order, or it was made by
     /// a client that could have had a valid token.
-    pub fn forbids(&self, started: Instant, by_agent: bool, had_valid_token: bool) -> Option<String> {
-        let faults = self.affecting(started);
+    pub fn forbids(&self, request: &Request) -> Option<String> {
+        let faults = self.affecting(request);
         if faults.is_empty() {
             return Some("without a fault".into());
         }
-        let spared = had_valid_token && faults.iter().all(|fault| fault.spares_valid_token(by_agent));
+        let spared = request.had_valid_token && faults.iter().all(|fault| fault.spares_valid_token(request.by_agent));
         spared.then(|| format!("with a valid token, during {faults:?}"))
     }
 }

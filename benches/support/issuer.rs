@@ -1,6 +1,7 @@
 //! The embedded issuer as a process of its own, used through its control endpoint and its login pages.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -29,13 +30,19 @@ impl Issuer {
     /// Starts an issuer with further options.
     #[track_caller]
     pub fn start_with(ttl: &str, options: &[&str]) -> Self {
+        Self::start_in(ttl, options, &[])
+    }
+
+    /// Starts an issuer with further options and environment variables.
+    #[track_caller]
+    pub fn start_in(ttl: &str, options: &[&str], environment: &[(&str, PathBuf)]) -> Self {
         let home = Home::new();
         let users = home.path().join("users");
         fs::write(&users, format!("{USER}:{PASSWORD}\n")).expect("written");
         let users = users.to_str().expect("text");
         let args = ["dev-issuer", "--control", "--json", "--access-token-ttl", ttl, "--users", users];
         let mut command = home.authctl(&args);
-        command.args(options);
+        command.args(options).envs(environment.iter().map(|(name, value)| (*name, value)));
         let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()));
         let ready: Value = serde_json::from_str(&running.line()).expect("JSON");
         let text = |name: &str| ready[name].as_str().expect("text").to_owned();

@@ -6,6 +6,8 @@ pub mod faults;
 pub mod http;
 pub mod issuer;
 pub mod load;
+#[path = "../../tests/support/parts.rs"]
+pub mod parts;
 pub mod peers;
 pub mod sessions;
 pub mod table;
