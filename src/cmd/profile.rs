@@ -6,13 +6,13 @@ mod transfer;
 use serde_json::json;
 
 use super::output;
-use super::status::ask_agent;
 use crate::app::App;
 use crate::cli::ProfileCommand;
 use crate::config::{self, ConfigError, MachineSource, SETTINGS, Setting, parse_pair, setting};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{InvalidProfileName, ProfileName, StoreKind};
-use crate::status::profile_status;
+use crate::status::AgentProfiles;
+use crate::store::StoreError;
 use settings::{check_login_only, shown, to_json};
 
 /// Runs the command.
@@ -179,10 +179,7 @@ async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
         Err(error) => return Err(error.into()),
         Ok(profile) if profile.store == StoreKind::Memory => {
             config.check_removable(name)?;
-            let mut status = [profile_status(&*app.sessions()?, profile, false)];
-            ask_agent(app, &mut status);
-            // Without an agent there is no session.
-            let is_free = status[0].logged_in_at.is_none();
+            let is_free = !has_session_in_memory(app, name)?;
             if is_free {
                 removal()?;
             }
@@ -235,9 +232,7 @@ async fn rename(app: &App, from: &ProfileName, to: &ProfileName) -> Result<u8, E
     let rename = || config::rename(&files, from, to).map_err(Error::from);
     if profile.store == StoreKind::Memory {
         // The agent gives the session to no other name.
-        let mut status = [profile_status(&*app.sessions()?, &profile, false)];
-        ask_agent(app, &mut status);
-        if status[0].logged_in_at.is_some() {
+        if has_session_in_memory(app, from)? {
             let message = format!("the session of `{from}` is in the memory of the agent, under this name");
             return Err(Error::msg(ErrorCode::AgentUnavailable, message, Hint::profile_command("logout")).about(from));
         }
@@ -249,4 +244,20 @@ async fn rename(app: &App, from: &ProfileName, to: &ProfileName) -> Result<u8, E
     app.notify_agent(to);
     app.ui().notice(&format!("renamed {from} to {to}"));
     shown_after_change(app, to)
+}
+
+/// Returns whether the agent has a session of the profile in its memory. Without an agent of this home, there is none.
+///
+/// # Errors
+/// If the agent does not show whether it has one: it is locked, or does not respond.
+fn has_session_in_memory(app: &App, name: &ProfileName) -> Result<bool, Error> {
+    match app.running_agent() {
+        Ok(None) => return Ok(false),
+        Ok(Some(agent)) if agent.locked => return Err(StoreError::AgentLocked.into()),
+        Ok(Some(_)) => {}
+        Err(error) if error.code == ErrorCode::AnotherHome => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    let of_agent: AgentProfiles = app.require_agent("GET", "/v1/status", None)?.read()??;
+    Ok(of_agent.profiles.iter().any(|status| status.profile == *name && status.logged_in_at.is_some()))
 }

@@ -1,5 +1,6 @@
 //! The memory store: the agent holds the sessions, and nothing is on disk.
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use authctl::dev_issuer::DevIssuer;
@@ -126,6 +127,35 @@ fn locked_agent_gives_no_token_of_a_session_in_memory() {
     }
     home.run_with(&["agent", "unlock", "--passphrase-stdin"], "a lock\n").exits(0);
     assert_eq!(home.token("work"), token);
+    agent.stop().expect("a child").exits(0);
+}
+
+#[test]
+fn profile_whose_session_an_agent_may_hold_keeps_its_name() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let agent = Agent::run(&home);
+    log_in(&home, &issuer, USER, &[]).exits(0);
+    let token = home.token("work");
+    let config = std::fs::read(home.config_file()).unwrap();
+    let changes = [&["profile", "rename", "work", "home", "--json"][..], &["profile", "remove", "work", "--json"]];
+    home.run_with(&["agent", "lock", "--passphrase-stdin"], "a lock\n").exits(0);
+    for args in [changes[0], changes[1], &["logout", "work", "--json"]] {
+        let refused = home.run(args).exits(8).error();
+        assert_eq!((&refused["code"], &refused["hint"]), (&json!("agent_locked"), &json!("authctl agent unlock")));
+    }
+    agent.signal(Signal::STOP);
+    let stopped = || std::fs::read_to_string(format!("/proc/{}/stat", agent.pid)).unwrap().contains(") T ");
+    wait_until("the stop", || stopped().then_some(()));
+    for args in changes {
+        assert_eq!(home.run(args).exits(8).error()["hint"], "authctl agent stop", "{args:?}");
+    }
+    agent.signal(Signal::CONT);
+    assert_eq!(std::fs::read(home.config_file()).unwrap(), config);
+    home.run_with(&["agent", "unlock", "--passphrase-stdin"], "a lock\n").exits(0);
+    assert_eq!(home.token("work"), token);
+    home.run(&["profile", "remove", "work"]).exits(2).reports("authctl logout work");
+    home.run(&["logout", "work"]).exits(0);
+    home.run(&["profile", "remove", "work"]).exits(0);
     agent.stop().expect("a child").exits(0);
 }
 
