@@ -1,6 +1,6 @@
 //! The world of the model: the store and the issuer that the processes share, and what must hold.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -14,10 +14,10 @@ use crate::secret::{Secret, SecretBytes};
 use crate::store::{Store, StoreError};
 
 /// What the processes share, and what has happened.
+#[derive(Clone)]
 pub(super) struct World {
     pub(super) situation: Situation,
-    pub(super) session: Session,
-    pub(super) last_writer: Option<usize>,
+    pub(super) session: Arc<Session>,
     pub(super) lock_holder: Option<usize>,
     /// The number of the refresh token that the issuer accepts, and whether it has ended the session.
     pub(super) current: u32,
@@ -32,14 +32,58 @@ pub(super) struct World {
     pub(super) lost: u32,
     /// How many responses were lost and processes killed.
     pub(super) faults: u32,
-    pub(super) stored: HashSet<String>,
+    pub(super) stored: BTreeSet<String>,
     pub(super) violation: Option<String>,
 }
 
-pub(super) type Shared = Arc<Mutex<World>>;
+/// What a process does to the world.
+#[derive(Clone)]
+pub(super) enum Effect {
+    /// It stores a session, with or without the profile lock.
+    Write(Arc<Session>, bool),
+    /// It sends the refresh token of this number.
+    Send(u32),
+    /// Its request with this refresh token ends so.
+    End(u32, Delivery),
+}
 
-pub(super) fn locked(world: &Shared) -> MutexGuard<'_, World> {
-    world.lock().expect("unpoisoned")
+/// What one step of a process finds, and what it does.
+#[derive(Clone)]
+pub(super) struct Scene {
+    session: Arc<Session>,
+    current: u32,
+    is_revoked: bool,
+    has_grace: bool,
+    pub(super) other_holds_lock: bool,
+    pub(super) effects: Vec<Effect>,
+}
+
+pub(super) type Shared = Arc<Mutex<Scene>>;
+
+pub(super) fn locked(scene: &Shared) -> MutexGuard<'_, Scene> {
+    scene.lock().expect("unpoisoned")
+}
+
+impl Scene {
+    pub(super) fn of(world: &World, other_holds_lock: bool) -> Self {
+        let World { session, current, is_revoked, situation, .. } = world;
+        let (current, is_revoked, has_grace) = (*current, *is_revoked, situation.has_grace);
+        Self { session: Arc::clone(session), current, is_revoked, has_grace, other_holds_lock, effects: Vec::new() }
+    }
+
+    pub(super) fn fingerprint(&self) -> u64 {
+        hash((content(&self.session), self.current, self.is_revoked, self.other_holds_lock))
+    }
+}
+
+/// Has the issuer take a request; returns whether it is answered with tokens.
+fn redeem(token: u32, current: &mut u32, is_revoked: &mut bool, has_grace: bool) -> bool {
+    if token == *current && !*is_revoked {
+        *current += 1;
+    } else if !(has_grace && token + 1 == *current) {
+        *is_revoked = true;
+    }
+    !*is_revoked
 }
 
 /// Returns the number in the name of a token, such as `refresh-1`.
@@ -76,8 +120,7 @@ impl World {
         session.tokens.expires_at = Some(UnixTime(if situation.is_expired { NOW.0 - 10 } else { NOW.0 + 10 }));
         Self {
             situation,
-            session,
-            last_writer: None,
+            session: Arc::new(session),
             lock_holder: None,
             current: 0,
             is_revoked: false,
@@ -86,7 +129,7 @@ impl World {
             in_doubt: Vec::new(),
             lost: 0,
             faults: 0,
-            stored: HashSet::from(["access-0".to_owned()]),
+            stored: BTreeSet::from(["access-0".to_owned()]),
             violation: None,
         }
     }
@@ -102,7 +145,25 @@ impl World {
         }
     }
 
-    fn write(&mut self, process: usize, session: &Session) {
+    /// Records what `process` does.
+    pub(super) fn apply(&mut self, process: usize, effect: &Effect) {
+        match effect {
+            Effect::Write(session, is_under_lock) => {
+                self.require(*is_under_lock, || format!("{process} writes without the lock"));
+                self.write(session);
+            }
+            Effect::Send(token) => self.receive(process, *token),
+            Effect::End(token, delivery) => {
+                self.outstanding.retain(|request| *request != (process, *token));
+                if *delivery != Delivery::Arrives {
+                    self.in_doubt.push(*token);
+                    self.lost += 1;
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, session: &Arc<Session>) {
         let (before, after) = (self.session.generation.number, session.generation.number);
         self.require(before <= after, || {
             format!("generation {after} is stored over {before}: a stored session is lost")
@@ -110,12 +171,10 @@ impl World {
         let (before, after) = (refresh_number(&self.session), refresh_number(session));
         self.require(after.is_none() || before <= after, || format!("{after:?} is stored over {before:?}"));
         self.stored.insert(session.tokens.access_token.expose().to_owned());
-        self.session = session.clone();
-        self.last_writer = Some(process);
+        self.session = Arc::clone(session);
     }
 
-    /// Takes a request with a refresh token; returns whether it is answered with tokens.
-    fn receive(&mut self, process: usize, token: u32) -> bool {
+    fn receive(&mut self, process: usize, token: u32) {
         let others: Vec<(usize, u32)> = self.outstanding.iter().filter(|(_, sent)| *sent == token).copied().collect();
         self.require(others.is_empty(), || {
             format!("{process} sends token {token}, whose response may arrive: {others:?}")
@@ -126,12 +185,7 @@ impl World {
         self.require(by_this < 2, || format!("{process} sends token {token} for the third time"));
         *self.sent.entry((process, token)).or_default() += 1;
         self.outstanding.push((process, token));
-        if token == self.current && !self.is_revoked {
-            self.current += 1;
-        } else if !(self.situation.has_grace && token + 1 == self.current) {
-            self.is_revoked = true;
-        }
-        !self.is_revoked
+        redeem(token, &mut self.current, &mut self.is_revoked, self.situation.has_grace);
     }
 
     /// Checks what holds at any time, even if everything is killed then.
@@ -160,8 +214,7 @@ impl World {
 
 /// The store of one process.
 pub(super) struct ModelStore {
-    pub(super) world: Shared,
-    pub(super) process: usize,
+    pub(super) scene: Shared,
     pub(super) steps: Arc<Steps>,
     /// The file of the profile lock.
     pub(super) lock: PathBuf,
@@ -169,17 +222,17 @@ pub(super) struct ModelStore {
 
 impl ModelStore {
     /// Returns whether the process holds the profile lock.
-    fn is_under_lock(&self, world: &World) -> bool {
-        world.lock_holder.is_none_or(|holder| holder == self.process) && crate::fs::is_locked(&self.lock)
+    fn is_under_lock(&self, scene: &Scene) -> bool {
+        !scene.other_holds_lock && crate::fs::is_locked(&self.lock)
     }
 }
 
 impl Store for ModelStore {
     fn read(&self, _: &ProfileName) -> Result<Option<Session>, StoreError> {
-        let world = locked(&self.world);
-        let session = world.session.clone();
+        let scene = locked(&self.scene);
+        let session = Session::clone(&scene.session);
         // Under the lock no other process writes (see below), so it does not matter when what is there is read.
-        match self.is_under_lock(&world) {
+        match self.is_under_lock(&scene) {
             true => self.steps.learn(content(&session)),
             false => self.steps.touch(content(&session)),
         }
@@ -187,11 +240,12 @@ impl Store for ModelStore {
     }
 
     fn write(&self, _: &ProfileName, session: &Session) -> Result<(), StoreError> {
-        let mut world = locked(&self.world);
-        let is_under_lock = self.is_under_lock(&world);
-        world.require(is_under_lock, || format!("{} writes without the lock", self.process));
-        self.steps.touch(world.last_writer == Some(self.process));
-        world.write(self.process, session);
+        let mut scene = locked(&self.scene);
+        let is_under_lock = self.is_under_lock(&scene);
+        self.steps.touch(());
+        scene.session = Arc::new(session.clone());
+        let written = Effect::Write(Arc::clone(&scene.session), is_under_lock);
+        scene.effects.push(written);
         Ok(())
     }
 
@@ -216,22 +270,24 @@ impl Store for ModelStore {
     }
 }
 
-/// Returns the issuer as `process` reaches it.
-pub(super) fn issuer(world: Shared, process: usize, steps: Arc<Steps>) -> SimulatedIssuer {
+/// Returns the issuer as the process of `scene` reaches it.
+pub(super) fn issuer(scene: Shared, steps: Arc<Steps>) -> SimulatedIssuer {
     Arc::new(move |body: String| {
-        let (world, steps) = (Arc::clone(&world), Arc::clone(&steps));
+        let (scene, steps) = (Arc::clone(&scene), Arc::clone(&steps));
         Box::pin(async move {
             steps.pause(Wait::Operation).await;
             let parameter = body.split('&').find_map(|pair| pair.strip_prefix("refresh_token="));
             let token = number(parameter.expect("a refresh token"));
-            let is_accepted = locked(&world).receive(process, token);
+            let is_accepted = {
+                let scene = &mut *locked(&scene);
+                scene.effects.push(Effect::Send(token));
+                redeem(token, &mut scene.current, &mut scene.is_revoked, scene.has_grace)
+            };
             steps.touch((token, is_accepted));
             steps.pause(Wait::Response).await;
-            let mut world = locked(&world);
-            world.outstanding.retain(|request| *request != (process, token));
-            if steps.delivery() != Delivery::Arrives {
-                world.in_doubt.push(token);
-                world.lost += 1;
+            let delivery = steps.delivery();
+            locked(&scene).effects.push(Effect::End(token, delivery));
+            if delivery != Delivery::Arrives {
                 return Err(oauth::Delivery::ResponseLost);
             }
             let new = token + 1;
