@@ -36,9 +36,10 @@ fn passphrase(app: &App, args: &StorePassphrase) -> Result<u8, Error> {
         // With a current one, that was the first line of stdin.
         false => Some(new_passphrase(app, is_sealed && !args.forgotten)?),
     };
-    change(app, new, args.forgotten)?;
+    let is_complete = change(app, new, args.forgotten)?;
     let message = match (args.remove, args.forgotten) {
         (true, _) => "passphrase removed: the key of the file store is now readable without one",
+        (false, true) if !is_complete => "new passphrase set; log in again",
         (false, true) => {
             "new passphrase set; the sessions, the keys of issuers and the registrations in the file store are deleted, log in again"
         }
@@ -62,8 +63,8 @@ pub(super) fn seal(app: &App) -> Result<(), Error> {
     Ok(())
 }
 
-/// Changes the passphrase, and gives the new one to an agent that holds the key.
-fn change(app: &App, new: Option<Secret>, is_forgotten: bool) -> Result<(), Error> {
+/// Changes the passphrase, and gives the new one to an agent that holds the key. Returns whether all sessions follow it.
+fn change(app: &App, new: Option<Secret>, is_forgotten: bool) -> Result<bool, Error> {
     let sessions = app.sessions()?;
     let is_agent_unlocked = app.agent_status().is_ok_and(|state| state.running && !state.locked);
     let left = app.run(async {
@@ -76,11 +77,13 @@ fn change(app: &App, new: Option<Secret>, is_forgotten: bool) -> Result<(), Erro
         Ok(sessions.follow_key(items, is_forgotten).await)
     })?;
     if !left.is_empty() {
-        let left = left.join(", ");
-        app.ui()
-            .instruct(&format!("warning: still encrypted to the earlier key, until they are next refreshed: {left}"));
+        let state = match is_forgotten {
+            true => "not deleted, and unreadable from now on",
+            false => "still encrypted to the earlier key, until they are next refreshed",
+        };
+        app.ui().instruct(&format!("warning: {state}: {}", left.join(", ")));
     }
-    Ok(())
+    Ok(left.is_empty())
 }
 
 /// Asks for a new passphrase, twice at a terminal, or reads it from stdin; from another line if `after_current`.
