@@ -36,13 +36,13 @@ impl FileStore {
     /// Creates a store of files in `dir`, encrypted to `key`. The directory is created at the first write, mode 0700.
     #[must_use]
     pub fn new(dir: PathBuf, key: KeySource) -> Self {
-        Self { dir, key: StoreKey::new(key, None), reserved: Mutex::default() }
+        Self { key: StoreKey::new(dir.clone(), key, None), dir, reserved: Mutex::default() }
     }
 
     /// Creates a store of which `ask` returns the passphrase, if its key is sealed with one.
     #[must_use]
     pub fn asking(dir: PathBuf, key: KeySource, ask: AskPassphrase) -> Self {
-        Self { dir, key: StoreKey::new(key, Some(ask)), reserved: Mutex::default() }
+        Self { key: StoreKey::new(dir.clone(), key, Some(ask)), dir, reserved: Mutex::default() }
     }
 
     fn path(&self, item: &str) -> PathBuf {

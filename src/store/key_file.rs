@@ -110,6 +110,12 @@ impl Key {
         self.0.iter().any(|identity| identity.to_public().to_string() == public)
     }
 
+    /// Returns whether one of the keys decrypts the `age` file that begins with `start`.
+    pub(super) fn opens(&self, start: &[u8]) -> bool {
+        let identities = || self.0.iter().map(|identity| identity as &dyn age::Identity);
+        then_wipe_stack(|| age::Decryptor::new_buffered(start).is_ok_and(|file| file.decrypt(identities()).is_ok()))
+    }
+
     /// Decrypts the `age` file `sealed`. Returns `None` if that fails.
     pub(super) fn open(&self, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         then_wipe_stack(|| decrypt(sealed, self.0.iter().map(|identity| identity as &dyn age::Identity)).ok())

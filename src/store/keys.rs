@@ -1,7 +1,8 @@
 //! The key of the file store in memory: loaded from its file for each use, or held once a passphrase has unlocked it.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use age::x25519::Identity;
@@ -9,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::key_file::{self, Key, KeyFile, KeySource};
 use super::{KeyProblem, StoreError};
+use crate::fs::regular_file;
 use crate::secret::Secret;
 
 /// Asks the user for the passphrase, or returns the error for a command that cannot ask.
@@ -22,6 +24,8 @@ const MAX_EARLIER_KEYS: usize = 7;
 pub struct StoreKey {
     source: KeySource,
     ask: Option<AskPassphrase>,
+    /// The directory of what is encrypted to the key.
+    dir: PathBuf,
     state: Mutex<State>,
 }
 
@@ -38,9 +42,22 @@ struct State {
 struct LockedKey {
     /// The file, sealed.
     sealed: Zeroizing<Vec<u8>>,
-    /// The public key, if a passphrase has unlocked the file.
-    public: Option<String>,
+    proof: Proof,
 }
+
+/// What a file in place of the remembered one has to show.
+enum Proof {
+    /// It has the secret key of this public key: a passphrase has unlocked the remembered file.
+    Has(String),
+    /// It opens one of these, the beginnings of what was encrypted to the key in the remembered file.
+    Opens(Vec<Vec<u8>>),
+}
+
+/// How many of them are remembered, some of which may be damaged or encrypted to another key.
+const MAX_SAMPLES: usize = 16;
+
+/// The length of the beginning of an encrypted file. Its header takes about 200 bytes.
+const SAMPLE: u64 = 1024;
 
 /// A key that a passphrase has unlocked.
 pub struct UnlockedKey {
@@ -57,8 +74,8 @@ impl fmt::Debug for StoreKey {
 }
 
 impl StoreKey {
-    pub(super) fn new(source: KeySource, ask: Option<AskPassphrase>) -> Self {
-        Self { source, ask, state: Mutex::default() }
+    pub(super) fn new(dir: PathBuf, source: KeySource, ask: Option<AskPassphrase>) -> Self {
+        Self { source, ask, dir, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -78,7 +95,7 @@ impl StoreKey {
         }
         state.held = None;
         let Some(ask) = self.ask.as_ref().filter(|_| !state.is_asked) else {
-            state.remember(&file);
+            state.remember(&file, &self.dir);
             return Err(StoreError::Sealed);
         };
         state.is_asked = true;
@@ -109,7 +126,7 @@ impl StoreKey {
     pub fn is_sealed(&self) -> Result<bool, StoreError> {
         match KeyFile::read(&self.source) {
             Ok(file) => {
-                self.state().remember(&file);
+                self.state().remember(&file, &self.dir);
                 Ok(file.is_sealed())
             }
             Err(StoreError::KeyFile { problem: KeyProblem::Missing | KeyProblem::NamedMissing, .. }) => Ok(false),
@@ -127,8 +144,8 @@ impl StoreKey {
     /// Returns the key as `passphrase` unlocks it; nothing if it is no longer sealed. Takes about half a second.
     ///
     /// A program that can replace the key file must not be able to unlock with its own passphrase: a file that was replaced has to
-    /// contain the key that was held last, and in place of one in the clear, the file that was sealed last is unlocked. An agent
-    /// that has been locked since it was started has held no key and no session.
+    /// contain the key that was held last, and in place of one in the clear, the file that was sealed last is unlocked. For an
+    /// agent that has been locked since it was started, and has held no key, the file has to open what was stored then.
     ///
     /// # Errors
     /// [`StoreError::WrongPassphrase`], or [`StoreError::KeyFile`].
@@ -142,7 +159,11 @@ impl StoreKey {
         }
         let unlocked = UnlockedKey::unseal(file, passphrase)?;
         let is_same = self.state().locked.as_ref().is_none_or(|locked| {
-            locked.sealed == unlocked.sealed || locked.public.as_ref().is_none_or(|public| unlocked.key.has(public))
+            locked.sealed == unlocked.sealed
+                || match &locked.proof {
+                    Proof::Has(public) => unlocked.key.has(public),
+                    Proof::Opens(samples) => samples.iter().any(|sample| unlocked.key.opens(sample)),
+                }
         });
         if is_same { Ok(Some(unlocked)) } else { Err(replaced) }
     }
@@ -226,16 +247,32 @@ impl UnlockedKey {
 
 impl State {
     fn hold(&mut self, key: UnlockedKey) {
-        self.locked = Some(LockedKey { sealed: key.sealed.clone(), public: key.key.public() });
+        let proof = Proof::Has(key.key.public().unwrap_or_default());
+        self.locked = Some(LockedKey { sealed: key.sealed.clone(), proof });
         self.held = Some(key);
     }
 
-    /// Remembers a sealed file, unless one is remembered.
-    fn remember(&mut self, file: &KeyFile) {
+    /// Remembers a sealed file and what is encrypted to it in `dir`, unless one is remembered.
+    fn remember(&mut self, file: &KeyFile, dir: &Path) {
         if self.locked.is_none() && file.is_sealed() {
-            self.locked = Some(LockedKey { sealed: file.bytes.clone(), public: None });
+            self.locked = Some(LockedKey { sealed: file.bytes.clone(), proof: Proof::Opens(samples(dir)) });
         }
     }
+}
+
+/// Returns the beginnings of encrypted files in `dir`.
+fn samples(dir: &Path) -> Vec<Vec<u8>> {
+    let paths = std::fs::read_dir(dir).into_iter().flatten().filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let sample = |path: PathBuf| {
+        let (file, _) = regular_file::open_no_follow(&path).ok()?;
+        let mut bytes = Vec::new();
+        file.take(SAMPLE).read_to_end(&mut bytes).ok().map(|_| bytes)
+    };
+    paths
+        .filter(|path| path.extension().is_some_and(|kind| kind == "age"))
+        .filter_map(sample)
+        .take(MAX_SAMPLES)
+        .collect()
 }
 
 impl StoreError {

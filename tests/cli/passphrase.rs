@@ -209,6 +209,18 @@ fn forgotten_passphrase_is_a_new_login() {
 }
 
 #[test]
+fn forgotten_passphrase_reports_what_it_cannot_delete() {
+    let (home, _issuer) = locked();
+    let other = home.session_file("other");
+    fs::remove_file(&other).unwrap();
+    fs::create_dir(&other).unwrap();
+    let ran = change(&home, &["--forgotten"], "second\n").exits(0);
+    let ran = ran.reports("not deleted, and unreadable from now on: other\n").reports("passphrase set; log in again");
+    assert!(!ran.stderr.contains("are deleted"), "{}", ran.stderr);
+    assert!(!home.session_file("work").exists());
+}
+
+#[test]
 fn change_waits_for_a_refresh_in_flight() {
     let (home, _issuer) = locked();
     home.register_secret("second");
@@ -352,25 +364,31 @@ fn status_reads_the_sessions_with_a_passphrase() {
 fn agent_is_not_unlocked_by_another_key_file() {
     let (home, _issuer) = locked();
     let sealed = fs::read(home.key_file()).unwrap();
-    let agent = Agent::run(&home);
-    let unlock = |passphrase: &str| {
-        home.run_with(&["agent", "unlock", "--passphrase-stdin", "--json"], &format!("{passphrase}\n"))
-    };
-    unlock(PASSPHRASE).exits(0);
-    home.run(&["agent", "lock"]).exits(0);
     let place = Sandbox::new();
     let issuer = quick_issuer();
     place.log_in("work", &issuer);
-    fs::copy(place.key_file(), home.key_file()).unwrap();
-    assert_eq!(unlock("anything").exits(8).error()["code"], "wrong_passphrase");
+    let in_the_clear = fs::read(place.key_file()).unwrap();
     change(&place, &[], "attacker\n").exits(0);
-    fs::copy(place.key_file(), home.key_file()).unwrap();
-    let refused = unlock("attacker").exits(7).error();
-    assert_eq!((&refused["code"], &refused["hint"]), (&json!("store_key"), &json!("authctl agent stop")));
-    agent.get("/v1/token/work").expect_problem(423, "agent_locked");
-    fs::write(home.key_file(), sealed).unwrap();
-    unlock(PASSPHRASE).exits(0);
-    home.run(&["token", "work"]).exits(0);
+    let unlock = |passphrase: &str| {
+        home.run_with(&["agent", "unlock", "--passphrase-stdin", "--json"], &format!("{passphrase}\n"))
+    };
+    for was_unlocked in [false, true] {
+        let agent = Agent::run(&home);
+        if was_unlocked {
+            unlock(PASSPHRASE).exits(0);
+            home.run(&["agent", "lock"]).exits(0);
+        }
+        fs::write(home.key_file(), &in_the_clear).unwrap();
+        assert_eq!(unlock("anything").exits(8).error()["code"], "wrong_passphrase");
+        fs::copy(place.key_file(), home.key_file()).unwrap();
+        let refused = unlock("attacker").exits(7).error();
+        assert_eq!((&refused["code"], &refused["hint"]), (&json!("store_key"), &json!("authctl agent stop")));
+        agent.get("/v1/token/work").expect_problem(423, "agent_locked");
+        fs::write(home.key_file(), &sealed).unwrap();
+        unlock(PASSPHRASE).exits(0);
+        home.run(&["token", "work"]).exits(0);
+        agent.stop().expect("a child").exits(0);
+    }
 }
 
 /// Returns the key in the sealed key file, as it is in memory: the data of its line in Bech32 (BIP 173).

@@ -193,7 +193,7 @@ fn readers_never_see_a_partial_session() {
 fn reserved_length_is_enough() {
     for length in [0usize, 1, 1000, 65_535, 65_536, 65_537, 1 << 20, 4 << 20] {
         let place = Place::new();
-        let key = StoreKey::new(KeySource::Default(place.key()), None).load_or_create().expect("a key");
+        let key = StoreKey::new(PathBuf::new(), KeySource::Default(place.key()), None).load_or_create().expect("a key");
         let sealed = key.seal(&vec![0; length]).expect("sealed");
         assert!(sealed.len() as u64 <= sealed_length(length), "{length}");
     }
@@ -246,7 +246,9 @@ fn child_on_a_small_disk() {
     assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
     assert_eq!(token(&store).len(), 9_000, "the old one stays");
     assert!(matches!(store.reserve(&work(), 10_000), Err(StoreError::NoSpace { .. })));
-    let error = StoreKey::new(KeySource::Default(dir.join("other.key")), None).load_or_create().expect_err("full");
+    let error = StoreKey::new(PathBuf::new(), KeySource::Default(dir.join("other.key")), None)
+        .load_or_create()
+        .expect_err("full");
     assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
 }
 

@@ -6,12 +6,17 @@ use std::sync::Barrier;
 
 use super::*;
 
+/// Returns where the tests put what is encrypted to the key file at `path`: beside it.
+fn directory(path: &Path) -> PathBuf {
+    path.parent().expect("a directory").to_owned()
+}
+
 fn own(path: &Path) -> StoreKey {
-    StoreKey::new(KeySource::Default(path.to_owned()), None)
+    StoreKey::new(directory(path), KeySource::Default(path.to_owned()), None)
 }
 
 fn named(path: &Path) -> StoreKey {
-    StoreKey::new(KeySource::Path(path.to_owned()), None)
+    StoreKey::new(directory(path), KeySource::Path(path.to_owned()), None)
 }
 
 fn problem(key: &StoreKey) -> KeyProblem {
@@ -96,7 +101,7 @@ fn secret(text: &str) -> Secret {
 
 /// Returns the key as this answer to the question for the passphrase unlocks it.
 fn answering(path: &Path, answer: &'static str) -> StoreKey {
-    StoreKey::new(KeySource::Default(path.to_owned()), Some(Arc::new(move || Ok(secret(answer)))))
+    StoreKey::new(directory(path), KeySource::Default(path.to_owned()), Some(Arc::new(move || Ok(secret(answer)))))
 }
 
 #[test]
@@ -165,7 +170,7 @@ fn passphrase_of_a_provided_key_file_is_used_and_not_changed() {
     let path = dir.path().join("k");
     own(&path).change(Some(&secret("its own")), false).expect("sealed");
     let source = KeySource::Path(path.clone());
-    StoreKey::new(source, Some(Arc::new(|| Ok(secret("its own"))))).load().expect("unlocked");
+    StoreKey::new(directory(&path), source, Some(Arc::new(|| Ok(secret("its own"))))).load().expect("unlocked");
     let refused = named(&path).change(Some(&secret("another")), false).expect_err("refused");
     assert!(matches!(refused, StoreError::KeyFile { problem: KeyProblem::Named, .. }), "{refused}");
 }
@@ -228,4 +233,34 @@ fn replaced_key_file_does_not_unlock() {
     changing.change(Some(&new), false).expect("changed");
     assert!(matches!(key.unlock(&own_passphrase), Err(StoreError::WrongPassphrase)));
     assert!(key.unlock(&new).expect("it has the earlier key").is_some());
+}
+
+#[test]
+fn key_file_replaced_since_the_start_has_to_open_a_session() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let (path, session) = (dir.path().join("key"), dir.path().join("work.age"));
+    let change = |key: StoreKey, passphrase: &str| key.change(Some(&secret(passphrase)), false).expect("sealed");
+    let unlock = |key: &StoreKey, passphrase: &str| key.unlock(&secret(passphrase)).map(|unlocked| unlocked.is_some());
+    let is_replaced = |result| matches!(result, Err(StoreError::KeyFile { problem: KeyProblem::Replaced, .. }));
+    let locked = || {
+        let key = own(&path);
+        assert!(key.is_sealed().expect("readable"));
+        key
+    };
+    change(own(&path), "own");
+    let of_nothing = locked();
+    std::fs::write(dir.path().join("damaged.age"), "age-encryption.org/v1\n").expect("written");
+    let key = answering(&path, "own").load().expect("unlocked");
+    std::fs::write(&session, key.seal(&[b'x'; 5000]).expect("sealed")).expect("written");
+    let locked_at_start = locked();
+    change(answering(&path, "own"), "new");
+    assert!(unlock(&locked_at_start, "new").expect("it opens the session"));
+    assert!(is_replaced(unlock(&of_nothing, "new")), "nothing shows whose file it is");
+    std::fs::remove_file(&path).expect("removed");
+    change(own(&path), "attacker's");
+    // In the place of the session too.
+    let others = answering(&path, "attacker's").load().expect("unlocked");
+    std::fs::write(&session, others.seal(b"x").expect("sealed")).expect("written");
+    assert!(is_replaced(unlock(&locked_at_start, "attacker's")));
+    assert!(unlock(&locked(), "attacker's").expect("of another agent"));
 }
