@@ -185,6 +185,10 @@ fn run_row(row: Row, options: &Options) -> Results {
         let Some(hit) = &trial.hit else { continue };
         results.tries[fault] += 1;
         record(&mut results, &trial, format!("{} {nth}: {hit}", FAULTS[fault].name()));
+        if matches!(trial.outcome, Outcome::Wrong(_)) {
+            // What it left must not spoil the others.
+            world = World::new(row.store, row.strict);
+        }
     }
     results.took = started.elapsed();
     eprintln!("{}: {} s", row.name(), results.took.as_secs());
@@ -193,7 +197,6 @@ fn run_row(row: Row, options: &Options) -> Results {
 
 fn attempt(row: Row, world: &mut World, fault: Option<(Fault, usize)>) -> Trial {
     catch_unwind(AssertUnwindSafe(|| row.operation.run(world, fault))).unwrap_or_else(|panic| {
-        world.is_ready = false;
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         let outcome = Outcome::Wrong(text.unwrap_or_else(|| "panic".into()));
@@ -235,11 +238,13 @@ fn print_table(rows: &[Row], results: &BTreeMap<usize, Results>) {
     println!("Avoidable losses: {}.", sums[3]);
     for (at, result) in results {
         if rows[*at].operation == Operation::Refresh && !result.between.is_empty() {
-            println!(
-                "\nBetween the reply and the written session, {}:\n  {}",
-                rows[*at].name(),
-                result.between.join("\n  ")
-            );
+            let mut calls = BTreeMap::<&str, usize>::new();
+            for call in &result.between {
+                *calls.entry(call.split('(').next().unwrap_or(call)).or_default() += 1;
+            }
+            let calls: Vec<String> = calls.iter().map(|(call, times)| format!("{times} {call}")).collect();
+            let (name, count) = (rows[*at].name(), result.between.len());
+            println!("\n{count} calls between the reply and the written session, {name}: {}.", calls.join(", "));
         }
         for wrong in &result.wrong {
             println!("\n{}, {wrong}", rows[*at].name());

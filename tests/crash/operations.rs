@@ -172,10 +172,7 @@ impl Operation {
             None if !reported_success => Err(format!("it failed by itself: {}", stepped.stderr.trim())),
             _ => self.check(world, &before, &ran, fault.is_none()),
         };
-        let outcome = checked.unwrap_or_else(|wrong| {
-            world.is_ready = false;
-            Outcome::Wrong(wrong)
-        });
+        let outcome = checked.unwrap_or_else(Outcome::Wrong);
         Trial { hit: injector.hit, counts: injector.counts, outcome, between: injector.progress.between }
     }
 
