@@ -191,7 +191,8 @@ fn run_row(row: Row, options: &Options) -> Results {
         }
     }
     results.took = started.elapsed();
-    eprintln!("{}: {} s", row.name(), results.took.as_secs());
+    let (tried, wrong) = (results.tries.iter().sum::<usize>(), results.wrong.len());
+    eprintln!("{}: {tried} tries, {wrong} avoidable losses, {} s", row.name(), results.took.as_secs());
     results
 }
 
