@@ -182,6 +182,11 @@ impl LoginService {
         if previous.store == profile.store || previous.issuer != profile.issuer {
             return Ok(None);
         }
+        if previous.store == StoreKind::Memory {
+            // Only the agent can read what is in its memory.
+            user.notify(&LoginNotice::PinnedKeysLost(profile, previous.store));
+            return Ok(None);
+        }
         let error = match self.sessions.trust(previous).await {
             Ok(trust) => return Ok(trust.pinned),
             Err(error) => error,

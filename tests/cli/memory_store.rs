@@ -213,9 +213,14 @@ fn login_moves_a_session_from_a_file_into_memory() {
     home.log_in("work", &issuer);
     let _agent = Agent::run(&home);
     home.run(&["profile", "set", "work", "store=memory"]).exits(2).reports("authctl login work --store memory");
-    log_in(&home, &issuer, USER, &[]).exits(0);
+    let moved = log_in(&home, &issuer, USER, &[]).exits(0);
+    assert!(!moved.stderr.contains("keys pin"), "{}", moved.stderr);
     assert!(!home.session_file("work").exists());
     home.run(&["token", "work"]).exits(0);
     let exported = home.run(&["profile", "export", "work"]).exits(0).stdout;
     assert!(exported.contains("store = \"memory\""), "{exported}");
+    let back = ["login", "work", "--store", "file", "--password", "--username", USER, "--password-stdin"];
+    let moved = home.run_with(&back, &format!("{PASSWORD}\n")).exits(0);
+    moved.reports("`authctl keys pin work --jwks FILE`");
+    assert!(home.session_file("work").exists());
 }

@@ -22,6 +22,10 @@ pub(super) fn show_notice(app: &App, notice: &LoginNotice<'_>) {
             let file = shell_word(&excerpt(&file.display().to_string(), 400));
             ui.notice(&format!("warning: other users can read the client's private key; run `chmod 600 {file}`"));
         }
+        LoginNotice::PinnedKeysLost(profile, StoreKind::Memory) => ui.instruct(&format!(
+            "warning: pinned keys of {} do not move out of the agent's memory; pin them again with `authctl keys pin {} --jwks FILE`",
+            profile.issuer, profile.name
+        )),
         LoginNotice::PinnedKeysLost(profile, store) => ui.instruct(&format!(
             "warning: cannot read the keys of {} in the {store} store; pin them again with `authctl keys pin {} --jwks FILE`",
             profile.issuer, profile.name
