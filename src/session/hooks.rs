@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use serde::Serialize;
+use tokio::sync::broadcast;
 
 use super::{LoginReason, SessionService};
 use crate::broker::{self, Outcome, Pending, Request};
@@ -31,6 +32,18 @@ struct HookEvent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
+
+/// A hook that failed, or that was not run.
+#[derive(Clone, Debug)]
+pub struct HookFailure {
+    /// Whose hook.
+    pub profile: ProfileName,
+    /// Why, in one line.
+    pub message: String,
+}
+
+/// The maximum length of a message, in characters.
+const MAX_MESSAGE: usize = 400;
 
 /// The number of hooks that run at a time. Those of one profile run one after the other.
 const MAX_HOOKS: u64 = 4;
@@ -70,7 +83,7 @@ impl SessionService {
             issuer: profile.issuer.as_str(),
             at: self.clock.now(),
             expires_at: None,
-            message: Some(excerpt(&reason.to_string(), 400)),
+            message: Some(excerpt(&reason.to_string(), MAX_MESSAGE)),
         };
         self.start_hook(profile, Hook::LoginRequired, &event).await;
     }
@@ -83,24 +96,35 @@ impl SessionService {
         reason.ends_session() && (session.ended.is_some() || is_expired)
     }
 
-    /// Starts a hook. The agent has its broker start it, and then waits for its end in the background, to log a failure.
+    /// Returns the failures of hooks from now on, as far as this process learns of them.
+    #[must_use]
+    pub fn hook_failures(&self) -> broadcast::Receiver<HookFailure> {
+        self.hook_failures.subscribe()
+    }
+
+    /// Starts a hook. The agent has its broker start it, and then waits for its end in the background, to report a failure.
     async fn start_hook(&self, profile: &Profile, hook: Hook, event: &HookEvent<'_>) {
         if hook.command(profile).words().is_empty() {
             return;
         }
         let (profile, name, locks) = (profile.clone(), profile.name.clone(), self.locks.file.clone());
+        let failures = self.hook_failures.clone();
+        let failed = move |message: String| {
+            tracing::warn!("{name}: {message}");
+            let _ = failures.send(HookFailure { profile: name, message });
+        };
         let event = serde_json::to_vec(event).unwrap_or_default();
-        let subject = format!("@hook {name}");
+        let subject = format!("@hook {}", profile.name);
         if !broker::is_connected() {
             let config = self.config.get().cloned();
             let start = move || start_hook_process(&locks, config.as_deref(), &profile, hook, &event);
             let started = unblock(subject, start).await.flatten();
             if let Err(error) = started {
-                tracing::warn!("{name}: cannot start the hook: {error}");
+                failed(format!("cannot start the hook: {error}"));
             }
             return;
         }
-        let request = Request::Hook { profile: name.to_string(), is_end: hook == Hook::LoginRequired };
+        let request = Request::Hook { profile: profile.name.to_string(), is_end: hook == Hook::LoginRequired };
         tokio::spawn(async move {
             let ended = match unblock(subject, move || Pending::start(&request, &event)).await.flatten() {
                 Ok(pending) => {
@@ -110,10 +134,12 @@ impl SessionService {
             };
             match ended.map(|response| response.outcome) {
                 Ok(Outcome::Ended(status, stderr)) if status != Some(0) => {
-                    tracing::warn!("{name}: {}", sanitize_line(stderr.trim_end()));
+                    let message = stderr.trim().trim_start_matches("error: ");
+                    failed(excerpt(&sanitize_line(message), MAX_MESSAGE));
                 }
+                Ok(Outcome::Failed(_, error)) => failed(format!("cannot start the hook: {error}")),
                 Ok(_) => {}
-                Err(error) => tracing::warn!("{name}: cannot start the hook: {error}"),
+                Err(error) => failed(format!("cannot start the hook: {error}")),
             }
         });
     }

@@ -36,11 +36,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore, watch};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore, broadcast, watch};
 
 pub use api::{DiscoveredApi, DiscoveredServer};
 pub use error::{LoginReason, SessionError, WorkloadError, WorkloadProblem};
-pub use hooks::{Hook, start_hook_process};
+pub use hooks::{Hook, HookFailure, start_hook_process};
 pub use limited_command::{KillOnDrop, RunningGroup, run_limited};
 pub use login::{NewLogin, VerifiedLogin};
 pub use logout::Revocation;
@@ -82,6 +82,7 @@ pub struct SessionService {
     serves_unsaved: AtomicBool,
     marks: Arc<Marks>,
     failed_files: FailedFiles,
+    hook_failures: broadcast::Sender<HookFailure>,
     /// The configuration that was named, for the programs that are started.
     config: OnceLock<PathBuf>,
     /// Limits for each kind of store, so that one that hangs does not block the other.
@@ -96,22 +97,30 @@ const MAX_KEYCHAIN_CALLS: usize = 4;
 /// that the C library does not return to the system.
 const MAX_FILE_CALLS: usize = 2;
 
+/// How many failures of hooks may be queued for the agent.
+const MAX_HOOK_FAILURES: usize = 64;
+
 /// How long to wait for the issuer's metadata, which may take two requests: longer than one takes.
 const DISCOVERY_LIMIT: Duration = Duration::from_secs(35);
 
 /// How long to wait for the second metadata document where the first lacks an endpoint.
 const SECOND_DOCUMENT_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long the platform may take to return the token: a command, or a request, which has the same limit.
+/// How long the platform may take to return the token: a command, or a request, which has the same limit. As long as that for
+/// an identity provider, which exchanges it.
 const IDENTITY_LIMIT: Duration = Duration::from_secs(30);
 
-/// The longest request for a token, with what comes before and after it, in seconds: the issuer's metadata, the request and its
-/// repetition (the limits of `oauth/http.rs` and of `send_refresh.rs`), and a store that is not available.
-const MAX_REQUEST: u64 = DISCOVERY_LIMIT.as_secs() + SECOND_DOCUMENT_LIMIT.as_secs() + 45 + UNSAVED_LIMIT.as_secs();
+/// The longest request for a token, with what comes before and after it, in seconds: the issuer's metadata, an identity token, the
+/// request and its repetition (the limits of `oauth/http.rs` and of `send_refresh.rs`), and a store that is not available.
+const MAX_REQUEST: u64 = DISCOVERY_LIMIT.as_secs()
+    + SECOND_DOCUMENT_LIMIT.as_secs()
+    + 2 * IDENTITY_LIMIT.as_secs()
+    + 45
+    + UNSAVED_LIMIT.as_secs();
 
-/// The longest refresh: the platform's identity token, the session's own token, and one that is exchanged for it, and what the
-/// calls of the store take.
-pub const MAX_REFRESH: Duration = Duration::from_secs(IDENTITY_LIMIT.as_secs() + 2 * MAX_REQUEST + 10);
+/// The longest refresh, with what the calls of the store take: the session's own token, and one that is exchanged for it, or one
+/// for another target and, since that was refused, the session's own.
+pub const MAX_REFRESH: Duration = Duration::from_secs(2 * MAX_REQUEST + 10);
 
 /// How what a signal has waited for ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +160,7 @@ impl SessionService {
             unsaved: watch::Sender::default(),
             serves_unsaved: AtomicBool::new(false),
             failed_files: FailedFiles::default(),
+            hook_failures: broadcast::Sender::new(MAX_HOOK_FAILURES),
             config: OnceLock::new(),
             keychain_calls: Semaphore::new(MAX_KEYCHAIN_CALLS),
             file_calls: Semaphore::new(MAX_FILE_CALLS),

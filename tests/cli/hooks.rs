@@ -154,6 +154,31 @@ fn hook_that_fails_is_a_warning_in_the_log_of_the_agent() {
 }
 
 #[test]
+fn failed_hook_is_an_event_and_in_the_log_of_an_agent_in_the_background() {
+    let (home, _issuer) = with_hooks("#!/bin/sh\nexit 7\n");
+    let program = home.path().join("hook").display().to_string();
+    let agent = Agent::start(&home);
+    let mut events = agent.events();
+    for (hook, reason) in [
+        (program.clone(), format!("the hook `{program}` failed: exit status: 7")),
+        ("no-such-program-4711".to_owned(), "the hook `no-such-program-4711` cannot be run".to_owned()),
+    ] {
+        home.run(&["profile", "set", "work", &format!("on_refresh={hook}")]).exits(0);
+        home.run(&["refresh", "work"]).exits(0);
+        let event = events.until("hook_failed").0;
+        assert_eq!(event["profile"], "work");
+        assert!(event["message"].as_str().expect("a message").starts_with(&reason), "{event}");
+    }
+    let log = home.run(&["agent", "log", "--json"]).exits(0).json();
+    let failed = log["entries"].as_array().unwrap().iter().find(|entry| entry["action"] == "hook_failed");
+    let failed = failed.expect("an entry");
+    let pid = home.run(&["agent", "status", "--json"]).exits(0).json()["pid"].clone();
+    assert_eq!((&failed["profile"], &failed["count"], &failed["pid"]), (&"work".into(), &2.into(), &pid));
+    assert_eq!(failed["executable"], crate::support::AUTHCTL);
+    agent.stop();
+}
+
+#[test]
 fn hooks_come_only_from_the_configuration_of_the_user() {
     let (mut home, _issuer) = with_hooks(RECORDS);
     let show = |home: &Sandbox| home.run(&["profile", "show", "work", "--json"]).json()["on_refresh"].clone();
@@ -239,6 +264,8 @@ fn few_hooks_wait_and_others_are_reported() {
         home.run(&["refresh", "work"]).exits(0);
     }
     agent.reports("was not run: 8 others are waiting");
+    let log = home.run(&["agent", "log", "--profile", "work"]).exits(0).stdout;
+    assert!(log.contains("  hook_failed work"), "{log}");
     // Each that runs makes room for another one.
     let_go(&home.path().join("go"));
     events(&home, 1);

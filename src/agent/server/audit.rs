@@ -36,6 +36,8 @@ pub(super) enum AuditAction {
     Stop,
     /// Refused a request of its own caller: it is a proxy.
     ProxyRefused(RuleName),
+    /// Did not run a hook to its end. The process is the agent.
+    HookFailed,
 }
 
 impl AuditAction {
@@ -53,6 +55,7 @@ impl AuditAction {
             Self::WrongPassphrase => "wrong_passphrase",
             Self::Stop => "stop",
             Self::ProxyRefused(_) => "proxy_refused",
+            Self::HookFailed => "hook_failed",
         }
     }
 }

@@ -5,15 +5,19 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use super::audit::AuditAction;
 use super::cache::{CachedFailure, CachedSession};
 use super::events::EventKind;
+use super::peer::Peer;
 use super::state::Agent;
 use crate::agent::protocol::UnsavedStatus;
 use crate::clock::UnixTime;
 use crate::error::ErrorCode;
 use crate::model::{IssuerUrl, Profile, ProfileName, Session, StoreKind, TokenSet, TokenTarget};
 use crate::session::refresh_policy::{FailureSource, LastFailure, backoff, default_min_ttl, is_from_the_future};
-use crate::session::{Demand, MinTtl, TokenRequest, names_status_list};
+use crate::session::{Demand, HookFailure, MinTtl, TokenRequest, names_status_list};
 
 /// The number of concurrent background refreshes and loads for the profiles of one issuer.
 const MAX_PER_ISSUER: usize = 8;
@@ -142,6 +146,22 @@ pub(super) async fn report_unsaved(agent: Arc<Agent>) {
             agent.events.changed.notify_one();
         }
         before = unsaved.into_iter().map(|unsaved| unsaved.profile).collect();
+    }
+}
+
+/// Publishes and records the failures of hooks. Never returns.
+pub(super) async fn report_hooks(agent: Arc<Agent>, mut failures: broadcast::Receiver<HookFailure>) {
+    let this = Peer::own();
+    loop {
+        match failures.recv().await {
+            Ok(HookFailure { profile, message }) => {
+                agent.audit_log.record(&this, AuditAction::HookFailed, Some(&profile), agent.now());
+                agent.events.publish(EventKind::HookFailed, Some(&profile), agent.now(), Some(message));
+            }
+            // The oldest were dropped.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) enum EventKind {
     Unsaved,
     /// It was stored after all.
     Saved,
+    /// A hook failed, or was not run.
+    HookFailed,
     /// The agent was locked.
     Locked,
     /// The agent was unlocked.
@@ -41,6 +43,7 @@ impl EventKind {
             Self::LoggedOut => "logged_out",
             Self::Unsaved => "unsaved",
             Self::Saved => "saved",
+            Self::HookFailed => "hook_failed",
             Self::Locked => "locked",
             Self::Unlocked => "unlocked",
         }

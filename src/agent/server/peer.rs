@@ -48,6 +48,13 @@ impl Peer {
         let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
         Ok(Self { pid, uid: credentials.uid(), identity: Arc::default() })
     }
+
+    /// Returns this process, for what it does by itself.
+    pub(super) fn own() -> Self {
+        let executable = std::env::current_exe().ok().map(|path| path.display().to_string());
+        let identity = Arc::new(Identity { executable, parent: None });
+        Self { pid: std::process::id(), uid: rustix::process::getuid().as_raw(), identity }
+    }
 }
 
 impl Peers {
