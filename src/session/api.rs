@@ -6,7 +6,7 @@
 use super::{SessionError, SessionService};
 use crate::model::{ApiUrl, IssuerUrl, Profile};
 use crate::oauth::resource::{self, ProtectedResource};
-use crate::oauth::{ApiChallenge, Delivery, Endpoint, IssuerError, Metadata, Phase, discover, fetch_missing_endpoints};
+use crate::oauth::{ApiChallenge, Endpoint, IssuerError, Metadata, discover, fetch_missing_endpoints};
 
 /// What an API says about the tokens that it takes.
 #[derive(Clone, Debug)]
@@ -107,15 +107,7 @@ impl SessionService {
         api: &ApiUrl,
         work: impl Future<Output = Result<T, IssuerError>>,
     ) -> Result<T, SessionError> {
-        let limit = super::DISCOVERY_LIMIT;
-        tokio::select! {
-            found = work => Ok(found?),
-            () = self.clock.sleep(limit) => {
-                let message = format!("the issuer of {api} was not found within {} s", limit.as_secs());
-                let (phase, delivery) = (Phase::Exchange, Delivery::NotSent);
-                Err(IssuerError::Unreachable { message, proxy: None, phase, delivery }.into())
-            }
-        }
+        self.within(super::DISCOVERY_LIMIT, &format!("the issuer of {api} was not found"), work).await
     }
 }
 

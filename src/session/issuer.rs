@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use url::Url;
 
@@ -35,20 +36,34 @@ impl SessionService {
     /// # Errors
     /// [`SessionError::Issuer`].
     pub async fn metadata_with(&self, profile: &Profile, needed: &[Endpoint]) -> Result<Metadata, SessionError> {
-        let mut metadata = tokio::select! {
-            found = self.metadata(profile) => found?,
-            () = self.clock.sleep(DISCOVERY_LIMIT) => {
-                let message = format!("no metadata of {} within {DISCOVERY_LIMIT:?}", profile.issuer);
-                let (phase, delivery) = (Phase::Exchange, Delivery::NotSent);
-                return Err(IssuerError::Unreachable { message, proxy: None, phase, delivery }.into());
-            }
-        };
+        let failure = format!("no metadata of {}", profile.issuer);
+        let mut metadata = self.within(DISCOVERY_LIMIT, &failure, self.metadata(profile)).await?;
         let http = self.http(profile).await?;
         tokio::select! {
             () = fetch_missing_endpoints(&http, &mut metadata, needed) => {}
             () = self.clock.sleep(SECOND_DOCUMENT_LIMIT) => tracing::info!("no second metadata document within {SECOND_DOCUMENT_LIMIT:?}"),
         }
         Ok(metadata)
+    }
+
+    /// Awaits `work`, which sends no refresh token, for at most `limit`.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`IssuerError::Unreachable`] with `failure` after the limit.
+    pub(super) async fn within<T, E: Into<SessionError>>(
+        &self,
+        limit: Duration,
+        failure: &str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, SessionError> {
+        tokio::select! {
+            done = work => done.map_err(Into::into),
+            () = self.clock.sleep(limit) => {
+                let message = format!("{failure} within {} s", limit.as_secs());
+                let (phase, delivery) = (Phase::Exchange, Delivery::NotSent);
+                Err(IssuerError::Unreachable { message, proxy: None, phase, delivery }.into())
+            }
+        }
     }
 
     /// Returns the issuer that the user means, which has metadata: the one that WebFinger names at a domain, else the domain

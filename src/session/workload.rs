@@ -65,10 +65,13 @@ impl SessionService {
         target: &TokenTarget,
     ) -> Result<Secret, SessionError> {
         let http = self.http_of_user(profile).await?.for_issuer(provider, &Arc::default());
-        let found = discover(&http, provider).await?;
         let client = OAuthClient::public(profile.server.identity_client_id.as_deref().unwrap_or_default());
-        let endpoint = TokenEndpoint::of(&http, &found, &client, &*self.clock)?;
-        Ok(token_exchange::identity_assertion(&endpoint, id_token, metadata.issuer.as_str(), target).await?)
+        let exchange = async {
+            let found = discover(&http, provider).await?;
+            let endpoint = TokenEndpoint::of(&http, &found, &client, &*self.clock)?;
+            token_exchange::identity_assertion(&endpoint, id_token, metadata.issuer.as_str(), target).await
+        };
+        self.within(IDENTITY_LIMIT, &format!("no assertion of {provider}"), exchange).await
     }
 
     /// Returns the identity token for the profile's issuer. Its claims are checked so that no token of the platform is sent
@@ -189,4 +192,36 @@ async fn read(workload: &Workload, path: &Path) -> Result<Secret, SessionError> 
 
 fn text(bytes: &SecretBytes) -> Option<Secret> {
     std::str::from_utf8(bytes.expose()).ok().map(|text| Secret::new(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::json;
+
+    use super::*;
+    use crate::session::tests::expired_session;
+
+    #[tokio::test]
+    async fn silent_identity_provider_is_unreachable() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (sessions, _, mut profile, _) = expired_session(dir.path(), false);
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let provider = format!("http://{}", silent.local_addr().expect("bound"));
+        let [header, claims] = [json!({"alg": "ES256"}), json!({"aud": "cli"})];
+        let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+        let file = dir.path().join("identity");
+        std::fs::write(&file, format!("{header}.{claims}.AAAA")).expect("written");
+        let server = profile.server_mut();
+        server.workload = Some(Workload::File(file));
+        server.identity_provider = provider.parse().ok();
+        server.identity_client_id = Some("cli".into());
+        let metadata = sessions.metadata(&profile).await.expect("of the profile");
+        let (client, target) = (OAuthClient::public("cli"), TokenTarget::default());
+        let request = sessions.request_as_workload(&profile, &metadata, &client, &target);
+        let result = tokio::time::timeout(std::time::Duration::from_secs(10), request).await;
+        let error = result.expect("limited").expect_err("silent");
+        assert_eq!(error.to_string(), format!("no assertion of {provider} within 30 s"));
+    }
 }

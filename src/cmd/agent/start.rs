@@ -20,7 +20,7 @@ use crate::paths::{own_program, without_tokens};
 /// How long a concurrent start may take.
 const CONCURRENT_START_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a stopping agent may take: longer than the longest refresh.
+/// How long a stopping agent may take: longer than it waits for open requests and a refresh (`agent/server/mod.rs`).
 const STOP_LIMIT: Duration = Duration::from_secs(180);
 
 /// The interval between two checks.

@@ -140,7 +140,7 @@ async fn issuer_that_does_not_send_its_metadata_is_unreachable() {
     let sessions = service(dir.path(), &[], false);
     let metadata = tokio::time::timeout(Duration::from_secs(10), sessions.metadata_with(&profile, &[]));
     let error = metadata.await.expect("limited").expect_err("silent");
-    assert_eq!(error.to_string(), format!("no metadata of {} within 35s", profile.issuer));
+    assert_eq!(error.to_string(), format!("no metadata of {} within 35 s", profile.issuer));
 }
 
 #[tokio::test]
