@@ -207,6 +207,10 @@ fn usage(error: &clap::Error, line: &[OsString]) -> u8 {
             lines.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ")
         }
     };
+    let values =
+        args.iter().filter_map(|arg| arg.to_str()).map(|arg| arg.split_once('=').map_or(arg, |(_, value)| value));
+    let tokens = values.filter(|value| text::resembles_token(value));
+    let message = tokens.fold(message, |message, token| message.replace(token, "TOKEN"));
     reported(&Error::msg(ErrorCode::Usage, message, hint), is_json)
 }
 

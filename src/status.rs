@@ -116,12 +116,16 @@ pub struct ProfileStatus {
     /// The kind of error, if the store cannot be read.
     #[serde(skip)]
     pub store_error: Option<ErrorCode>,
-    /// When an agent refreshes again after a failure.
-    #[serde(skip)]
-    pub next_attempt: Option<UnixTime>,
 }
 
 impl ProfileStatus {
+    /// Returns when an agent refreshes again after a failure.
+    #[must_use]
+    pub fn next_attempt(&self) -> Option<UnixTime> {
+        let failure = self.last_failure.as_ref()?;
+        Some(failure.at.plus(backoff(failure.failures)).max(failure.retry_at.unwrap_or(failure.at)))
+    }
+
     /// Returns the account of the session.
     #[must_use]
     pub fn account(&self) -> Option<&str> {
@@ -283,7 +287,6 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
         token_files: Vec::new(),
         problem: None,
         store_error: None,
-        next_attempt: None,
     };
     match sessions.session_blocking(profile) {
         Ok(session) => {
@@ -312,10 +315,6 @@ fn fill_in(status: &mut ProfileStatus, session: Session, now: UnixTime) {
     status.can_refresh = session.can_refresh();
     status.unverified = is_unverified(&session);
     status.state = SessionState::of(&session, now);
-    status.next_attempt = session
-        .last_failure
-        .as_ref()
-        .map(|failure| failure.at.plus(backoff(failure.failures)).max(failure.retry_at.unwrap_or(failure.at)));
     status.bound = session.tokens.is_bound();
     status.expires_at = session.tokens.expires_at;
     status.expires_in = session.tokens.expires_in(now);

@@ -94,6 +94,12 @@ pub fn excerpt(text: &str, max: usize) -> String {
     line
 }
 
+/// Returns whether the text has the form of a JWT or a JWE, whose header is a JSON object.
+#[must_use]
+pub fn resembles_token(text: &str) -> bool {
+    text.trim_start().starts_with("eyJ") && text.matches('.').count() >= 2
+}
+
 /// Removes the numbers that the standard library adds to the system's errors, as in `(os error 2)`.
 #[must_use]
 pub fn without_error_numbers(text: &str) -> String {

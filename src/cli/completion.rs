@@ -9,7 +9,8 @@ use clap::{Arg, Args, Command, CommandFactory as _, ValueEnum};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter, complete};
 use clap_complete::env::{Bash, Elvish, EnvCompleter, Fish, Powershell, Zsh};
 
-use super::Cli;
+use super::guess::command_position;
+use super::{Cli, TOPICS};
 use crate::config::{Config, Form, SETTINGS, Setting, Value, setting};
 use crate::paths::COMPLETION_VARIABLE;
 use crate::text::shell_word;
@@ -168,6 +169,9 @@ impl Request {
         if let Some(start) = words[..index].iter().position(|word| word == "--") {
             return program.complete_at(index - start - 1, &current);
         }
+        if let Some(help) = command_position(&words).filter(|at| *at < index && words[*at] == "help") {
+            return matching(explained(&words[help + 1..index]).into_iter(), &current);
+        }
         let mut command = with_completers(Cli::command(), &Arc::new(config), &program);
         let mut all = complete(&mut command, words, index, std::env::current_dir().ok().as_deref()).unwrap_or_default();
         // An option is offered where nothing else is, or where one was begun.
@@ -177,6 +181,18 @@ impl Request {
         }
         all
     }
+}
+
+/// Returns what `authctl help` explains after these words, and the purpose of each.
+fn explained(words: &[OsString]) -> Vec<(String, String)> {
+    let root = Cli::command();
+    let Some(command) = words.iter().try_fold(&root, |command, word| command.find_subcommand(word)) else {
+        return Vec::new();
+    };
+    let commands = command.get_subcommands().filter(|command| !command.is_hide_set());
+    let about = |command: &Command| command.get_about().map(StyledStr::to_string).unwrap_or_default();
+    let topics = TOPICS.iter().filter(|_| words.is_empty()).map(|topic| ((*topic).to_owned(), String::new()));
+    commands.map(|command| (command.get_name().to_owned(), about(command))).chain(topics).collect()
 }
 
 /// Has every argument of a command and its subcommands completed from the configuration.

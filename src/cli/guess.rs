@@ -55,6 +55,10 @@ const SUGGESTIONS: [(&str, &str); 32] = [
     ("introspect", "verify"),
 ];
 
+/// Commands that do nothing without this number of arguments, the profile of `--profile` included.
+const NEED_ARGUMENTS: [(&str, usize); 4] =
+    [("profile remove", 1), ("profile rename", 2), ("profile set", 2), ("exec", 1)];
+
 /// The options of every command that take a value.
 pub const OPTIONS_WITH_VALUE: [&str; 3] = ["--config", "--color", "--profile"];
 
@@ -62,7 +66,7 @@ pub const OPTIONS_WITH_VALUE: [&str; 3] = ["--config", "--color", "--profile"];
 const MIN_SIMILARITY: f64 = 0.8;
 
 /// Returns the position of the command in the command line, which starts with the program's name.
-fn command_position(args: &[OsString]) -> Option<usize> {
+pub(super) fn command_position(args: &[OsString]) -> Option<usize> {
     let mut words = args.iter().enumerate().skip(1);
     while let Some((index, word)) = words.next() {
         if OPTIONS_WITH_VALUE.iter().any(|option| word == option) {
@@ -91,7 +95,9 @@ pub(super) fn expand(mut args: Vec<OsString>) -> Vec<OsString> {
 pub(super) fn suggestion(mut command: &Command, args: &[OsString]) -> Option<Vec<String>> {
     let mut at = command_position(args)?;
     let mut words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let mut path = String::new();
     while let Some(inner) = command.find_subcommand(words.get(at)?) {
+        path = format!("{path}{} ", inner.get_name());
         command = inner;
         at += 1;
     }
@@ -105,6 +111,11 @@ pub(super) fn suggestion(mut command: &Command, args: &[OsString]) -> Option<Vec
         let inner =
             words.get(at + 1).and_then(|typed| similar(command.find_subcommand("profile")?, typed)).unwrap_or("list");
         words.splice(at + 1..words.len().min(at + 2), [inner.to_owned()]);
+    }
+    let rest = at + meant.split(' ').count();
+    let given = words.len() - rest + usize::from(words.iter().any(|word| word == "--profile"));
+    if NEED_ARGUMENTS.iter().any(|(command, needed)| format!("{path}{meant}") == *command && given < *needed) {
+        words.splice(rest.., ["--help".to_owned()]);
     }
     words.remove(0);
     Some(words)
@@ -153,6 +164,13 @@ mod tests {
     fn unknown_words_suggest_what_was_meant_or_nothing() {
         for (typed, meant) in [
             ("authctl remove work", Some("profile remove work")),
+            ("authctl rm", Some("profile remove --help")),
+            ("authctl --profile work rm", Some("--profile work profile remove")),
+            ("authctl profile rmeove", Some("profile remove --help")),
+            ("authctl rename work", Some("profile rename --help")),
+            ("authctl rename work home", Some("profile rename work home")),
+            ("authctl set", Some("profile set --help")),
+            ("authctl run", Some("exec --help")),
             ("authctl lgoin work --device", Some("login work --device")),
             ("authctl -q tokne", Some("-q token")),
             ("authctl profile rmeove work", Some("profile remove work")),

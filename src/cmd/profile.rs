@@ -10,9 +10,11 @@ use crate::app::App;
 use crate::cli::ProfileCommand;
 use crate::config::{self, ConfigError, MachineSource, SETTINGS, Setting, parse_pair, setting};
 use crate::error::{Error, ErrorCode, Hint};
+use crate::fs::regular_file;
 use crate::model::{InvalidProfileName, ProfileName, StoreKind};
 use crate::status::AgentProfiles;
 use crate::store::StoreError;
+use crate::text::without_error_numbers;
 use settings::{check_login_only, shown, to_json};
 
 /// Runs the command.
@@ -159,6 +161,12 @@ async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Re
     let removed: Vec<&str> = SETTINGS.iter().filter(removed).map(|setting| setting.key).collect();
     if !removed.is_empty() {
         app.ui().notice(&format!("removed the settings of the old issuer: {}", removed.join(", ")));
+    }
+    let unreadable = |file: &std::path::Path| regular_file::open(file).err().map(|error| (file.to_owned(), error));
+    let named = profile.input_files().filter(|file| !before.input_files().any(|known| known == *file));
+    for (file, error) in named.filter_map(unreadable) {
+        let reason = without_error_numbers(&error.to_string());
+        app.ui().notice(&format!("warning: cannot read {}: {reason}", file.display()));
     }
     app.ui().notice(&format!("updated profile {name}"));
     shown_after_change(app, name)

@@ -46,6 +46,7 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
     if app.common.json {
         // It is about all profiles.
         report.effective_profile = report.effective_profile.filter(|_| args.profile.is_none());
+        report.profiles.iter_mut().filter(|_| report.agent.running && !report.agent.locked).for_each(plan_attempt);
         output::json(&report)?;
     } else {
         for line in screen(app, args, &config, &report, problem.as_ref()) {
@@ -104,6 +105,12 @@ fn report(app: &App, args: &Status, config: &Config) -> Result<(StatusReport, Op
     }
     let token_from_environment = app.environment.token.is_some();
     Ok((StatusReport { token_from_environment, agent, profiles, effective_profile: effective }, problem))
+}
+
+/// Has the last failure name the next attempt of the agent.
+fn plan_attempt(status: &mut ProfileStatus) {
+    let at = status.next_attempt();
+    status.last_failure.iter_mut().for_each(|failure| failure.retry_at = at);
 }
 
 /// Replaces the status of the profiles whose sessions only the agent can read.

@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::cli::Verify;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint, SET_CLOCK};
-use crate::model::{DecidingToken, Profile, ProfileName};
+use crate::model::{DecidingToken, InvalidProfileName, Profile, ProfileName};
 use crate::secret::SecretBytes;
 use crate::session::{Decision, Obstacle, SessionError, SessionService, TokenRequest};
 use crate::text::excerpt;
@@ -42,7 +42,13 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
     let named: Option<ProfileName> = args
         .profile_or_stdin
         .as_deref()
-        .map(|text| text.parse().map_err(|e| Error::new(ErrorCode::Usage, e, help())))
+        .map(|text| {
+            text.parse().map_err(|error| {
+                let is_token = error == InvalidProfileName::Token;
+                let hint = if is_token { Hint::command("verify").with_argument("-") } else { help() };
+                Error::new(ErrorCode::Usage, error, hint)
+            })
+        })
         .transpose()?;
     let profile = app.profile(named.as_ref())?;
     let with_profile = |error: SessionError| Error::from(error).about(&profile.name);

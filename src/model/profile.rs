@@ -1,14 +1,17 @@
 //! A profile: a name for an issuer with a client, scopes, a store and the other settings of a login.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::keyword::keywords;
-use super::{ApiUrl, Hooks, IssuerUrl, LoginApi, ProxyLimits, Requirements, Server, TokenTarget, ToolHost};
+use super::{
+    ApiUrl, Hooks, IssuerUrl, LoginApi, ProxyLimits, Requirements, Server, TokenTarget, ToolHost, Workload,
+};
+use crate::text::resembles_token;
 
 /// A profile's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or digit. It is used as a file name, a path
 /// segment and a shell word.
@@ -18,8 +21,14 @@ pub struct ProfileName(String);
 
 /// An invalid profile name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid profile name `{0}` (1 to 64 letters, digits, `.`, `_` or `-`, starting with a letter or digit)")]
-pub struct InvalidProfileName(String);
+pub enum InvalidProfileName {
+    /// A token, which others can see among the arguments of a process. It is not repeated.
+    #[error("a token was given in place of a profile name; pass tokens on stdin")]
+    Token,
+    /// Other text.
+    #[error("invalid profile name `{0}` (1 to 64 letters, digits, `.`, `_` or `-`, starting with a letter or digit)")]
+    Text(String),
+}
 
 impl ProfileName {
     /// Returns the name as text.
@@ -36,10 +45,12 @@ impl FromStr for ProfileName {
         let fits = (1..=64).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
             && text.as_bytes()[0].is_ascii_alphanumeric();
-        if fits {
+        if resembles_token(text) {
+            Err(InvalidProfileName::Token)
+        } else if fits {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidProfileName(text.chars().filter(|c| !c.is_control()).take(80).collect()))
+            Err(InvalidProfileName::Text(text.chars().filter(|c| !c.is_control()).take(80).collect()))
         }
     }
 }
@@ -156,6 +167,18 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// Returns the files to be read that the profile names.
+    pub fn input_files(&self) -> impl Iterator<Item = &Path> {
+        let workload = match &self.server.workload {
+            Some(Workload::File(path)) => Some(path),
+            _ => None,
+        };
+        [self.ca_cert.as_ref(), self.server.client_key.file.as_ref(), workload]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+    }
+
     /// Returns a profile with the default of every other setting.
     #[must_use]
     pub fn new(name: ProfileName, issuer: IssuerUrl) -> Self {

@@ -58,6 +58,7 @@ fn guessed_names_run_or_suggest_the_right_command() {
         .exits(2)
         .reports("unknown command `remove`")
         .reports("hint:  authctl profile remove work");
+    home.run(&["rm"]).exits(2).reports("hint:  authctl profile remove --help");
     home.run(&["tokne", "work", "--header"]).exits(2).reports("hint:  authctl token work --header");
     home.run(&["frobnicate"]).exits(2).reports("unknown command `frobnicate`").reports("hint:  authctl --help");
 }

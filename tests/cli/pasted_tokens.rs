@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::verify::Setup;
+use crate::support::Sandbox;
 
 #[test]
 fn what_is_pasted_along_with_a_token_is_ignored() {
@@ -48,4 +49,30 @@ fn token_that_is_valid_only_by_the_leeway_is_reported_so() {
         let ran = setup.run(&token, &["--at", at, "--leeway", "30s"]).exits(0);
         assert!(ran.stdout.contains(words) && !ran.stdout.contains(" 0 s"), "{at}: {}", ran.stdout);
     }
+}
+
+#[test]
+fn token_in_place_of_a_profile_is_not_repeated() {
+    let (home, setup) = (Sandbox::new(), Setup::new());
+    let long = setup.signer.token(json!({}));
+    let short = "eyJhbGciOiJub25lIn0.eyJhIjoxfQ.";
+    for token in [&long, short] {
+        home.run(&["verify", token]).exits(2).reports("pass tokens on stdin").reports("hint:  authctl verify -\n");
+        for words in [
+            &["token", token][..],
+            &["verify", "-", token],
+            &["verify", "work", token],
+            &["whoami", "--profile", token],
+            &["exec", token, "ls"],
+            &["profile", "show", token],
+            &["profile", "set", token, "audience=a"],
+            &["token", &format!("--header={token}")],
+            &[token],
+        ] {
+            let ran = home.run(words).exits(2);
+            assert!(!ran.stderr.contains("eyJ") && ran.stdout.is_empty(), "{words:?}: {}", ran.stderr);
+        }
+    }
+    let ran = home.command(&["token"]).env("AUTHCTL_PROFILE", &long).output().expect("run");
+    assert!(!String::from_utf8_lossy(&ran.stderr).contains("eyJ"));
 }

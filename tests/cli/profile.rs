@@ -194,6 +194,24 @@ fn file_setting_is_stored_as_an_absolute_path() {
 }
 
 #[test]
+fn file_that_cannot_be_read_is_reported_when_it_is_set() {
+    let home = Sandbox::new();
+    home.configure(TWO);
+    let set = |setting: &str| home.run(&["profile", "set", "a", setting]).exits(0).stderr;
+    for key in ["ca_cert", "client_key", "workload"] {
+        let value = |path: &str| format!("{key}={}{path}", if key == "workload" { "file:" } else { "" });
+        let missing = home.path().join("missing");
+        let warning = format!("warning: cannot read {}: No such file or directory\n", missing.display());
+        assert_eq!(set(&value(missing.to_str().unwrap())), format!("{warning}updated profile a\n"));
+        assert_eq!(set("audience=x"), "updated profile a\n", "only for what is changed");
+        assert_eq!(set(&value(home.config_file().to_str().unwrap())), "updated profile a\n");
+        let directory = set(&value(home.path().to_str().unwrap()));
+        assert!(directory.starts_with(&format!("warning: cannot read {}: ", home.path().display())), "{directory}");
+        set(&format!("{key}="));
+    }
+}
+
+#[test]
 fn invalid_setting_changes_nothing() {
     let home = Sandbox::new();
     home.configure(TWO);

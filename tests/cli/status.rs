@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::support::agent::Agent;
 use crate::support::{Sandbox, issuer, quick_issuer};
 
 /// Returns the only profile of `status --json`.
@@ -133,6 +134,12 @@ fn failed_refresh_is_shown_with_reason() {
     assert!(needs.contains("refused") && needs.ends_with("; next attempt when a token is requested"), "{shown}");
     assert!(home.run(&["status", "work"]).stdout.contains(" failed "));
     assert_eq!(home.run(&["status", "--short"]).exits(0).stdout, "work (refresh failing)\n");
+    assert_eq!(failed["last_failure"]["retry_at"], json!(null), "no agent tries again");
+    let agent = Agent::run(&home);
+    let failure = row(&home, 0)["last_failure"].clone();
+    let [at, retry_at] = ["at", "retry_at"].map(|member| failure[member].as_i64().expect("a time"));
+    assert!(at < retry_at && retry_at < at + 60, "{failure}");
+    agent.stop();
     // A token that has not expired is served, and the state is the same.
     home.change_session("work", |session| {
         session.tokens.expires_at = session.tokens.expires_at.map(|time| authctl::clock::UnixTime(time.0 + 100_000));

@@ -310,13 +310,8 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
 
 /// Returns the files that a profile names.
 fn files_of(profile: &Profile) -> impl Iterator<Item = PathBuf> {
-    let workload = match &profile.server.workload {
-        Some(Workload::File(path)) => Some(path.clone()),
-        Some(Workload::Kubernetes) => Some(KUBERNETES_TOKEN.into()),
-        _ => None,
-    };
-    let named = [profile.ca_cert.clone(), profile.server.client_key.file.clone(), workload];
-    named.into_iter().flatten().chain(token_files_of(profile))
+    let of_pod = (profile.server.workload == Some(Workload::Kubernetes)).then(|| KUBERNETES_TOKEN.into());
+    profile.input_files().map(Path::to_path_buf).chain(of_pod).chain(token_files_of(profile))
 }
 
 /// Returns the files to which a profile's tokens are written.

@@ -57,6 +57,21 @@ fn settings_and_scopes_come_from_the_configuration() {
     assert_eq!(offered(Shell::Zsh, &["profile", "set", "work", "scopes=a"]), [r"scopes=api\:read"]);
 }
 
+#[test]
+fn commands_and_topics_are_offered_after_help() {
+    let first = offered(Shell::Elvish, &["help", ""]);
+    for word in ["login", "agent", "profile", "environment", "exit-codes"] {
+        assert!(first.contains(&word.to_owned()), "{word}: {first:?}");
+    }
+    assert_eq!(offered(Shell::Elvish, &["help", "lo"]), ["login", "logout"]);
+    assert_eq!(offered(Shell::Elvish, &["--profile", "help", "help", "ex"]), ["exec", "exit-codes"]);
+    assert_eq!(offered(Shell::Elvish, &["help", "agent", "sta"]), ["start", "status"]);
+    for nothing in [&["help", "login", ""][..], &["help", "nonsense", ""]] {
+        assert_eq!(offered(Shell::Elvish, nothing), [""], "{nothing:?}");
+    }
+    assert!(offered(Shell::Fish, &["help", "agent", "stop"])[0].starts_with("stop\t"));
+}
+
 /// Bash splits words at `=` and `:`, and replaces only the last part.
 #[test]
 fn words_that_bash_splits_are_completed() {

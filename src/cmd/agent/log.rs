@@ -19,6 +19,12 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
 /// Runs the command.
 pub(super) fn log(app: &App, args: &AgentLog) -> Result<u8, Error> {
     let mut log = entries(app)?;
+    // The log may have entries of a profile that was removed.
+    if let Some(name) = &app.common.profile
+        && !log.entries.iter().any(|entry| is_shown(app, entry))
+    {
+        app.config()?.profile(name)?;
+    }
     if app.common.json && !args.follow {
         log.entries.retain(|entry| is_shown(app, entry));
         output::json(&log)?;

@@ -29,10 +29,10 @@ pub(super) fn login_command(app: &App, status: &ProfileStatus) -> String {
 /// Describes the last failed refresh and the next.
 pub(super) fn failure(status: &ProfileStatus, agent: &AgentStatus, now: UnixTime) -> String {
     let reason = status.last_failure.as_ref().map(|failed| excerpt(&failed.message, MAX_REASON)).unwrap_or_default();
-    let next = match status.next_attempt {
-        Some(at) if agent.running && !agent.locked && at > now => format!("in {}", rough_span(now.until(at))),
-        _ if agent.running && !agent.locked => "now".to_owned(),
-        _ => "when a token is requested".to_owned(),
+    let next = match status.next_attempt().filter(|_| agent.running && !agent.locked) {
+        Some(at) if at > now => format!("in {}", rough_span(now.until(at))),
+        Some(_) => "now".to_owned(),
+        None => "when a token is requested".to_owned(),
     };
     format!("{reason}; next attempt {next}")
 }

@@ -59,6 +59,15 @@ fn log_is_restricted_to_a_profile_and_shows_local_time_or_utc() {
     assert!(utc.contains("Z  token work  "), "{utc}");
     let json = home.run(&["agent", "log", "--json", "--profile", "work"]).exits(0).json();
     assert_eq!(entries(&json), [json!(["token", "work", null])]);
+    for more in [&[][..], &["--json"], &["--follow"]] {
+        let ran = home.run(&[&["agent", "log", "--profile", "nosuch"][..], more].concat()).exits(2);
+        assert_eq!(ran.stdout, "");
+        assert!(ran.stderr.contains("unknown profile `nosuch`"), "{}", ran.stderr);
+    }
+    // What a profile did stays when it is removed.
+    home.run(&["logout", "other"]).exits(0);
+    home.run(&["profile", "remove", "other"]).exits(0);
+    assert!(home.run(&["agent", "log", "--profile", "other"]).exits(0).stdout.contains("token other"));
 }
 
 #[test]
