@@ -84,7 +84,7 @@ pub(super) fn run(call: &Call<'_>, changes: &[Change], setup_of: &SetupOf) -> Re
         let message = "this tool starts authctl without options, so it gets the access token";
         return Err(Error::msg(ErrorCode::Usage, message, Hint::command("helper").with_flag("--help")));
     }
-    if let Some(config) = app.common.config.as_ref().filter(|_| args.write && changes.iter().any(takes_no_words)) {
+    if let Some(config) = app.common.config.as_ref().filter(|_| !args.remove && changes.iter().any(takes_no_words)) {
         let message = format!("this tool starts authctl without options, so it would not read {}", config.display());
         let hint = Hint::advice("set AUTHCTL_CONFIG for this command and for the tool, in place of --config");
         return Err(Error::msg(ErrorCode::Usage, message, hint));

@@ -54,8 +54,10 @@ fn helper_of_another_configuration_reads_the_same() {
     assert!(ran.stdout.contains(&format!("--config {} helper git", config.display())), "{}", ran.stdout);
     // These start authctl without options.
     for tool in ["docker", "keyring", "cargo", "terraform"] {
-        let args = ["--config", config.to_str().unwrap(), "helper", tool, "--write", "--host", "git.example"];
-        home.run(&args).exits(2).reports("would not read");
+        for mode in ["--write", "--setup"] {
+            let args = ["--config", config.to_str().unwrap(), "helper", tool, mode, "--host", "git.example"];
+            assert_eq!(home.run(&args).exits(2).reports("would not read").stdout, "");
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::Client;
 use crate::login::browser;
 use crate::support::Sandbox;
 use crate::support::mcp_server::{McpServer, Received, Reply, answer};
-use crate::support::process::wait_until;
+use crate::support::process::{copy_program, wait_until};
 use crate::support::protected_api::ProtectedApi;
 
 /// What is required of the token for each method, as the server's challenge names it.
@@ -94,6 +94,23 @@ fn first_refusal_opens_one_browser_for_all_requests() {
     assert_eq!(server.logins(), 1);
     home.register_secret("access-1");
     assert_eq!(home.leaks_in_files(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn bridge_whose_program_was_replaced_logs_in() {
+    let (mut home, server) = (Sandbox::new(), Protected::start(basic));
+    let (program, opened) = (home.path().join("authctl"), browser(&mut home));
+    copy_program(&program);
+    let args = ["mcp", server.server.url.as_str(), "-v", "--browser", "--yes"];
+    let mut client = Client(home.spawn_command(home.command_for(&program, &args), &args));
+    // It has begun to answer.
+    client.send(&json!("no request"));
+    client.wait_for("an error", |reply| reply["error"].is_object());
+    std::fs::remove_file(&program).unwrap();
+    ping(&mut client, 1, "ping");
+    server.issuer.sign_in(&opened);
+    assert_eq!(client.response(1)["result"], json!({}));
+    client.close();
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::cmd::challenge::login_required;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::mcp::Refusal;
 use crate::model::{Profile, format_duration};
+use crate::paths::own_program;
 use crate::session::StepUp;
 use crate::text::sanitize_line;
 
@@ -98,7 +99,7 @@ impl Provider<'_> {
     }
 
     fn login_command(&self, profile: Option<&Profile>, step_up: &StepUp, has_challenge: bool) -> io::Result<Command> {
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::new(own_program()?);
         if let Some(config) = &self.app.common.config {
             command.arg("--config").arg(config);
         }
