@@ -90,6 +90,11 @@ fn open_flags(call: &Call) -> Option<i32> {
     i32::try_from(flags & 0xffff_ffff).ok()
 }
 
+/// Returns what a futex(2) call does, without its flags.
+fn futex_operation(call: &Call) -> i32 {
+    i32::try_from(call.args[1] & 0xffff_ffff).unwrap_or(-1) & libc::FUTEX_CMD_MASK
+}
+
 impl Fault {
     pub fn name(self) -> &'static str {
         match self {
@@ -110,6 +115,10 @@ impl Fault {
         let is = |calls: &[i64]| calls.contains(&call.number);
         if self == Self::Kill {
             return true;
+        }
+        let is_futex_wait = || [libc::FUTEX_WAIT, libc::FUTEX_WAIT_BITSET].contains(&futex_operation(call));
+        if call.number == libc::SYS_futex && !is_futex_wait() {
+            return false;
         }
         if [&TRANSFERS[..], &MESSAGES, &SYNCS].into_iter().any(is) {
             let file = call.file(0);
