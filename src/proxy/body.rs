@@ -113,6 +113,9 @@ mod tests {
         long.add(Some(&data(1)));
         long.add(None);
         assert_eq!(long.whole(), None, "longer than a mebibyte");
+        let part = Bytes::from(vec![b'x'; 8192]).slice(..1);
+        kept.add(Some(&Frame::data(part.clone())));
+        assert!(part.is_unique(), "the buffer that a part arrived in is not kept");
         let most = Kept::default();
         most.add(Some(&data(MAX_KEPT)));
         most.add(None);

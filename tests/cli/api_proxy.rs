@@ -10,11 +10,12 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdout, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use authctl::dev_issuer::{Endpoint, Fault, FaultKind};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::support::agent::Agent;
 use crate::support::process::wait_until;
 use crate::support::stub_server::{Reply, Request, StubServer};
 use crate::support::{Sandbox, issuer, quick_issuer};
@@ -247,11 +248,13 @@ fn several_proxies_refresh_a_refused_token_once() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
+    let _agent = Agent::start(&home);
     let (api, refused) = refusing_api();
     let proxies = [0; 3].map(|_| Proxy::start(&home, &["work", "--for", &api.url]));
     let all = || proxies.iter().map(|proxy| proxy.get("/").0).collect::<Vec<_>>();
+    let token = home.token("work");
     assert_eq!(all(), [200; 3]);
-    *refused.lock().unwrap() = home.token("work");
+    *refused.lock().unwrap() = token;
     let before = idp.stats().requests["token"];
     assert_eq!(all(), [200; 3]);
     assert_eq!(idp.stats().requests["token"] - before, 1, "the others take the new token");
@@ -281,7 +284,7 @@ fn slow_refresh_delays_no_request_with_a_valid_token() {
         let refused = scope.spawn(|| proxy.get("/refused").0);
         wait_until("the refresh", || (idp.stats().requests["token"] > before).then_some(()));
         // The cached token is asked for again after a second.
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         while started.elapsed() < Duration::from_secs(2) {
             assert_eq!(proxy.get("/").0, 200);
         }
@@ -294,60 +297,29 @@ fn slow_refresh_delays_no_request_with_a_valid_token() {
 #[test]
 fn waiting_requests_share_the_failure_of_a_refresh() {
     let home = Sandbox::new();
-    let mut idp = quick_issuer();
+    let idp = quick_issuer();
     home.log_in("work", &idp);
     let api = api();
     let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
     home.expire("work");
-    idp.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Hold, times: 100 });
+    idp.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Hang, times: 100 });
     let before = idp.stats().requests["token"];
     let (host, key) = (proxy.host(), &proxy.key);
+    let started = Instant::now();
     let callers = [0; 5].map(|_| {
         let mut stream = TcpStream::connect(host).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\nX-Authctl-Key: {key}\r\nConnection: close\r\n\r\n").unwrap();
         stream
     });
-    wait_until("the first refresh", || (idp.stats().requests["token"] > before).then_some(()));
-    // The proxy has read the others before this one.
-    assert_eq!(status(&proxy.send("GET / HTTP/1.1\r\nHost: other\r\nConnection: close\r\n\r\n")), 421);
-    idp.pause();
     for mut caller in callers {
         let mut reply = String::new();
         caller.read_to_string(&mut reply).unwrap();
         assert!(matches!(status(&reply), 502 | 503), "{reply}");
     }
+    // One after another they would take 100 s.
+    assert!(started.elapsed() < Duration::from_secs(50), "{:?}", started.elapsed());
     assert_eq!(idp.stats().requests["token"] - before, 1);
-}
-
-#[test]
-fn small_parts_of_a_body_take_little_memory() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
-    let api = api();
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
-    let (host, key) = (proxy.host(), &proxy.key);
-    let peak = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a size");
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
-    };
-    assert_eq!(proxy.get("/").0, 200);
-    let before = peak();
-    let mut stream = TcpStream::connect(host).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let length = 8000;
-    write!(stream, "POST /v1 HTTP/1.1\r\nHost: {host}\r\nX-Authctl-Key: {key}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n").unwrap();
-    for _ in 0..length {
-        stream.write_all(b"x").unwrap();
-    }
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).unwrap();
-    assert_eq!(status(&reply), 200, "{reply}");
-    let grown = peak() - before;
-    assert!(grown < 10_000, "{grown} kB for {length} bytes");
 }
 
 #[test]
