@@ -70,11 +70,12 @@
 //! | what | where |
 //! | --- | --- |
 //! | a grant | a file in `oauth`, a variant of [`model::Grant`] and what the compiler then asks for, such as branches in `cmd/login/grants.rs`; an option in `cli/login.rs`, there also in two lists; `GRANTS` in `error/hint.rs`; the presets that support it in `model/provider/table.rs` |
-//! | a setting | a row of the table in `config/settings`, a field of [`model::Profile`], a section of authctl.toml(5) |
+//! | a setting | a row of the table in `config/settings`, a field of [`model::Profile`], a section of authctl.toml(5); `man/json/profile.json` |
 //! | a store | an implementation of `store::Store`, a variant of [`model::StoreKind`], its place in `session/stores.rs`; what `app.rs` builds; the help of `AUTHCTL_STORE` in `cli.rs` |
-//! | an agent endpoint | a variant in `agent/server/route.rs`, a branch in `handlers.rs`, its types in `agent/protocol/messages.rs`, `openapi.json` |
+//! | an agent endpoint | a variant in `agent/server/route.rs`, a branch in `handlers.rs`, its types in `agent/protocol/messages.rs`, `openapi.json`, authctl-agent(7) |
 //! | a field of an agent response | its type in `agent/protocol/messages.rs` (of a token: `TokenResponse`, built in `session/token_response.rs`, and `ReceivedToken`), `handlers.rs`, `openapi.json` |
 //! | an error | a row in `model/error_code.rs`; the layer's own type is converted, with its hint, in `error/conversions.rs` or `error/session.rs`; its HTTP status in `agent/server/response.rs`; `openapi.json`, authctl-agent(7) and authctl(1) list it |
+//! | a helper for a tool | a variant of `cli::Tool`; a file in `cmd/helper` that implements `Protocol`, a branch in `cmd/helper/mod.rs`; `tests/cli/helper`, `tests/e2e` |
 //! | a command | its arguments in `cli`, a file in `cmd`, a branch in `cmd/mod.rs` |
 //! | a test of a login | `tests/cli`: `login.rs`, or the file of its grant or feature (`browser_login.rs`, `password_login.rs`, `supplied_tokens.rs`, `login_api.rs`, `presets.rs`, `sign_in_requirements.rs`, ...); `tests/README.md` |
 
@@ -139,7 +140,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &args),
     };
-    // What goes wrong in the agent has no other reader.
+    // The agent's warnings appear nowhere else.
     let is_agent = matches!(command, cli::Command::Agent(cli::AgentCommand::Run(_)));
     log_to_stderr(common.verbose, is_agent);
     let typed = args.iter().filter_map(|arg| arg.to_str().map(str::to_owned)).collect();

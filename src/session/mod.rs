@@ -122,7 +122,7 @@ const MAX_REQUEST: u64 = DISCOVERY_LIMIT.as_secs()
 /// for another target and, since that was refused, the session's own.
 pub const MAX_REFRESH: Duration = Duration::from_secs(2 * MAX_REQUEST + 10);
 
-/// How what a signal has waited for ended.
+/// How the work ended that a signal waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
     /// Nothing was running.

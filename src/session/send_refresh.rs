@@ -175,7 +175,7 @@ pub(super) fn of_same_subject(
 }
 
 /// Returns the error for `tokens` that cannot be used: of another type than was requested, or bound to another key than the
-/// stored `key`, of which proofs were sent (RFC 9449, section 6). To which key an opaque token is bound shows only in its use.
+/// stored `key`, of which proofs were sent (RFC 9449, section 6). An opaque token does not show its key; only its use does.
 pub(super) fn unusable_tokens(profile: &Profile, tokens: &TokenSet, key: Option<&Secret>) -> Option<IssuerError> {
     let unusable = IssuerError::for_token_type(tokens, key.is_some(), profile.server.dpop);
     if unusable.is_some() || !tokens.is_bound() {

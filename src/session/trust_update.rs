@@ -231,6 +231,7 @@ impl SessionService {
                     trust.fetched = Some(keys);
                 }
                 update.lists.into_iter().for_each(|list| trust.store_list(list));
+                // Recorded as if it was earlier: the next attempt is due after FAILED_REQUEST_INTERVAL.
                 let early = UNKNOWN_KEY_INTERVAL - FAILED_REQUEST_INTERVAL;
                 if update.keys_not_fetched {
                     trust.unknown_key_fetched_at = Some(UnixTime(now.0 - early.as_secs().cast_signed()));

@@ -2,9 +2,15 @@
 //!
 //! The client uses only the standard library: `authctl token` starts no runtime and no HTTP client.
 
+use std::time::Duration;
+
 mod client;
 mod messages;
 mod socket;
+
+/// How long a stopping agent may take, with its open requests, and a refresh whose reply has to be stored. Service managers kill it
+/// then.
+pub const STOP_LIMIT: Duration = Duration::from_secs(180);
 
 pub use client::{AgentClient, ClientError, Reply};
 pub use messages::{

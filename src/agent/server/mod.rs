@@ -38,7 +38,7 @@ pub use broker::{Broker, BrokerParts};
 pub use confine::{Places, confine};
 pub use harden::{close_inherited_descriptors, harden};
 
-use crate::agent::protocol::{Confinement, Listening};
+use crate::agent::protocol::{Confinement, Listening, STOP_LIMIT};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::paths::ConfigFiles;
 use crate::session::SessionService;
@@ -63,9 +63,10 @@ pub struct Parts {
 /// How long a stopping agent waits for open requests.
 const DRAIN_LIMIT: Duration = Duration::from_secs(70);
 
-/// How long a stopping agent then waits for a refresh to end, which has time limits of its own, and for a store that does not
-/// accept a refreshed session.
+/// How long a stopping agent then waits for a refresh that has sent its refresh token, and for a store that does not accept the
+/// session. A refresh that has not sent it may be cut off.
 const CLOSE_LIMIT: Duration = Duration::from_secs(100);
+const _: () = assert!(DRAIN_LIMIT.as_secs() + CLOSE_LIMIT.as_secs() < STOP_LIMIT.as_secs());
 
 /// Serves on the socket until `stop` completes or a client asks the agent to stop. Then it accepts no more connections,
 /// serves the open requests, and lets refreshes finish, so that none is interrupted between the issuer's reply and the

@@ -39,7 +39,7 @@ pub(super) struct Agent {
     /// Notified when token files may no longer be as their sessions are.
     pub(super) token_files: Notify,
     pub(super) audit_log: AuditLog,
-    /// To which logins encrypt what they give to this agent.
+    /// The key to which logins encrypt what they give to this agent.
     pub(super) handover: HandoverKey,
     pub(super) limiter: Arc<ConnectionLimiter>,
     pub(super) peers: Peers,

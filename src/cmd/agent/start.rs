@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::run::READY;
-use crate::agent::protocol::StopResponse;
+use crate::agent::protocol::{STOP_LIMIT, StopResponse};
 use crate::app::App;
 use crate::cli::{AgentStart, LoginMode};
 use crate::cmd::output;
@@ -19,9 +19,6 @@ use crate::paths::{own_program, without_tokens};
 
 /// How long a concurrent start may take.
 const CONCURRENT_START_LIMIT: Duration = Duration::from_secs(10);
-
-/// How long a stopping agent may take: longer than it waits for open requests and a refresh (`agent/server/mod.rs`).
-const STOP_LIMIT: Duration = Duration::from_secs(180);
 
 /// The interval between two checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);

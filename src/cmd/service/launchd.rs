@@ -1,6 +1,7 @@
 //! Launchd user agents: the agent and proxies, which launchd starts at each login to the machine.
 
 use super::unit::{Kind, PROXY_ENABLED, Service, ServiceCommands, Unit};
+use crate::agent::protocol::STOP_LIMIT;
 use crate::paths::AGENT_SOCKET_VARIABLE;
 
 /// Returns the label of the service in launchd.
@@ -16,7 +17,7 @@ pub(super) fn units(service: &Service) -> Vec<Unit> {
     let string = |word: &str| format!("<string>{}</string>", escaped(word));
     let words: String = service.command.iter().map(|word| format!("    {}\n", string(word))).collect();
     let (socket, stop_limit) = match &service.kind {
-        Kind::Agent(socket) => (socket.as_ref().map(|path| (AGENT_SOCKET_VARIABLE, path)), 180),
+        Kind::Agent(socket) => (socket.as_ref().map(|path| (AGENT_SOCKET_VARIABLE, path)), STOP_LIMIT.as_secs()),
         Kind::Proxy(..) => (None, 30),
     };
     let label = label(service);

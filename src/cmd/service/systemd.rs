@@ -1,6 +1,7 @@
 //! Systemd user services: the agent, started by its socket, and proxies.
 
 use super::unit::{Kind, PROXY_ENABLED, Service, ServiceCommands, Unit};
+use crate::agent::protocol::STOP_LIMIT;
 
 /// What a service may do, whatever it runs.
 const CONFINEMENT: &str = "\
@@ -62,6 +63,7 @@ pub(super) fn units(service: &Service) -> Vec<Unit> {
          [Install]\n\
          WantedBy=sockets.target\n"
     );
+    let stop_limit = STOP_LIMIT.as_secs();
     let service_unit = format!(
         "[Unit]\n\
          Description=authctl agent\n\
@@ -73,7 +75,7 @@ pub(super) fn units(service: &Service) -> Vec<Unit> {
          ExecStart={command}\n\
          {environment}Restart=on-failure\n\
          # The agent finishes a running refresh before it stops.\n\
-         TimeoutStopSec=180\n\
+         TimeoutStopSec={stop_limit}\n\
          {CONFINEMENT}\n\
          [Install]\n\
          Also=authctl.socket\n"
