@@ -392,8 +392,8 @@ impl App {
         let paths = self.paths()?;
         let shared = paths.shared();
         let locks = LockDirectories { keychain: shared.join("locks"), file: paths.locks };
-        let (file, earlier) = (shared.join("revoked"), paths.data.join("revoked"));
-        let revoked = RevocationFiles { earlier: Some(earlier).filter(|earlier| *earlier != file), file };
+        let (file, in_data) = (shared.join("revoked"), paths.data.join("revoked"));
+        let revoked = RevocationFiles { in_data: Some(in_data).filter(|in_data| *in_data != file), file };
         let built = SessionService::new(Arc::clone(&self.clock), self.stores()?, locks, revoked);
         if let Some(config) = self.common.config.as_ref().and_then(|config| std::path::absolute(config).ok()) {
             built.name_config(config);

@@ -136,10 +136,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
     let args = Cli::expand(args);
     let parsed = Cli::parse_token_shortcut(&args).map_or_else(|| Cli::try_parse_from(&args), Ok);
-    let Cli { common, command } = match parsed {
+    let Cli { mut common, command } = match parsed {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &args),
     };
+    // A tool that asks for a token does not show a prompt.
+    common.no_input |= matches!(&command, cli::Command::Helper(args) if !(args.setup || args.write || args.remove));
     // The agent's warnings appear nowhere else.
     let is_agent = matches!(command, cli::Command::Agent(cli::AgentCommand::Run(_)));
     log_to_stderr(common.verbose, is_agent);

@@ -319,9 +319,16 @@ pub const PROXY_SOCKET_VARIABLE: &str = "AUTHCTL_PROXY_SOCKET";
 /// Keeps from a command everything by which it could get a token without asking for one: what it needs to reach the agent or to
 /// read the store, and what a platform gives to its jobs.
 pub fn without_secrets(command: &mut Command) {
+    without_identity_tokens(command);
+    for name in [AGENT_SOCKET_VARIABLE, KEY_FILE_VARIABLE, CREDENTIALS_VARIABLE] {
+        command.env_remove(name);
+    }
+}
+
+/// Keeps the tokens of `authctl exec` and of the platform's job from a program that needs neither.
+pub fn without_identity_tokens(command: &mut Command) {
     without_tokens(command);
-    let own = [AGENT_SOCKET_VARIABLE, KEY_FILE_VARIABLE, CREDENTIALS_VARIABLE];
-    for name in own.into_iter().chain(WorkloadVariables::ALL) {
+    for name in WorkloadVariables::ALL {
         command.env_remove(name);
     }
 }

@@ -95,6 +95,8 @@ pub(super) struct Prepared {
     rules: ProxyRules,
     max_requests: Option<u64>,
     listener: BoundListener,
+    /// The origin by which the callers of a socket know it.
+    pub(super) origin: String,
     /// The caller's key.
     pub(super) key: Secret,
 }
@@ -136,7 +138,10 @@ impl Prepared {
             }
         };
         let key = Secret::new(random()?);
-        Ok(Self { profile: profile.name, api: api.clone(), target, rules: rules.clone(), max_requests, listener, key })
+        // Clients of a Unix socket may use any host.
+        let origin = "http://localhost".to_owned();
+        let (api, rules) = (api.clone(), rules.clone());
+        Ok(Self { profile: profile.name, api, target, rules, max_requests, listener, origin, key })
     }
 
     /// Returns the URL that callers use in place of the API's.
@@ -157,11 +162,11 @@ impl Prepared {
         }
     }
 
-    /// Returns the proxy's own origin. Clients of a Unix socket may use any host.
+    /// Returns the proxy's own origin.
     fn base(&self) -> String {
         match &self.listener {
             BoundListener::Tcp(_, address) => format!("http://{address}"),
-            BoundListener::Unix(..) => "http://localhost".to_owned(),
+            BoundListener::Unix(..) => self.origin.clone(),
         }
     }
 
@@ -195,11 +200,11 @@ impl Prepared {
                 (Listener::Unix(listener), Listening::Unix, Some(socket))
             }
         };
-        let reports = Arc::new(Reports::new(self.profile.clone()));
+        let printer = Printer::start(app.ui());
+        let reports = Arc::new(Reports::new(self.profile.clone(), printer.lines()));
         let provider = Provider::new(app, self.profile, self.api, Arc::clone(&reports));
         let (credentials, answering) = provider.start();
-        let (printer, taking) = (Printer::start(app.ui()), Arc::clone(&reports));
-        let lines = printer.lines();
+        let (lines, taking) = (printer.lines(), Arc::clone(&reports));
         let clock = app.shared_clock();
         let proxy = Proxy {
             target: self.target,
@@ -212,7 +217,7 @@ impl Prepared {
             credentials: Arc::new(credentials),
             on_event: Box::new(move |event| {
                 if let Some(line) = line_of(clock.now(), event) {
-                    let _ = lines.try_send(line);
+                    let _ = lines.try_send(Some(line));
                 }
                 taking.take(event);
             }),

@@ -17,7 +17,7 @@ use crate::broker::{self, Outcome, Pending, Request};
 use crate::clock::UnixTime;
 use crate::fs::{create_private_dir, unblock};
 use crate::model::{HookCommand, Profile, ProfileName, Session};
-use crate::paths::{CONFIG_VARIABLE, own_program, without_tokens};
+use crate::paths::{CONFIG_VARIABLE, own_program, without_identity_tokens};
 use crate::text::{excerpt, sanitize_line};
 
 /// What happened, as the hook reads it. Never has a token.
@@ -180,8 +180,8 @@ pub fn start_hook_process(
     let slot = hook_dir(locks).join(format!("{}.lock", hasher.finish() % MAX_HOOKS));
     let mut command = Command::new(own_program()?);
     command.args(["exec", "--no-input", "--hook"]).arg(slot).arg("--").args(hook.command(profile).words());
-    // The token of `authctl exec`, if a command that it runs is refreshing.
-    without_tokens(&mut command);
+    // A hook gets no token: neither that of `authctl exec`, if a command that it runs is refreshing, nor the platform's.
+    without_identity_tokens(&mut command);
     // The hook has another working directory.
     let config = config.map(std::path::absolute).transpose()?;
     command.envs(config.map(|config| (CONFIG_VARIABLE, config)));

@@ -11,7 +11,6 @@ use crate::model::{Profile, Session};
 use crate::oauth::revocation::{self, TokenTypeHint};
 use crate::oauth::{Endpoint, login_api};
 use crate::secret::Secret;
-use crate::store::RevocationList;
 use crate::verify::{mark_revoked, unverified_claims};
 
 /// The outcome of the revocation at the issuer. Unless it succeeded, the tokens stay valid there until they expire.
@@ -115,9 +114,9 @@ impl SessionService {
         let mut tokens: Vec<(Secret, UnixTime)> =
             sets.map(|set| (set.access_token.clone(), expiry(&set.access_token, set.expires_at))).collect();
         tokens.extend(session.tokens.id_token.iter().map(|token| (token.clone(), expiry(token, None))));
-        let file = self.revoked.file.clone();
+        let files = self.revoked.clone();
         let added = unblock(&self.revoked.file, move || {
-            RevocationList::update(&file, now, |revoked| {
+            files.update(now, |revoked| {
                 tokens.iter().for_each(|(token, expiry)| mark_revoked(revoked, token.expose(), *expiry));
             })
         });

@@ -44,13 +44,13 @@ pub enum RevocationListError {
 pub struct RevocationFiles {
     /// The file.
     pub file: PathBuf,
-    /// A file that is read as well: earlier versions wrote it.
-    pub earlier: Option<PathBuf>,
+    /// The one in the directory for data, if that is another: a process without a message bus, such as a cron job, reads only that.
+    pub in_data: Option<PathBuf>,
 }
 
 impl From<PathBuf> for RevocationFiles {
     fn from(file: PathBuf) -> Self {
-        Self { file, earlier: None }
+        Self { file, in_data: None }
     }
 }
 
@@ -65,10 +65,28 @@ impl RevocationFiles {
 
     fn read(&self) -> Result<RevokedTokens, RevocationListError> {
         let mut tokens = read(&self.file)?;
-        if let Some(earlier) = &self.earlier {
-            read(earlier)?.iter().for_each(|(digest, revoked)| tokens.insert(*digest, *revoked));
+        if let Some(in_data) = &self.in_data {
+            read(in_data)?.iter().for_each(|(digest, revoked)| tokens.insert(*digest, *revoked));
         }
         Ok(tokens)
+    }
+
+    /// Changes each file as [`RevocationList::update`] does. One of them is enough to go on: the home of a user may be read-only.
+    ///
+    /// # Errors
+    /// [`RevocationListError`] if none can be changed.
+    pub fn update(&self, now: UnixTime, add: impl Fn(&mut RevokedTokens)) -> Result<(), RevocationListError> {
+        let shared = RevocationList::update(&self.file, now, &add);
+        let in_data = self.in_data.as_ref().map(|file| RevocationList::update(file, now, &add));
+        match in_data {
+            Some(Ok(())) => {
+                if let Err(error) = shared {
+                    tracing::warn!("the logout is not known to every terminal: {error}");
+                }
+                Ok(())
+            }
+            Some(Err(_)) | None => shared,
+        }
     }
 }
 
@@ -215,21 +233,26 @@ mod tests {
     }
 
     #[test]
-    fn list_of_an_earlier_version_is_read_and_left_alone() {
+    fn both_lists_are_read_and_changed_and_one_is_enough() {
         let dir = tempfile::tempdir().expect("directory");
-        let (file, earlier) = (dir.path().join("revoked"), dir.path().join("earlier"));
-        add(&earlier, 1).expect("added");
-        let before = std::fs::read(&earlier).expect("bytes");
-        let files = RevocationFiles { file: file.clone(), earlier: Some(earlier.clone()) };
-        assert_eq!(files.open().expect("readable").tokens().len(), 1);
+        let (file, in_data) = (dir.path().join("revoked"), dir.path().join("data"));
+        add(&in_data, 1).expect("added");
+        let files = RevocationFiles { file: file.clone(), in_data: Some(in_data.clone()) };
+        let revoke = |byte| {
+            let token = RevokedToken { expires_at: UnixTime(1000), issued_until: None };
+            files.update(UnixTime(0), move |tokens| tokens.insert(digest(byte), token))
+        };
+        let count = |file| RevocationList::open(file).expect("readable").tokens().len();
         let mut list = files.open().expect("readable");
-        add(&file, 2).expect("added");
+        assert_eq!(list.tokens().len(), 1);
+        revoke(2).expect("added");
         list.reload().expect("readable");
-        assert_eq!(list.tokens().len(), 2);
-        assert_eq!(RevocationList::open(&file).expect("readable").tokens().len(), 1);
-        assert_eq!(std::fs::read(&earlier).expect("bytes"), before);
-        std::fs::write(&earlier, "damaged").expect("written");
-        assert!(matches!(files.open(), Err(RevocationListError::Damaged(path)) if path == earlier));
+        assert_eq!((list.tokens().len(), count(&file), count(&in_data)), (2, 1, 2));
+        for unusable in [&in_data, &file] {
+            std::fs::remove_file(unusable).expect("removed");
+            std::fs::create_dir(unusable).expect("made");
+            assert_eq!(revoke(3).is_ok(), unusable == &in_data, "{}", unusable.display());
+        }
     }
 
     #[test]

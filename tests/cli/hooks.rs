@@ -55,6 +55,8 @@ fn refresh_runs_the_hook_with_an_event_without_a_token() {
     let (mut home, issuer) = with_hooks(RECORDS);
     home.set("AUTHCTL_TOKEN", "hunter2-token");
     home.register_secret("hunter2-token");
+    home.set("AUTHCTL_ID_TOKEN", "hunter2-identity");
+    home.register_secret("hunter2-identity");
     let shown: Vec<CommandOutput> = (0..2).map(|_| home.run(&["refresh", "work", "--json", "-vvv"]).exits(0)).collect();
     let events = events(&home, 2);
     assert!(!home.path().join("overlap").exists(), "the hooks of a profile run one after the other");

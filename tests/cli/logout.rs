@@ -139,10 +139,10 @@ fn token_revoked_in_one_terminal_is_denied_in_every_other() {
     };
     home.set("XDG_DATA_HOME", home.path().join("snap/data"));
     assert_eq!(verify(&home).exits(4).json()["reasons"][0]["code"], "revoked");
-    // Earlier versions wrote the list into the directory for data.
-    let shared = home.path().join("run/authctl-data/revoked");
-    fs::rename(&shared, home.path().join("data/authctl/revoked")).unwrap();
+    fs::remove_file(home.path().join("run/authctl-data/revoked")).unwrap();
     verify(&home).exits(0);
+    // A cron job has no message bus.
+    fs::remove_file(home.path().join("run/bus")).unwrap();
     home.set("XDG_DATA_HOME", home.path().join("data"));
     assert_eq!(verify(&home).exits(4).json()["reasons"][0]["code"], "revoked");
 }

@@ -95,6 +95,15 @@ fn commands_work_with_the_passphrase_on_stdin() {
 }
 
 #[test]
+fn tool_that_wants_a_token_at_a_terminal_gets_an_error_and_no_prompt() {
+    let (home, _issuer) = locked();
+    for helper in [&["helper", "kubernetes", "--profile", "work"][..], &["helper", "google", "--profile", "work"]] {
+        let shown = home.spawn_in_terminal(helper).wait();
+        assert!(!shown.stdout.contains(PROMPT) && !shown.stderr.contains(PROMPT), "{helper:?}: {}", shown.stderr);
+    }
+}
+
+#[test]
 fn terminal_asks_for_the_passphrase_without_echo() {
     let (home, _issuer) = locked();
     let mut asked = home.spawn_in_terminal(&["token", "work"]);

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -28,6 +28,8 @@ pub struct Keyring {
     // Dropped in this order: the daemon before its bus, both before their directory.
     daemon: Option<KillOnDrop>,
     bus: KillOnDrop,
+    /// Open as long as the bus: a program that it starts may exit when nobody reads its output.
+    _output: BufReader<ChildStdout>,
     address: String,
     dir: TempDir,
 }
@@ -65,9 +67,10 @@ impl Keyring {
             .spawn()
             .expect("dbus-daemon");
         let mut address = String::new();
-        BufReader::new(bus.stdout.take().expect("piped")).read_line(&mut address).expect("an address");
+        let mut output = BufReader::new(bus.stdout.take().expect("piped"));
+        output.read_line(&mut address).expect("an address");
         let address = address.trim_end().to_owned();
-        let mut keyring = Self { daemon: None, bus: KillOnDrop(bus), address, dir };
+        let mut keyring = Self { daemon: None, bus: KillOnDrop(bus), _output: output, address, dir };
         keyring.start_daemon(true);
         keyring
     }

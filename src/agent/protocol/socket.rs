@@ -189,13 +189,14 @@ fn bind(dir: &OwnedFd, parent: &Path, name: &std::ffi::OsStr, path: &Path) -> Re
     Ok(UnixListener::from(socket))
 }
 
-/// Returns the address of `name` in the directory, by its descriptor if the system supports that, so that it is the
-/// directory that was checked.
+/// Returns the address of `name` in the directory: its path, by which the kernel lists the socket, or if that is too long, by the
+/// directory's descriptor where the system supports that. If it is not the directory that was checked, the next step fails.
 fn address_in(dir: &OwnedFd, parent: &Path, name: &std::ffi::OsStr) -> Option<SocketAddrUnix> {
     use std::os::fd::AsRawFd as _;
+    let parent = std::path::absolute(parent).ok()?;
     let by_descriptor = PathBuf::from(format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()));
-    let base = if by_descriptor.exists() { by_descriptor } else { parent.to_owned() };
-    SocketAddrUnix::new(base.join(name).as_path()).ok()
+    let mut bases = [parent, by_descriptor].into_iter();
+    bases.find_map(|base| SocketAddrUnix::new(base.join(name).as_path()).ok())
 }
 
 /// Returns the user ID of the process at the other end of `socket`.

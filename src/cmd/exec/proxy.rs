@@ -45,6 +45,10 @@ impl Places {
     }
 }
 
+fn names_socket(text: impl AsRef<OsStr>) -> bool {
+    text.as_ref().as_bytes().windows(8).any(|part| part == b"{socket}")
+}
+
 /// Runs the command with a proxy that ends with it. Returns its exit code, as a shell does.
 pub(super) fn run(
     app: &App,
@@ -58,7 +62,15 @@ pub(super) fn run(
         Some(sandbox) => Place::Unix(sandbox.socket()),
         None => Place::Tcp(([127, 0, 0, 1], 0).into()),
     };
-    let prepared = Prepared::new(app, profile, &args.rules, place)?;
+    let mut prepared = Prepared::new(app, profile, &args.rules, place)?;
+    if sandbox.is_some() {
+        prepared.origin = INNER_URL.to_owned();
+    } else if words.iter().any(names_socket)
+        || args.env.iter().filter_map(|(_, value)| value.as_ref()).any(names_socket)
+    {
+        let hint = Hint::command("exec").with_flag("--help");
+        return Err(Error::msg(ErrorCode::Usage, "`{socket}` needs --sandbox: without it, the proxy has a port", hint));
+    }
     let places = match &sandbox {
         Some(_) => Places {
             url: format!("{INNER_URL}{}", prepared.path()),

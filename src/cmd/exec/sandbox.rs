@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::app::App;
 use crate::config::Config;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::fs::directory_of;
+use crate::fs::{create_private_dir, directory_of};
 use crate::model::{ProfileName, Workload};
 use crate::paths::{home, provided_token_file};
 
@@ -93,6 +93,10 @@ impl Sandbox {
             return Err(Error::msg(ErrorCode::Configuration, message, Hint::shell("unset AUTHCTL_SOCK")));
         }
         let config = app.config()?;
+        // What does not exist yet could not be hidden.
+        for directory in [&paths.data, directory_of(&paths.agent_socket)] {
+            create_private_dir(directory).map_err(unexpected)?;
+        }
         // A file that is replaced appears in spite of what hides the one before: its directory is hidden.
         for (file, name) in replaced_files(app, &config)? {
             let directory = directory_of(&file).canonicalize().unwrap_or_else(|_| directory_of(&file).to_owned());
@@ -119,7 +123,11 @@ impl Sandbox {
         let is_hidden = |path: &PathBuf| hidden_directories.iter().any(|hidden| path.starts_with(hidden));
         let hidden_files = hidden_files.into_iter().filter_map(existing).filter(|path| !is_hidden(path)).collect();
         Ok(Self {
-            directory: tempfile::Builder::new().prefix("authctl-").tempdir().map_err(unexpected)?,
+            // In a directory that no sandbox shows: whoever can connect is a caller.
+            directory: tempfile::Builder::new()
+                .prefix("sandbox-")
+                .tempdir_in(directory_of(&paths.agent_socket))
+                .map_err(unexpected)?,
             program,
             hidden_directories,
             hidden_files,
@@ -187,7 +195,17 @@ fn replaced_files(app: &App, config: &Config) -> Result<Vec<(PathBuf, Option<Pro
             _ => None,
         };
         let of_profile = [profile.token_file.as_ref(), profile.id_token_file.as_ref(), workload];
-        files.extend(of_profile.into_iter().flatten().map(|file| (file.clone(), Some(profile.name.clone()))));
+        for file in of_profile.into_iter().flatten() {
+            // A link leads to the file that is read, and a file that does not exist yet is written later.
+            let target = file.canonicalize().ok();
+            if target.is_none() && workload != Some(file) {
+                let failed =
+                    |e: std::io::Error| Error::new(ErrorCode::Configuration, e, Hint::list(directory_of(file)));
+                create_private_dir(directory_of(file)).map_err(failed)?;
+            }
+            let both = [Some(file.clone()), target].into_iter().flatten();
+            files.extend(both.map(|file| (file, Some(profile.name.clone()))));
+        }
     }
     files.extend(
         provided_token_file().into_iter().chain([app.paths()?.default_key_file.clone()]).map(|file| (file, None)),
@@ -204,8 +222,17 @@ fn sockets() -> Vec<PathBuf> {
     let paths = listed
         .split(|byte| *byte == b'\n')
         .filter_map(|line| line.iter().position(|byte| *byte == b'/').map(|at| &line[at..]));
-    let mut paths: Vec<PathBuf> = paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
-    paths.sort();
-    paths.dedup();
-    paths.into_iter().filter(|path| path.metadata().is_ok_and(|about| about.file_type().is_socket())).collect()
+    let is_socket = |path: &PathBuf| path.metadata().is_ok_and(|about| about.file_type().is_socket());
+    let mut found: Vec<PathBuf> = Vec::new();
+    for path in paths.map(|path| PathBuf::from(OsStr::from_bytes(path))) {
+        if is_socket(&path) {
+            found.push(path);
+        } else if let Ok(entries) = std::fs::read_dir(directory_of(&path)) {
+            // It was renamed, as authctl's own are.
+            found.extend(entries.flatten().map(|entry| entry.path()).filter(is_socket));
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
 }

@@ -35,39 +35,44 @@ const MAX_LINES: usize = 256;
 /// How long the last lines may take when the proxy stops.
 const PRINT_LIMIT: Duration = Duration::from_secs(1);
 
+/// Takes lines to print, and `None` after the last one.
+pub(super) type Lines = mpsc::SyncSender<Option<String>>;
+
 /// Prints lines on stderr in a thread of its own.
 pub(super) struct Printer {
-    lines: mpsc::SyncSender<String>,
+    lines: Lines,
     printed: mpsc::Receiver<()>,
 }
 
 impl Printer {
     /// Starts the thread.
     pub(super) fn start(ui: Ui) -> Self {
-        let (lines, waiting) = mpsc::sync_channel::<String>(MAX_LINES);
+        let (lines, waiting) = mpsc::sync_channel::<Option<String>>(MAX_LINES);
         let (done, printed) = mpsc::channel();
         std::thread::spawn(move || {
-            waiting.iter().for_each(|line| ui.notice(&line));
+            waiting.iter().map_while(|line| line).for_each(|line| ui.notice(&line));
             let _ = done.send(());
         });
         Self { lines, printed }
     }
 
     /// Returns what takes lines.
-    pub(super) fn lines(&self) -> mpsc::SyncSender<String> {
+    pub(super) fn lines(&self) -> Lines {
         self.lines.clone()
     }
 
-    /// Waits for the last lines, after everything that takes lines is gone.
+    /// Waits for the last lines.
     pub(super) fn finish(self) {
-        drop(self.lines);
-        let _ = self.printed.recv_timeout(PRINT_LIMIT);
+        if self.lines.try_send(None).is_ok() {
+            let _ = self.printed.recv_timeout(PRINT_LIMIT);
+        }
     }
 }
 
 /// The reports that the agent has not got.
 pub(super) struct Reports {
     profile: ProfileName,
+    lines: Lines,
     /// Refused requests by rule: how many, and the last one. A caller cannot make this longer than there are rules.
     refused: Mutex<BTreeMap<&'static str, (RuleName, NonZeroU32, String)>>,
     /// What the user has to do.
@@ -83,9 +88,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Reports {
     /// Returns no reports of a proxy for this profile.
-    pub(super) fn new(profile: ProfileName) -> Self {
+    pub(super) fn new(profile: ProfileName, lines: Lines) -> Self {
         let (refused, sign_in, printed) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { profile, refused, sign_in, printed, changed: Notify::new() }
+        Self { profile, lines, refused, sign_in, printed, changed: Notify::new() }
     }
 
     /// Records a refused request, with its path but without its query, which may contain secrets.
@@ -106,7 +111,7 @@ impl Reports {
         let mut printed = lock(&self.printed);
         let is_new = |(last, at): &(String, Instant)| *last != text || now.duration_since(*at) >= REPEAT_AFTER;
         if printed.as_ref().is_none_or(is_new) {
-            app.ui().notice(&format!("{} {text}", app.clock().now()));
+            let _ = self.lines.try_send(Some(format!("{} {text}", app.clock().now())));
             *lock(&self.sign_in) = Some(text.clone());
             *printed = Some((text, now));
             self.changed.notify_one();

@@ -85,7 +85,7 @@ search_memory()
 search_files()
 writes = []
 # Root could otherwise remove what hides a directory, and change the kernel's settings.
-hidden = os.path.join(os.environ["HOME"], ".local/share/authctl")
+hidden = os.path.join(os.environ["XDG_DATA_HOME"], "authctl")
 libc = ctypes.CDLL(None, use_errno=True)
 undone = [place for place in (hidden, os.environ["HOME"], "/proc/sys") if libc.umount2(place.encode(), 2) == 0]
 search_files()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use serde_json::Value;
 
-use super::{Api, duration};
+use super::{Api, Proxy, duration};
 use crate::support::agent::Agent;
 use crate::support::{Sandbox, issuer, parts};
 
@@ -41,6 +41,10 @@ fn sandboxed_command_finds_no_token() {
         .expect("copied");
     let issuer_address = idp.issuer().trim_start_matches("http://").split('/').next().expect("a host").to_owned();
     let socket = home.socket();
+    // In a directory that the command sees.
+    let visible = home.path().join("visible/api.sock");
+    let listen = format!("unix:{}", visible.display());
+    let _other_proxy = Proxy::of(home.command(&["proxy", "work", "--for", &api.url, "--listen", &listen]));
     let mut command = home.command(&[
         "exec",
         "--proxy",
@@ -58,6 +62,7 @@ fn sandboxed_command_finds_no_token() {
         &duration().as_secs().max(12).to_string(),
         socket.to_str().expect("text"),
         &issuer_address,
+        visible.to_str().expect("text"),
     ]);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
     let ran = home.finish_within(duration() + Duration::from_secs(120), child, &["exec"]);
@@ -65,7 +70,7 @@ fn sandboxed_command_finds_no_token() {
     assert_eq!((&report["found"], &report["failures"]), (&serde_json::json!([]), &serde_json::json!([])), "{report}");
     assert!(report["requests"].as_u64().is_some_and(|count| count > 10), "{report}");
     assert_eq!(report["undone"], serde_json::json!([]), "nothing that hides a file is removed");
-    assert_eq!(report["connected"], serde_json::json!([]), "neither the agent nor the issuer");
+    assert_eq!(report["connected"], serde_json::json!([]), "neither the agent, the issuer nor another proxy");
     assert_eq!(report["writes"], serde_json::json!([format!("{writable}/written")]));
     drop(agent);
 }
