@@ -56,7 +56,7 @@ fn service_runs_the_proxy_with_its_rules_and_no_key_in_the_journal() {
 }
 
 #[test]
-fn installed_command_serves_again_after_it_was_stopped_and_uninstall_removes_it() {
+fn installed_command_serves_again_and_uninstall_removes_it() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
