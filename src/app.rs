@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::cli::{Color, Common};
+use crate::cli::{Color, Common, argument_positions};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::error::{Error, ErrorCode, Format, Hint};
@@ -177,7 +177,8 @@ impl App {
     /// Warns of a configuration that the user named and that does not exist, except before a login, which creates it.
     fn warn_of_missing_config(&self) {
         let named = self.common.config.as_ref().or(self.environment.config.as_ref());
-        let creates_it = self.args.iter().any(|word| word == "login" || word == "import");
+        let command: Vec<&str> = argument_positions(&self.args).take(2).map(|at| self.args[at].as_str()).collect();
+        let creates_it = matches!(command[..], ["login", ..] | ["profile", "import"]);
         if let Some(file) = named.filter(|file| !creates_it && !file.exists()) {
             self.ui.notice(&format!("warning: the configuration {} does not exist", file.display()));
         }

@@ -1,6 +1,7 @@
 //! The command line: every command and option, parsed and validated.
 
 mod agent;
+mod command_words;
 mod completion;
 #[cfg(feature = "dev-issuer")]
 mod dev_issuer;
@@ -19,13 +20,13 @@ use std::time::Duration;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub use agent::{AgentCommand, AgentInstall, AgentLock, AgentLog, AgentRun, AgentStart, AgentUnlock, LoginMode};
+pub use command_words::argument_positions;
 pub use completion::{Completion, Request as CompletionRequest, Shell};
 #[cfg(feature = "dev-issuer")]
 pub use dev_issuer::{DevIssuer, SigningAlgorithm};
-pub use guess::OPTIONS_WITH_VALUE;
 pub use help::{COMMIT, ENVIRONMENT, FILES, TOPICS, VERSION};
 pub use helper::{Helper, Tool};
-pub use login::Login;
+pub use login::{Login, is_grant_option};
 pub use proxy::{Proxy, ProxyCommand, ProxyInstall, ProxyRules, ProxyRun};
 pub use settings::SettingArgs;
 pub use verify::Verify;
@@ -69,6 +70,12 @@ impl Cli {
     #[must_use]
     pub fn suggestion(args: &[OsString]) -> Option<Vec<String>> {
         guess::suggestion(&Self::command(), args)
+    }
+
+    /// Returns the names of the command and its subcommands in a command line, which starts with the program's name.
+    #[must_use]
+    pub fn named_command(line: &[OsString]) -> Vec<String> {
+        command_words::named_command(&Self::command(), line).names.into_iter().map(str::to_owned).collect()
     }
 
     /// Returns the screen of `authctl` without arguments.

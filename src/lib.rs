@@ -69,7 +69,7 @@
 //!
 //! | what | where |
 //! | --- | --- |
-//! | a grant | a file in `oauth`, a variant of [`model::Grant`] and what the compiler then asks for, such as branches in `cmd/login/grants.rs`; an option in `cli/login.rs`, there also in two lists; `GRANTS` in `error/hint.rs`; the presets that support it in `model/provider/table.rs` |
+//! | a grant | a file in `oauth`, a variant of [`model::Grant`] and what the compiler then asks for, such as branches in `cmd/login/grants.rs`; an option in `cli/login.rs`, there also in `GRANTS`; the presets that support it in `model/provider/table.rs` |
 //! | a setting | a row of the table in `config/settings`, a field of [`model::Profile`], a section of authctl.toml(5); `man/json/profile.json` |
 //! | a store | an implementation of `store::Store`, a variant of [`model::StoreKind`], its place in `session/stores.rs`; what `app.rs` builds; the help of `AUTHCTL_STORE` in `cli.rs` |
 //! | an agent endpoint | a variant in `agent/server/route.rs`, a branch in `handlers.rs`, its types in `agent/protocol/messages.rs`, `openapi.json`, authctl-agent(7) |
@@ -117,8 +117,8 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
 use std::sync::atomic::Ordering;
 
+use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind as UsageKind};
-use clap::{CommandFactory as _, Parser as _};
 
 use app::App;
 use cli::Cli;
@@ -173,13 +173,14 @@ fn usage(error: &clap::Error, line: &[OsString]) -> u8 {
         return 0;
     }
     let is_json = args.iter().any(|arg| arg == "--json");
-    let verbs = verbs(args);
+    let command = Cli::named_command(args);
     let no_command =
         matches!(error.kind(), UsageKind::DisplayHelpOnMissingArgumentOrSubcommand | UsageKind::MissingSubcommand);
-    if no_command && verbs.is_empty() && !is_json {
+    if no_command && command.is_empty() && !is_json {
         return printed(&Cli::overview());
     }
-    let mut hint = Hint::shell(format!("authctl{verbs} --help"));
+    let words = ["authctl"].into_iter().chain(command.iter().map(String::as_str)).chain(["--help"]);
+    let mut hint = Hint::shell(words.collect::<Vec<_>>().join(" "));
     let message = match (error.kind(), error.source(), error.get(ContextKind::InvalidArg)) {
         _ if no_command => "no command was given".to_owned(),
         (UsageKind::InvalidSubcommand, ..) => {
@@ -241,24 +242,6 @@ fn corrected(args: &[OsString], value: &str, correct: &str) -> String {
         text::shell_word(&option.map_or_else(|| arg.to_string(), |option| format!("{option}{correct}")))
     });
     std::iter::once("authctl".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
-}
-
-/// Returns the command and subcommand in `args`, a space before each.
-fn verbs(args: &[OsString]) -> String {
-    let mut command = Cli::command();
-    let mut verbs = String::new();
-    let mut words = args.iter().skip(1).filter_map(|arg| arg.to_str());
-    while let Some(arg) = words.next() {
-        if cli::OPTIONS_WITH_VALUE.contains(&arg) {
-            // The next word is its value.
-            words.next();
-        } else if let Some(inner) = command.find_subcommand(arg).cloned() {
-            verbs.push(' ');
-            verbs.push_str(inner.get_name());
-            command = inner;
-        }
-    }
-    verbs
 }
 
 /// Sends authctl's own log to stderr with `-v`, and `warnings` without. Libraries' logs never go there: they may contain secrets.

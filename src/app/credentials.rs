@@ -15,19 +15,16 @@ use super::App;
 use crate::agent::protocol::{ProofRequest, ProofResponse, ReceivedToken, RefreshResponse, refresh_query, token_query};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{ApiUrl, Profile, ProfileName, Session, TokenTarget, canonical_type};
+use crate::model::{ApiUrl, Profile, ProfileName, Session, TokenTarget, canonical_type, is_dpop};
 use crate::oauth::ApiChallenge;
 use crate::secret::{Secret, SecretBytes};
-use crate::session::refresh_policy::default_min_ttl;
-use crate::session::{RefusedToken, Remedy, SessionError, TokenRequest, remedy};
+use crate::session::refresh_policy::Validity;
+use crate::session::{MinTtl, RefusedToken, Remedy, SessionError, TokenRequest, remedy};
 use crate::status::AgentProfiles;
 use crate::store::StoreError;
 
 /// How many questions wait for their answer. The others wait in the channel.
 const MAX_WAITING: usize = 256;
-
-/// The type of tokens whose requests need a proof (RFC 9449, section 7.1).
-const DPOP: &str = "DPoP";
 
 /// A token as it was served.
 #[derive(Clone)]
@@ -53,7 +50,7 @@ impl ApiToken {
     /// Returns whether requests with it need a proof.
     #[must_use]
     pub fn is_bound(&self) -> bool {
-        self.kind.eq_ignore_ascii_case(DPOP)
+        is_dpop(&self.kind)
     }
 }
 
@@ -193,10 +190,7 @@ impl<'a> ApiCredentials<'a> {
         (profile, session): (ProfileName, Option<Box<Session>>),
     ) -> ApiToken {
         let clock = self.app.clock();
-        let now = clock.now();
-        // The policy wants another when less than this is left.
-        let margin = |end| i64::try_from(default_min_ttl(now.until(end)).as_secs()).unwrap_or(0);
-        let until = expires_at.map(|end| UnixTime(end.0 - margin(end)));
+        let until = Validity { obtained_at: clock.now(), expires_at }.due_at(MinTtl::Default);
         let since = clock.monotonic();
         let held = ApiToken { kind: kind.to_owned(), token: token.clone(), until, since, profile, session };
         *self.held.borrow_mut() = Some(held.clone());

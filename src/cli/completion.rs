@@ -9,7 +9,7 @@ use clap::{Arg, Args, Command, CommandFactory as _, ValueEnum};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter, complete};
 use clap_complete::env::{Bash, Elvish, EnvCompleter, Fish, Powershell, Zsh};
 
-use super::guess::command_position;
+use super::command_words::argument_positions;
 use super::{Cli, TOPICS};
 use crate::config::{Config, Form, SETTINGS, Setting, Value, setting};
 use crate::paths::COMPLETION_VARIABLE;
@@ -169,7 +169,7 @@ impl Request {
         if let Some(start) = words[..index].iter().position(|word| word == "--") {
             return program.complete_at(index - start - 1, &current);
         }
-        if let Some(help) = command_position(&words).filter(|at| *at < index && words[*at] == "help") {
+        if let Some(help) = argument_positions(&words).next().filter(|at| *at < index && words[*at] == "help") {
             return matching(explained(&words[help + 1..index]).into_iter(), &current);
         }
         let mut command = with_completers(Cli::command(), &Arc::new(config), &program);

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 
 use clap::Command;
 
+use super::command_words::{NamedCommand, argument_positions, named_command};
+
 /// Words that stand for a command.
 const SYNONYMS: [(&str, &[&str]); 11] = [
     ("auth", &[]),
@@ -59,29 +61,12 @@ const SUGGESTIONS: [(&str, &str); 32] = [
 const NEED_ARGUMENTS: [(&str, usize); 4] =
     [("profile remove", 1), ("profile rename", 2), ("profile set", 2), ("exec", 1)];
 
-/// The options of every command that take a value.
-pub const OPTIONS_WITH_VALUE: [&str; 3] = ["--config", "--color", "--profile"];
-
 /// How similar a mistyped word must be to the name of a command, between 0 and 1.
 const MIN_SIMILARITY: f64 = 0.8;
 
-/// Returns the position of the command in the command line, which starts with the program's name.
-pub(super) fn command_position(args: &[OsString]) -> Option<usize> {
-    let mut words = args.iter().enumerate().skip(1);
-    while let Some((index, word)) = words.next() {
-        if OPTIONS_WITH_VALUE.iter().any(|option| word == option) {
-            // The next word is its value.
-            words.next();
-        } else if !word.to_str().is_some_and(|word| word.starts_with('-')) {
-            return Some(index);
-        }
-    }
-    None
-}
-
 /// Replaces a synonym with the command that it stands for.
 pub(super) fn expand(mut args: Vec<OsString>) -> Vec<OsString> {
-    let position = command_position(&args);
+    let position = argument_positions(&args).next();
     let synonym =
         position.and_then(|at| SYNONYMS.iter().find(|(word, _)| args[at] == *word).map(|found| (at, found.1)));
     if let Some((at, command)) = synonym {
@@ -92,16 +77,11 @@ pub(super) fn expand(mut args: Vec<OsString>) -> Vec<OsString> {
 
 /// Returns the command line with the command that was probably meant, without the program's name; `None` if no command is
 /// similar.
-pub(super) fn suggestion(mut command: &Command, args: &[OsString]) -> Option<Vec<String>> {
-    let mut at = command_position(args)?;
+pub(super) fn suggestion(root: &Command, args: &[OsString]) -> Option<Vec<String>> {
+    let NamedCommand { definition: command, names, next } = named_command(root, args);
+    let at = next?;
     let mut words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let mut path = String::new();
-    while let Some(inner) = command.find_subcommand(words.get(at)?) {
-        path = format!("{path}{} ", inner.get_name());
-        command = inner;
-        at += 1;
-    }
-    let typed = words.get(at)?;
+    let typed = &words[at];
     let known =
         SUGGESTIONS.iter().find(|(word, _)| word == typed && command.get_name() == "authctl").map(|(_, known)| *known);
     let meant = known.or_else(|| similar(command, typed))?.to_owned();
@@ -114,7 +94,8 @@ pub(super) fn suggestion(mut command: &Command, args: &[OsString]) -> Option<Vec
     }
     let rest = at + meant.split(' ').count();
     let given = words.len() - rest + usize::from(words.iter().any(|word| word == "--profile"));
-    if NEED_ARGUMENTS.iter().any(|(command, needed)| format!("{path}{meant}") == *command && given < *needed) {
+    let meant = names.into_iter().chain([meant.as_str()]).collect::<Vec<_>>().join(" ");
+    if NEED_ARGUMENTS.iter().any(|(command, needed)| meant == *command && given < *needed) {
         words.splice(rest.., ["--help".to_owned()]);
     }
     words.remove(0);

@@ -9,13 +9,25 @@ use super::settings::SettingArgs;
 use crate::model::{ApiUrl, Grant, ProfileName, client_metadata_url, parse_duration};
 use crate::oauth::ApiChallenge;
 
-/// The options that choose a grant without user name and password.
-const OTHER_GRANTS: [&str; 6] = ["browser", "device", "client_credentials", "workload", "with_token", "no_browser"];
+/// The arguments that choose a grant, and exclude each other.
+const GRANTS: [&str; 7] =
+    ["browser", "device", "password", "client_credentials", "workload", "with_token", "no_browser"];
+
+/// Returns the arguments that choose a grant without user name and password.
+fn grants_without_password() -> impl Iterator<Item = &'static str> {
+    GRANTS.into_iter().filter(|grant| *grant != "password")
+}
+
+/// Returns whether an option of `login`, such as `--device`, chooses a grant.
+#[must_use]
+pub fn is_grant_option(option: &str) -> bool {
+    option.strip_prefix("--").is_some_and(|name| GRANTS.iter().any(|grant| grant.replace('_', "-") == name))
+}
 
 /// `authctl login`
 #[derive(Debug, Default, Args)]
 #[command(
-    group = ArgGroup::new("how").args(["browser", "device", "password", "client_credentials", "workload", "with_token", "no_browser"]),
+    group = ArgGroup::new("how").args(GRANTS),
     after_help = "Passwords and client secrets are prompted for or read from stdin, never taken from arguments.\n\nExamples:\n  authctl login work --issuer https://issuer.example --client-id my-cli\n  \
                   authctl login work\n  \
                   authctl login --for https://mcp.example/mcp\n  \
@@ -68,10 +80,10 @@ pub struct Login {
     #[arg(long)]
     pub client_secret_stdin: bool,
     /// Log in with this user name instead of prompting for one
-    #[arg(long, value_name = "NAME", conflicts_with_all = OTHER_GRANTS)]
+    #[arg(long, value_name = "NAME", conflicts_with_all = grants_without_password())]
     pub username: Option<String>,
     /// Read the password from a line of stdin
-    #[arg(long, conflicts_with_all = OTHER_GRANTS)]
+    #[arg(long, conflicts_with_all = grants_without_password())]
     pub password_stdin: bool,
     /// Lock the file store with a passphrase, prompted for (with --store file)
     #[arg(long)]

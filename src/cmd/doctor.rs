@@ -15,7 +15,7 @@ use crate::agent::protocol::{AgentStatus, check_socket_path};
 use crate::app::{App, StoreAccess};
 use crate::cli::Doctor;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{Profile, ProfileName, StoreKind, Trust};
+use crate::model::{Profile, ProfileName, Trust};
 use crate::session::SessionError;
 use crate::status::profile_status;
 use crate::store::StoreError;
@@ -154,12 +154,8 @@ impl Examination<'_> {
         let name = profile.map_or(&none, |profile| &profile.name);
         match limited(&mut limit, sessions.check_store(kind, name)).await.unwrap_or_else(|| Err(timed_out())) {
             Ok(()) => {
-                let location = match (profile, kind) {
-                    (Some(profile), _) => sessions.location(profile),
-                    (None, StoreKind::Keychain) => "keychain".to_owned(),
-                    (None, StoreKind::File) => "encrypted files".to_owned(),
-                    (None, StoreKind::Memory) => "memory of the agent".to_owned(),
-                };
+                let location = profile.map(|profile| sessions.location(profile));
+                let location = location.unwrap_or_else(|| kind.description().to_owned());
                 self.ok("store", &location)?;
             }
             Err(SessionError::Store(StoreError::HeldByAgent | StoreError::Sealed))

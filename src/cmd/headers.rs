@@ -7,6 +7,7 @@ use crate::agent::protocol::{ProofRequest, TokenResponse};
 use crate::app::App;
 use crate::cli::{Headers, Token};
 use crate::error::Error;
+use crate::model::is_dpop;
 use crate::secret::Secret;
 
 /// Runs the command.
@@ -23,7 +24,7 @@ fn print(app: &App, args: &Headers, response: &TokenResponse<'_>) -> Result<u8, 
     }
     let token = token::sendable(response)?;
     let mut headers = BTreeMap::from([("Authorization", format!("{} {token}", response.token_type))]);
-    if response.token_type == "DPoP" {
+    if is_dpop(response.token_type) {
         let proof = app.proof(&ProofRequest {
             profile: response.profile.cloned(),
             method: args.method.clone(),

@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::cli::{TargetArgs, Token};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{ApiUrl, Profile, ProfileName, TokenTarget};
+use crate::model::{ApiUrl, Profile, ProfileName, TokenTarget, is_dpop};
 use crate::secret::Secret;
 use crate::session::{MinTtl, SessionService, TokenRequest};
 use crate::verify::unverified_claims;
@@ -157,7 +157,7 @@ fn through_agent(app: &App, args: &Token, usage: Use<'_>) -> Result<Option<u8>, 
 /// # Errors
 /// [`ErrorCode::Usage`].
 pub(super) fn require_bearer(app: &App, profile: Option<&ProfileName>, token_type: &str) -> Result<(), Error> {
-    let Some(profile) = profile.filter(|_| token_type == "DPoP") else { return Ok(()) };
+    let Some(profile) = profile.filter(|_| is_dpop(token_type)) else { return Ok(()) };
     let message =
         format!("the access token of `{profile}` is bound to a key (DPoP), so a program cannot send it by itself");
     let configured = app.profile(Some(profile)).ok();

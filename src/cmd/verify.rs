@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::cli::Verify;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint, SET_CLOCK};
-use crate::model::{DecidingToken, InvalidProfileName, Profile, ProfileName};
+use crate::model::{DecidingToken, InvalidProfileName, Profile, ProfileName, Requirements};
 use crate::secret::SecretBytes;
 use crate::session::{Decision, Obstacle, SessionError, SessionService, TokenRequest};
 use crate::text::excerpt;
@@ -262,12 +262,6 @@ fn denied_hint_about(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> 
     denied.profile.map_or(hint.clone(), |profile| hint.about(&profile.name))
 }
 
-/// Suggests a login that requests an ID token.
-fn with_openid(profile: &Profile) -> Hint {
-    let scopes = profile.scopes.iter().map(String::as_str).filter(|scope| *scope != "openid").chain(["openid"]);
-    scopes.fold(Hint::login(), |hint, scope| hint.with_option("--scope", scope))
-}
-
 /// Suggests to look at what was checked, or at what the profile requires.
 fn examine(denied: DeniedToken<'_>, is_malformed: bool) -> Hint {
     match denied.profile {
@@ -280,7 +274,8 @@ fn examine(denied: DeniedToken<'_>, is_malformed: bool) -> Hint {
 
 fn denied_hint(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {
     let api_decides = || Hint::advice("let the API decide, which alone can read it");
-    let is_missing = |claim: &str| reasons.iter().any(|reason| reason.message == format!("claim `{claim}` is missing"));
+    let missing = |claim: &&str| reasons.iter().any(|reason| reason.missing_claim.as_deref() == Some(*claim));
+    let missing: Vec<&str> = Requirements::OPTIONAL_CLAIMS.into_iter().filter(missing).collect();
     match reasons.first().map(|reason| reason.code) {
         Some(ReasonCode::Expired) if denied.is_own && !denied.can_refresh => Hint::login(),
         Some(ReasonCode::Revoked) if denied.is_own => Hint::login(),
@@ -305,7 +300,7 @@ fn denied_hint(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {
         }
         Some(ReasonCode::OpaqueToken) => match denied.profile {
             Some(profile) if profile.requirements.token == DecidingToken::IdToken => match denied.is_own {
-                true => with_openid(profile),
+                true => Hint::login_with_openid(&profile.scopes),
                 false => api_decides(),
             },
             Some(_) if denied.has_id_token => {
@@ -314,10 +309,10 @@ fn denied_hint(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {
             }
             _ => api_decides(),
         },
-        Some(ReasonCode::MissingClaim) if is_missing("aud") || is_missing("iss") => {
+        Some(ReasonCode::MissingClaim) if !missing.is_empty() => {
             let optional = denied.profile.map(|profile| profile.requirements.optional_claims.clone());
             let mut optional = optional.unwrap_or_default();
-            optional.extend(["iss", "aud"].iter().filter(|claim| is_missing(claim)).map(|claim| (*claim).to_owned()));
+            optional.extend(missing.into_iter().map(str::to_owned));
             optional.sort();
             optional.dedup();
             let claims = optional.join(" ");

@@ -48,7 +48,7 @@ pub fn run(app: &App, args: &Whoami) -> Result<u8, Error> {
     let account = account(session.subject.as_ref(), session.grant, &profile.client_id).ok_or_else(|| {
         let (message, hint) = match is_unverified(&session) {
             true => ("is not verified, so its account is unknown", Hint::login().with_flag("--browser")),
-            false => ("names no account", Hint::login().with_option("--scope", "openid")),
+            false => ("names no account", Hint::login_with_openid(&profile.scopes)),
         };
         let message = format!("the token of {} {message}", profile.name);
         Error::msg(ErrorCode::LoginRequired, message, hint).about(&profile.name)

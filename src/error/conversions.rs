@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use super::{Error, ErrorCode, Hint};
 use crate::agent::protocol::{ClientError, ListenError, Problem};
 use crate::config::{ConfigError, InvalidSetting, UnknownSetting};
-use crate::model::{ApiUrl, InsecureUrl, InvalidProfileName, span};
+use crate::model::{ApiUrl, InsecureUrl, InvalidProfileName, is_dpop, span};
 use crate::oauth::{IssuerError, Phase};
 use crate::paths::NoHome;
 use crate::store::{KeyProblem, LockError, RevocationListError, StoreError};
@@ -283,7 +283,7 @@ impl From<IssuerError> for Error {
             ),
             IssuerError::NotBound => Hint::login().with_option("--dpop", "auto"),
             IssuerError::BoundElsewhere => Hint::advice("ask the issuer's operator what this means for your client"),
-            IssuerError::TokenType { found } if found.eq_ignore_ascii_case("dpop") => {
+            IssuerError::TokenType { found } if is_dpop(found) => {
                 Hint::login().with_option("--dpop", "always")
             }
             IssuerError::TokenType { .. } => {

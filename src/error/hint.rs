@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::cli::OPTIONS_WITH_VALUE;
+use crate::cli::{argument_positions, is_grant_option};
 use crate::model::ProfileName;
 use crate::text::{sanitize_line, shell_line};
 use crate::ui;
@@ -51,9 +51,8 @@ pub struct CommandLine {
     typed: Vec<String>,
 }
 
-/// The options of `login` that exclude each other.
-const GRANTS: [&str; 7] =
-    ["--browser", "--device", "--password", "--client-credentials", "--workload", "--with-token", "--no-browser"];
+/// The scope by which a login requests an ID token (OpenID Connect Core 1.0, section 3.1.2.1).
+const OPENID: &str = "openid";
 
 /// The command that shows the settings of a profile.
 const SHOW_PROFILE: &str = "profile show";
@@ -95,6 +94,14 @@ impl Hint {
     #[must_use]
     pub fn login() -> Self {
         Self::profile_command("login")
+    }
+
+    /// Suggests a login that requests `scopes`, and an ID token. The options replace the profile's values, which are repeated
+    /// for this reason.
+    #[must_use]
+    pub fn login_with_openid(scopes: &[String]) -> Self {
+        let scopes = scopes.iter().map(String::as_str).filter(|scope| *scope != OPENID).chain([OPENID]);
+        scopes.fold(Self::login(), |hint, scope| hint.with_option("--scope", scope))
     }
 
     /// Suggests a complete command line of other programs.
@@ -254,15 +261,14 @@ impl Hint {
     /// program's name.
     #[must_use]
     pub fn repeating(mut self, args: &[String]) -> Self {
-        let words = args.get(1..).unwrap_or_default();
         if let Self::Correction { typed, meant, .. } = &self
-            && let Some(line) = corrected(words, typed, meant)
+            && let Some(line) = corrected(args, typed, meant)
         {
             return Self::Shell(line);
         }
-        let verb = verb_position(words);
+        let verb = argument_positions(args).next();
         if let Self::Doctor(advice, command) = self {
-            return match verb.map(|at| words[at].as_str()) {
+            return match verb.map(|at| args[at].as_str()) {
                 Some("doctor") => Self::Advice(advice),
                 Some("login") => {
                     let mut login = Self::login().after_advice(format!("{advice}; then log in again"));
@@ -276,20 +282,21 @@ impl Hint {
         }
         if let Self::AdviceAndCommand(_, command) = &mut self
             && command.verbs == SHOW_PROFILE
-            && verb.is_some_and(|at| words[at] == "login")
+            && verb.is_some_and(|at| args[at] == "login")
         {
             // The profile may not exist; what is to be checked was typed.
             (command.verbs, command.repeats) = ("login", true);
         }
         let Some(command) = self.command_mut() else { return self };
-        let config = words.iter().enumerate().find_map(|(index, word)| match word.strip_prefix("--config") {
-            Some("") => words.get(index + 1).cloned(),
+        let config = args.iter().enumerate().skip(1).find_map(|(index, word)| match word.strip_prefix("--config") {
+            Some("") => args.get(index + 1).cloned(),
             Some(value) => value.strip_prefix('=').map(str::to_owned),
             None => None,
         });
         let verbs: Vec<&str> = command.verbs.split(' ').collect();
-        let is_same = |at: &usize| words[*at..].iter().map(String::as_str).take(verbs.len()).eq(verbs.iter().copied());
-        if let Some(verb) = verb.filter(|at| command.repeats && is_same(at)) {
+        let positions: Vec<usize> = argument_positions(args).take(verbs.len()).collect();
+        let is_same = positions.iter().map(|at| args[*at].as_str()).eq(verbs);
+        if command.repeats && is_same {
             // Piped input is not available again; the terminal prompts for it.
             let left_out = |word: &str| {
                 word == "--json"
@@ -298,7 +305,8 @@ impl Hint {
                     || word.ends_with("=-")
                     || word == "-"
             };
-            let typed: Vec<&String> = words[..verb].iter().chain(&words[verb + verbs.len()..]).collect();
+            let typed = args.iter().enumerate().skip(1).filter(|(at, _)| !positions.contains(at));
+            let typed: Vec<&String> = typed.map(|(_, word)| word).collect();
             let is_read_from_stdin = |at: usize| typed.get(at + 1).is_some_and(|next| *next == "-");
             let repeated = (0..typed.len()).filter(|at| !left_out(typed[*at]) && !is_read_from_stdin(*at));
             command.typed = repeated.map(|at| typed[at].clone()).collect();
@@ -309,16 +317,10 @@ impl Hint {
     }
 }
 
-/// Returns the position of the command among the words after `authctl`; options may precede it.
-fn verb_position(words: &[String]) -> Option<usize> {
-    let has_value = |at: usize| OPTIONS_WITH_VALUE.contains(&words[at].as_str());
-    (0..words.len()).find(|&at| !(words[at].starts_with('-') || at > 0 && has_value(at - 1)))
-}
-
 /// Returns the typed command line with `meant` in place of `typed`, if that was typed after the command, once, and the command
 /// reads nothing from stdin, which would not be available again.
 fn corrected(words: &[String], typed: &str, meant: &str) -> Option<String> {
-    let verb = verb_position(words)?;
+    let verb = argument_positions(words).next()?;
     // What follows `--` belongs to another program.
     let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
     let mut places = (verb + 1..end).filter(|&at| words[at] == typed);
@@ -327,7 +329,7 @@ fn corrected(words: &[String], typed: &str, meant: &str) -> Option<String> {
     if !is_profile || words[verb..end].iter().any(|word| word == "-" || word.ends_with("-stdin")) {
         return None;
     }
-    let words = words.iter().enumerate().map(|(at, word)| if at == wrong { meant } else { word });
+    let words = words.iter().enumerate().skip(1).map(|(at, word)| if at == wrong { meant } else { word });
     Some(shell_line(std::iter::once("authctl").chain(words)))
 }
 
@@ -337,8 +339,8 @@ impl CommandLine {
         let mut words: Vec<String> = self.verbs.split(' ').map(str::to_owned).collect();
         let is_set = |name: &str| {
             // Another grant replaces the one that was typed, and the user name that belongs to it.
-            let replaced = GRANTS.contains(&name) || name == "--username";
-            let grant = replaced && self.options.iter().any(|(own, _)| GRANTS.contains(&own.as_str()));
+            let replaced = is_grant_option(name) || name == "--username";
+            let grant = replaced && self.options.iter().any(|(own, _)| is_grant_option(own));
             grant || self.options.iter().any(|(own, _)| *own == name)
         };
         let mut typed = self.typed.iter().peekable();

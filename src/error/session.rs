@@ -11,23 +11,15 @@ impl From<SessionError> for Error {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::LoginRequired(reason) => {
-                // The options replace the profile's values, which are repeated for this reason.
-                let mut hint = Hint::login();
-                match &reason {
+                let hint = match &reason {
+                    // The options replace the profile's values, which are repeated for this reason.
                     LoginReason::OtherResource { resource, resources } => {
-                        for resource in resources.iter().chain([resource]) {
-                            hint = hint.with_option("--resource", resource);
-                        }
+                        let all = resources.iter().chain([resource]);
+                        all.fold(Hint::login(), |hint, resource| hint.with_option("--resource", resource))
                     }
-                    LoginReason::NoIdToken { scopes } => {
-                        for scope in
-                            scopes.iter().map(String::as_str).filter(|scope| *scope != "openid").chain(["openid"])
-                        {
-                            hint = hint.with_option("--scope", scope);
-                        }
-                    }
-                    _ => {}
-                }
+                    LoginReason::NoIdToken { scopes } => Hint::login_with_openid(scopes),
+                    _ => Hint::login(),
+                };
                 Self::new(ErrorCode::LoginRequired, reason, hint)
             }
             SessionError::Store(error) => error.into(),

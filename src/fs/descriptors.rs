@@ -1,6 +1,11 @@
-//! The number of descriptors that the process may open.
+//! The number of descriptors that the process may open, and the wait for a free one.
+
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// The wait after `accept` failed because no descriptor was free; connections that end release some.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 
 /// Raises the soft limit to `wanted`, or to the hard limit if that is lower. If the system refuses, the process has fewer.
 pub fn raise_descriptors(wanted: usize) {

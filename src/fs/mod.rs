@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use atomic_file::{AtomicFile, replace};
-pub use descriptors::{descriptors, raise_descriptors};
+pub use descriptors::{ACCEPT_RETRY, descriptors, raise_descriptors};
 pub use lock::{FileLock, LockError, LockFile, is_locked, lock_holder};
 
 /// How many calls of [`unblock`] may run at once: half of the threads that a process may have for blocking calls.

@@ -66,8 +66,7 @@ fn is_secret_grant(profile: &Profile) -> bool {
 
 /// Returns the client secret of the previous session, if it is of the same client and issuer.
 fn stored_secret<'a>(profile: &Profile, previous: Option<&'a Session>) -> Option<&'a Secret> {
-    let is_same = |session: &&Session| session.client_id == profile.client_id && session.issuer == profile.issuer;
-    previous.filter(is_same)?.client_secret.as_ref()
+    previous.filter(|session| session.belongs_to(profile))?.client_secret.as_ref()
 }
 
 fn no_secret() -> Error {

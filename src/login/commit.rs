@@ -109,7 +109,7 @@ impl LoginService {
         let profile = &plan.profile;
         let configured = Config::load(&self.paths.config)?.profiles.remove(&profile.name);
         let before = plan.config.profiles.get(&profile.name);
-        let is_same = |one: &Profile, other: &Profile| one.issuer == other.issuer && one.client_id == other.client_id;
+        let is_same = |one: &Profile, other: &Profile| one.has_client(&other.issuer, &other.client_id);
         match configured {
             Some(now) if !is_same(&now, profile) && !before.is_some_and(|before| is_same(&now, before)) => {
                 Err(profile_changed(&now, profile))

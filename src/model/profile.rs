@@ -77,6 +77,18 @@ keywords! {
     }
 }
 
+impl StoreKind {
+    /// Returns what it is called in a sentence.
+    #[must_use]
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Keychain => "keychain",
+            Self::File => "file store",
+            Self::Memory => "memory of the agent",
+        }
+    }
+}
+
 keywords! {
     /// The grant by which a login gets the first tokens.
     pub enum Grant {
@@ -199,6 +211,13 @@ impl Profile {
             server: Arc::default(),
             requirements: Requirements::default(),
         }
+    }
+
+    /// Returns whether the profile uses this client of this issuer. Sessions and registrations belong to a client, which several
+    /// profiles may use.
+    #[must_use]
+    pub fn has_client(&self, issuer: &IssuerUrl, client_id: &str) -> bool {
+        self.issuer == *issuer && self.client_id == client_id
     }
 
     /// Returns what a login requests.

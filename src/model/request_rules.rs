@@ -237,10 +237,17 @@ impl RequestRules {
     }
 
     /// Checks a request. `overridden` is its header by which some servers take it for one with another method, if it has one.
+    /// `upgrades` is whether it makes a WebSocket of its connection: nothing is known of what is sent after that.
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn check(&self, method: &str, path: &CleanPath, overridden: Option<&'static str>) -> Result<(), Refusal> {
+    pub fn check(
+        &self,
+        method: &str,
+        path: &CleanPath,
+        overridden: Option<&'static str>,
+        upgrades: bool,
+    ) -> Result<(), Refusal> {
         if ["CONNECT", "TRACE", "TRACK"].iter().any(|never| method.eq_ignore_ascii_case(never)) {
             return Err(Refusal::Method(method.to_owned()));
         }
@@ -251,18 +258,10 @@ impl RequestRules {
         if self.read_only && !is_safe(method) {
             return Err(Refusal::ReadOnly(method.to_owned()));
         }
-        if self.allowed.is_empty() || self.allowed.iter().any(|rule| rule.allows(method, path)) {
-            return Ok(());
+        if !self.allowed.is_empty() && !self.allowed.iter().any(|rule| rule.allows(method, path)) {
+            return Err(Refusal::NotAllowed(method.to_owned(), path.to_string()));
         }
-        Err(Refusal::NotAllowed(method.to_owned(), path.to_string()))
-    }
-
-    /// Checks a request that makes a WebSocket of its connection: nothing says what is sent after it.
-    ///
-    /// # Errors
-    /// [`Refusal::Upgrade`] if only requests are allowed that change nothing.
-    pub fn check_upgrade(&self) -> Result<(), Refusal> {
-        if self.read_only { Err(Refusal::Upgrade) } else { Ok(()) }
+        if self.read_only && upgrades { Err(Refusal::Upgrade) } else { Ok(()) }
     }
 }
 
@@ -273,7 +272,7 @@ mod tests {
     fn allows(rule: &str, request: &str) -> bool {
         let (method, path) = request.split_once(' ').expect("a method and a path");
         let rules = RequestRules { allowed: vec![rule.parse().expect(rule)], read_only: false };
-        rules.check(method, &CleanPath::parse(path).expect(path), None).is_ok()
+        rules.check(method, &CleanPath::parse(path).expect(path), None, false).is_ok()
     }
 
     #[test]
@@ -343,18 +342,21 @@ mod tests {
         for (method, expected) in
             [("GET", true), ("HEAD", true), ("OPTIONS", true), ("POST", false), ("DELETE", false), ("PROPFIND", false)]
         {
-            assert_eq!(rules.check(method, &path, None).is_ok(), expected, "{method}");
+            assert_eq!(rules.check(method, &path, None, false).is_ok(), expected, "{method}");
         }
-        let refusal = rules.check_upgrade().expect_err("refused");
+        let refusal = rules.check("GET", &path, None, true).expect_err("refused");
         assert_eq!((refusal.rule(), refusal.rule_of_profile()), (RuleName::ReadOnly, RuleName::ProfileReadOnly));
-        assert_eq!(RequestRules::default().check_upgrade(), Ok(()));
+        assert_eq!(RequestRules::default().check("GET", &path, None, true), Ok(()));
     }
 
     #[test]
     fn methods_that_return_the_token_or_open_a_tunnel_are_never_passed_on() {
         let path = CleanPath::parse("/v1").expect("a path");
         for method in ["TRACE", "CONNECT"] {
-            assert_eq!(RequestRules::default().check(method, &path, None), Err(Refusal::Method(method.to_owned())));
+            assert_eq!(
+                RequestRules::default().check(method, &path, None, false),
+                Err(Refusal::Method(method.to_owned()))
+            );
         }
     }
 
@@ -372,7 +374,7 @@ mod tests {
             (rules(&["* /v1", "POST /v2"], false), false),
             (rules(&[], true), false),
         ] {
-            let checked = rules.check("GET", &path, Some("x-http-method-override"));
+            let checked = rules.check("GET", &path, Some("x-http-method-override"), false);
             assert_eq!(checked.is_ok(), expected, "{rules:?}");
         }
     }
@@ -457,7 +459,7 @@ mod tests {
             let path = format!("{prefix}{}", steps.concat());
             let rules = RequestRules { allowed: vec!["GET /v1/p/**".parse().expect("a rule")], read_only: false };
             if let Ok(clean) = CleanPath::parse(&path)
-                && rules.check("GET", &clean, None).is_ok()
+                && rules.check("GET", &clean, None, false).is_ok()
             {
                 for read in readings(&clean.to_string()) {
                     proptest::prop_assert!(read == "/v1/p" || read.starts_with("/v1/p/"), "{}: {}", path, read);

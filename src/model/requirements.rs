@@ -40,6 +40,9 @@ pub struct Requirements {
 }
 
 impl Requirements {
+    /// The claims that may be optional. Every other claim that is required decides whether the token is valid.
+    pub const OPTIONAL_CLAIMS: [&str; 2] = ["iss", "aud"];
+
     /// How old fetched keys may be by default: thirty days. A key that the issuer has withdrawn is rejected after that
     /// time, and a laptop that was offline for a month has to connect once.
     pub const DEFAULT_KEYS_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use history::SessionHistory;
 
-use super::{ErrorCode, Grant, IssuerUrl, ProfileName, TokenSet, TokenTarget};
+use super::{ErrorCode, Grant, IssuerUrl, Profile, ProfileName, TokenSet, TokenTarget};
 use crate::clock::UnixTime;
 use crate::secret::{Secret, SecretBytes};
 use crate::text::excerpt;
@@ -360,6 +360,12 @@ impl Session {
             logged_out: false,
             replaces: None,
         }
+    }
+
+    /// Returns whether it is of the profile's issuer and client. The profile may have been changed since the login.
+    #[must_use]
+    pub fn belongs_to(&self, profile: &Profile) -> bool {
+        profile.has_client(&self.issuer, &self.client_id)
     }
 
     /// How many tokens for other requests are stored; the oldest is dropped first.

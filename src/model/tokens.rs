@@ -55,6 +55,12 @@ impl TokenSet {
 /// The type of tokens that are bound to a key (RFC 9449, section 5).
 const DPOP_TYPE: &str = "DPoP";
 
+/// Returns whether tokens of this type, in any case, are bound to a key: each request with one needs a proof.
+#[must_use]
+pub fn is_dpop(token_type: &str) -> bool {
+    token_type.eq_ignore_ascii_case(DPOP_TYPE)
+}
+
 /// Returns `Bearer` for `bearer` in any case (RFC 6749, section 5.1) and for the `BearerToken` of some issuers, `DPoP` for that
 /// in any case, and any other type unchanged.
 #[must_use]
@@ -62,7 +68,7 @@ pub fn canonical_type(token_type: &str) -> &str {
     let letters = token_type.replace(['-', '_'], "");
     match ["bearer", "bearertoken"].iter().any(|name| letters.eq_ignore_ascii_case(name)) {
         true => "Bearer",
-        false if token_type.eq_ignore_ascii_case(DPOP_TYPE) => DPOP_TYPE,
+        false if is_dpop(token_type) => DPOP_TYPE,
         false => token_type,
     }
 }
@@ -78,9 +84,11 @@ mod tests {
         }
         for name in ["DPoP", "dpop", "DPOP"] {
             assert_eq!(canonical_type(name), "DPoP", "{name}");
+            assert!(is_dpop(name), "{name}");
         }
         for name in ["mac", "N_A", "Bearer2", "BearerDPoP", ""] {
             assert_eq!(canonical_type(name), name);
+            assert!(!is_dpop(name), "{name}");
         }
     }
 }

@@ -6,6 +6,9 @@ use super::IssuerUrl;
 use crate::clock::{UnixTime, Uptime};
 use crate::secret::SecretBytes;
 
+/// The maximum size of a JWK Set in bytes, fetched or supplied.
+pub const MAX_JWKS_LENGTH: usize = 256 * 1024;
+
 /// The issuer's keys as last fetched, trusted for offline verification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrustedKeys {

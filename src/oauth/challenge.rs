@@ -1,7 +1,7 @@
 //! Parses what an API asks for in `WWW-Authenticate` (RFC 9110, section 11.6.1; RFC 6750, section 3; RFC 9470; RFC 9728,
 //! section 5.1).
 
-use crate::model::MAX_DURATION;
+use crate::model::{MAX_DURATION, is_dpop};
 
 /// The most that is parsed, in bytes: all header fields of a response together are rarely longer.
 const MAX_LENGTH: usize = 64 * 1024;
@@ -38,7 +38,7 @@ impl ApiChallenge {
                 break;
             }
             for challenge in (Parser { rest: value }).challenges() {
-                let is_dpop = challenge.scheme.eq_ignore_ascii_case("DPoP");
+                let is_dpop = is_dpop(challenge.scheme);
                 if is_dpop || challenge.scheme.eq_ignore_ascii_case("Bearer") {
                     let before: bool = merged.as_ref().is_none_or(|before: &Self| before.takes_only_dpop);
                     let merged: &mut Self = merged.get_or_insert_default();

@@ -6,9 +6,7 @@ use url::Url;
 
 use super::error::IssuerError;
 use super::http::Http;
-
-/// The maximum size of a JWK Set in bytes.
-const MAX_SIZE: usize = 256 * 1024;
+use crate::model::MAX_JWKS_LENGTH;
 
 #[derive(Deserialize)]
 struct KeySet {
@@ -18,7 +16,7 @@ struct KeySet {
     error: Option<IgnoredAny>,
 }
 
-/// Fetches the JWK Set at `jwks_uri` as text: a JSON object, at most 256 KiB. Without `keys` it is an empty set.
+/// Fetches the JWK Set at `jwks_uri` as text: a JSON object of at most [`MAX_JWKS_LENGTH`]. Without `keys` it is an empty set.
 ///
 /// # Errors
 /// [`IssuerError`]; [`IssuerError::InvalidResponse`] for any other response.
@@ -29,13 +27,13 @@ pub async fn fetch(http: &Http, jwks_uri: &Url) -> Result<String, IssuerError> {
     }
     let body = response.text();
     if response.is_success()
-        && body.len() <= MAX_SIZE
+        && body.len() <= MAX_JWKS_LENGTH
         && response.object::<KeySet>().is_some_and(|set| set.keys.is_some() || set.error.is_none())
         && let Ok(text) = std::str::from_utf8(body)
     {
         return Ok(text.to_owned());
     }
-    Err(response.unexpected("a JWK Set of at most 256 KiB"))
+    Err(response.unexpected(&format!("a JWK Set of at most {} KiB", MAX_JWKS_LENGTH / 1024)))
 }
 
 #[cfg(test)]
@@ -45,8 +43,8 @@ mod tests {
 
     #[tokio::test]
     async fn only_a_jwk_set_of_at_most_256_kib_is_accepted() {
-        let fits = format!(r#"{{"keys":[{{"kty":"{}"}}]}}"#, "x".repeat(MAX_SIZE - 21));
-        assert_eq!(fits.len(), MAX_SIZE);
+        let fits = format!(r#"{{"keys":[{{"kty":"{}"}}]}}"#, "x".repeat(MAX_JWKS_LENGTH - 21));
+        assert_eq!(fits.len(), MAX_JWKS_LENGTH);
         for (body, taken) in [
             (r#"{"keys":[]}"#.to_owned(), true),
             (r#"{"keys":[1,{"kty":"x"}],"more":{}}"#.to_owned(), true),

@@ -155,8 +155,7 @@ fn check(proxy: &Proxy, request: &Request<Incoming>) -> Result<(CleanPath, Url),
     let refused = |rule, title: String| Answer::refused(StatusCode::FORBIDDEN, rule, title);
     proxy
         .rules
-        .check(request.method().as_str(), &path, other_method(headers))
-        .and_then(|()| if upgrades(headers) { proxy.rules.check_upgrade() } else { Ok(()) })
+        .check(request.method().as_str(), &path, other_method(headers), upgrades(headers))
         .map_err(|refusal| refused(refusal.rule(), refusal.to_string()))?;
     let url = proxy
         .target
@@ -167,8 +166,7 @@ fn check(proxy: &Proxy, request: &Request<Incoming>) -> Result<(CleanPath, Url),
 
 /// Checks the rules of the profile and the number of requests.
 fn admit(proxy: &Proxy, request: &Checked, access: &Access) -> Result<(), Answer> {
-    let checked = access.rules.check(request.method.as_str(), &request.path, request.other_method);
-    let checked = checked.and_then(|()| if request.upgrades { access.rules.check_upgrade() } else { Ok(()) });
+    let checked = access.rules.check(request.method.as_str(), &request.path, request.other_method, request.upgrades);
     checked.map_err(|refusal| {
         Answer::refused(StatusCode::FORBIDDEN, refusal.rule_of_profile(), format!("the profile's rules: {refusal}"))
     })?;

@@ -18,7 +18,7 @@ use super::Proxy;
 use super::caller::ClientConnection;
 use super::exchange::exchange;
 use crate::clock::Clock;
-use crate::fs::{descriptors, raise_descriptors};
+use crate::fs::{ACCEPT_RETRY, descriptors, raise_descriptors};
 
 /// The time limit for a request's head, and for an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -44,9 +44,6 @@ fn max_connections() -> usize {
 pub fn raise_limits() {
     raise_descriptors(2 * MAX_CONNECTIONS + OTHER_DESCRIPTORS);
 }
-
-/// The pause after `accept` has failed because no descriptor was free.
-const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 
 /// How long requests may go on after the proxy was asked to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use super::refresh::issuer_failure;
 use super::refresh_policy::TokenRequest;
 use super::send_refresh::unusable_tokens;
 use super::session_end::refreshes_extend;
-use super::stores::session_of;
+use super::stores::current_session;
 use super::trust::trusted_keys;
 use super::unsaved::Stored;
 use super::{HeldProfile, LoginReason, SessionError, SessionService};
@@ -94,7 +94,7 @@ impl SessionService {
         stored: Session,
         target: &TokenTarget,
     ) -> Result<Session, SessionError> {
-        let stored = session_of(profile, Some(stored))?;
+        let stored = current_session(profile, Some(stored))?;
         match (self.verdict(profile, &stored), stored.token_for(target)) {
             (Some(error), _) => Err(error),
             (None, Some(_)) => Ok(stored),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::send_refresh::unusable_tokens;
 use super::session_end::history_after;
-use super::stores::{is_of, session_of};
+use super::stores::current_session;
 use super::trust::trusted_keys;
 use super::{SessionError, SessionService};
 use crate::clock::UnixTime;
@@ -268,12 +268,12 @@ impl SessionService {
             before => before?,
         };
         let mut session = login.session;
-        if let Some(before) = before.as_ref().filter(|before| is_of(before, profile)) {
+        if let Some(before) = before.as_ref().filter(|before| before.belongs_to(profile)) {
             session.history = history_after(before);
         }
         session.replaces = configured
-            .filter(|configured| configured.store == profile.store && !is_of(&session, configured))
-            .and_then(|configured| session_of(configured, before.clone()).ok())
+            .filter(|configured| configured.store == profile.store && !session.belongs_to(configured))
+            .and_then(|configured| current_session(configured, before.clone()).ok())
             .map(Box::new);
         let stored = async {
             // Before the session is stored, so that it is never verified with other keys than those to be pinned.

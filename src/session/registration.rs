@@ -74,8 +74,7 @@ impl SessionService {
             return Ok(None);
         };
         for other in others {
-            let uses_it =
-                other.name != profile.name && other.issuer == profile.issuer && other.client_id == known.client_id;
+            let uses_it = other.name != profile.name && other.has_client(&profile.issuer, &known.client_id);
             if uses_it && self.stored(other).await?.is_some() {
                 return Ok(None);
             }

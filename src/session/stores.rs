@@ -63,7 +63,8 @@ impl SessionService {
             return Ok(Some(session));
         }
         let name = profile.name.clone();
-        self.with_store(profile.store, profile.name.as_str(), move |store| own_session(store.read(&name))).await
+        self.with_store(profile.store, profile.name.as_str(), move |store| ignore_other_profile(store.read(&name)))
+            .await
     }
 
     /// Returns the session that a login would replace, also one of another issuer or client.
@@ -81,7 +82,7 @@ impl SessionService {
     /// # Errors
     /// [`SessionError::LoginRequired`] if there is none of the profile's issuer and client, or [`SessionError::Store`].
     pub async fn session(&self, profile: &Profile) -> Result<Session, SessionError> {
-        session_of(profile, self.stored(profile).await?)
+        current_session(profile, self.stored(profile).await?)
     }
 
     /// Returns the profile's session. Blocks for at most the store's own limit.
@@ -91,9 +92,9 @@ impl SessionService {
     pub fn session_blocking(&self, profile: &Profile) -> Result<Session, SessionError> {
         let stored = match self.unsaved_session(&profile.name) {
             Some(session) => Some(session),
-            None => own_session(self.stores.of(profile.store).read(&profile.name))?,
+            None => ignore_other_profile(self.stores.of(profile.store).read(&profile.name))?,
         };
-        session_of(profile, stored)
+        current_session(profile, stored)
     }
 
     /// Returns where the profile's session is stored, for display.
@@ -280,7 +281,7 @@ impl SessionService {
 }
 
 /// Returns what a store has for a profile; nothing if the session there is another profile's.
-pub(super) fn own_session(read: Result<Option<Session>, StoreError>) -> Result<Option<Session>, StoreError> {
+pub(super) fn ignore_other_profile(read: Result<Option<Session>, StoreError>) -> Result<Option<Session>, StoreError> {
     match read {
         Err(StoreError::OtherProfile { .. }) => Ok(None),
         read => read,
@@ -291,19 +292,14 @@ pub(super) fn own_session(read: Result<Option<Session>, StoreError>) -> Result<O
 ///
 /// A login to another issuer is complete when the profile is saved: until then, the profile uses the session that the new
 /// one replaces, also if the login was interrupted.
-pub(super) fn session_of(profile: &Profile, stored: Option<Session>) -> Result<Session, SessionError> {
+pub(super) fn current_session(profile: &Profile, stored: Option<Session>) -> Result<Session, SessionError> {
     let reason = match stored {
         None => LoginReason::NoSession(profile.name.clone()),
         Some(session) if session.logged_out => LoginReason::NoSession(profile.name.clone()),
-        Some(session) if is_of(&session, profile) => return Ok(Session { replaces: None, ..session }),
-        Some(Session { replaces: Some(old), .. }) if is_of(&old, profile) => return Ok(*old),
+        Some(session) if session.belongs_to(profile) => return Ok(Session { replaces: None, ..session }),
+        Some(Session { replaces: Some(old), .. }) if old.belongs_to(profile) => return Ok(*old),
         Some(session) if session.issuer != profile.issuer => LoginReason::OtherIssuer { found: session.issuer },
         Some(session) => LoginReason::OtherClient { found: session.client_id },
     };
     Err(SessionError::LoginRequired(reason))
-}
-
-/// Returns whether the session is of the profile's issuer and client.
-pub(super) fn is_of(session: &Session, profile: &Profile) -> bool {
-    session.issuer == profile.issuer && session.client_id == profile.client_id
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::stores::session_of;
+use super::stores::current_session;
 use super::{HeldProfile, SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::model::{Generation, Profile, ProfileName, Session};
@@ -193,7 +193,7 @@ impl SessionService {
             // Only where another process has left its mark: reading takes time, in which this one may be killed.
             if marks.is_changed_elsewhere(kind, &profile.name)
                 && let Ok(Some(stored)) = store.read(&profile.name)
-                && session_of(&profile, Some(stored.clone())).map_or(true, |stored| stored.generation != before)
+                && current_session(&profile, Some(stored.clone())).map_or(true, |stored| stored.generation != before)
             {
                 return Ok(Some(stored));
             }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use age::x25519::{Identity, Recipient};
 
 use super::{Store, StoreError};
-use crate::model::{ProfileName, RecordName, Session};
+use crate::model::{ProfileName, RecordName, Session, StoreKind};
 use crate::secret::SecretBytes;
 
 /// The maximum number of sessions and records.
@@ -62,7 +62,7 @@ impl Store for MemoryStore {
     }
 
     fn location(&self, _profile: &ProfileName) -> String {
-        "memory of the agent".to_owned()
+        StoreKind::Memory.description().to_owned()
     }
 }
 

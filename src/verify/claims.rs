@@ -90,7 +90,7 @@ impl ClaimChecks<'_> {
     }
 
     fn missing(&mut self, name: &str) {
-        self.deny(ReasonCode::MissingClaim, format!("claim `{name}` is missing"));
+        self.checks.deny(self.current, Reason::missing_claim(name));
     }
 
     fn is_optional(&self, name: &str) -> bool {

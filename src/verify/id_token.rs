@@ -123,9 +123,16 @@ pub(super) fn check_as_access_token(claims: &Map<String, Value>, policy: &Policy
 
 /// Checks the rules for ID tokens only.
 fn check_id_token(claims: &Map<String, Value>, policy: &IdTokenPolicy<'_>, reasons: &mut Vec<Reason>) {
+    for name in ["sub", "iat"] {
+        if !claims.contains_key(name) {
+            reasons.push(Reason::missing_claim(name));
+        }
+    }
+    if policy.nonce.is_some() && !claims.contains_key("nonce") {
+        reasons.push(Reason::missing_claim("nonce"));
+    }
     let mut deny = |code, message: String| reasons.push(Reason::new(code, message));
     match claims.get("sub") {
-        None => deny(ReasonCode::MissingClaim, "claim `sub` is missing".to_owned()),
         Some(Value::String(sub)) => {
             if sub.is_empty() || sub.chars().count() > 255 {
                 deny(ReasonCode::Malformed, "claim `sub` is empty or longer than 255 characters".to_owned());
@@ -135,10 +142,7 @@ fn check_id_token(claims: &Map<String, Value>, policy: &IdTokenPolicy<'_>, reaso
                 deny(ReasonCode::ClaimMismatch, message);
             }
         }
-        Some(_) => {}
-    }
-    if !claims.contains_key("iat") {
-        deny(ReasonCode::MissingClaim, "claim `iat` is missing".to_owned());
+        _ => {}
     }
     let several = claims.get("aud").and_then(strings).is_some_and(|aud| aud.len() > 1);
     match claims.get("azp").and_then(Value::as_str) {
@@ -151,12 +155,10 @@ fn check_id_token(claims: &Map<String, Value>, policy: &IdTokenPolicy<'_>, reaso
         }
         _ => {}
     }
-    if let Some(nonce) = policy.nonce {
-        match claims.get("nonce") {
-            None => deny(ReasonCode::MissingClaim, "claim `nonce` is missing".to_owned()),
-            Some(found) if found.as_str() == Some(nonce) => {}
-            Some(_) => deny(ReasonCode::ClaimMismatch, "claim `nonce` is not the nonce of the request".to_owned()),
-        }
+    if let (Some(nonce), Some(found)) = (policy.nonce, claims.get("nonce"))
+        && found.as_str() != Some(nonce)
+    {
+        deny(ReasonCode::ClaimMismatch, "claim `nonce` is not the nonce of the request".to_owned());
     }
 }
 

@@ -16,6 +16,7 @@ use super::policy::Algorithm;
 use super::reason::{Reason, ReasonCode, quoted};
 use super::rsa::RsaKey;
 use super::strict_json;
+use crate::model::MAX_JWKS_LENGTH;
 
 /// Why a text is not a key set. Quotes nothing of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -108,7 +109,7 @@ const UNSUPPORTED: &str = "of an unsupported type";
 
 impl KeySet {
     /// The longest accepted text, in bytes.
-    pub const MAX_LENGTH: usize = 256 * 1024;
+    pub const MAX_LENGTH: usize = MAX_JWKS_LENGTH;
     /// The maximum number of keys in a set.
     pub const MAX_KEYS: usize = 256;
 

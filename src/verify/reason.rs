@@ -64,6 +64,9 @@ pub struct Reason {
     pub code: ReasonCode,
     /// For the user: what was expected and what was found, on one line.
     pub message: String,
+    /// The registered claim that is missing.
+    #[serde(skip)]
+    pub missing_claim: Option<String>,
 }
 
 impl Reason {
@@ -73,7 +76,14 @@ impl Reason {
     /// Creates a reason. The message is sanitized for terminals and truncated to [`Reason::MAX_LENGTH`].
     #[must_use]
     pub fn new(code: ReasonCode, message: impl AsRef<str>) -> Self {
-        Self { code, message: excerpt(message.as_ref(), Self::MAX_LENGTH) }
+        Self { code, message: excerpt(message.as_ref(), Self::MAX_LENGTH), missing_claim: None }
+    }
+
+    /// Creates the reason for a token without a registered claim.
+    #[must_use]
+    pub fn missing_claim(name: &str) -> Self {
+        let missing_claim = Some(name.to_owned());
+        Self { missing_claim, ..Self::new(ReasonCode::MissingClaim, format!("claim `{name}` is missing")) }
     }
 
     /// Creates the reason for keys that are older than `max_age`.

@@ -373,6 +373,17 @@ fn missing_configuration_that_was_named_is_reported() {
     assert!(ran.stderr.starts_with("warning: the configuration confg.toml does not exist\n"), "{}", ran.stderr);
     home.set("AUTHCTL_CONFIG", "other.toml");
     home.run(&["token"]).reports("warning: the configuration other.toml does not exist");
+    // Only a login and an import create it, whatever the words of another program are.
+    home.run(&["exec", "work", "--", "login"]).reports("warning: the configuration other.toml does not exist");
+    home.run(&["token", "login"]).reports("warning: the configuration other.toml does not exist");
+    for args in [&["profile", "import", "none"][..], &["--color", "never", "login", "work", "--no-input"]] {
+        let ran = home.run(args);
+        assert!(
+            !ran.stderr.contains("does not exist\nwarning") && !ran.stderr.contains("other.toml does"),
+            "{}",
+            ran.stderr
+        );
+    }
 }
 
 #[test]

@@ -23,6 +23,7 @@ use super::response::{AgentResponse, not_allowed, problem, see_openapi};
 use super::route::{RouteError, route};
 use super::state::Agent;
 use crate::error::{Error, ErrorCode, Hint};
+use crate::fs::ACCEPT_RETRY;
 use crate::secret::SecretBytes;
 
 /// The time limit for a request's head, and for an idle connection.
@@ -33,9 +34,6 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The maximum size of a request's head, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
-
-/// The wait after `accept` failed because no descriptor was free; connections that end release some.
-const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 
 /// How many refused connections may be open to deliver the reason. They use reserved descriptors.
 const MAX_REFUSED: usize = 8;

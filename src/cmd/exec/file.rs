@@ -14,7 +14,8 @@ use crate::fs::token_file::{self, TokenFileError};
 use crate::fs::unblock;
 use crate::model::Profile;
 use crate::secret::{Secret, limit_core_dumps};
-use crate::session::refresh_policy::{Validity, default_min_ttl};
+use crate::session::MinTtl;
+use crate::session::refresh_policy::Validity;
 use crate::verify::unverified_claims;
 
 /// The pause after a refresh that brought no new token.
@@ -123,10 +124,8 @@ async fn fresh_token(app: &App, profile: &Profile) -> Result<(Secret, Validity),
 
 /// Returns when a token is due for a refresh: when the policy no longer takes it for fresh.
 fn refresh_time(validity: Validity, token: &Secret) -> Option<UnixTime> {
-    let end = expiry(validity, token)?;
     let issued_at = unverified_claims(token.expose()).and_then(|claims| claims.iat).unwrap_or(validity.obtained_at);
-    let margin = default_min_ttl(issued_at.until(end)).as_secs();
-    Some(UnixTime(end.0 - i64::try_from(margin).unwrap_or(0) + 1))
+    Validity { obtained_at: issued_at, expires_at: expiry(validity, token) }.due_at(MinTtl::Default)
 }
 
 /// Returns when a token expires, by its claims or as the issuer has stated it.

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixStream};
 
@@ -10,10 +9,8 @@ use super::sandbox::INNER_ADDRESS;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorCode, Hint};
+use crate::fs::ACCEPT_RETRY;
 use crate::proxy::raise_limits;
-
-/// The pause after a connection could not be accepted.
-const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 
 /// Runs the command; returns its exit code.
 pub(super) fn run(

@@ -71,13 +71,11 @@ pub(super) fn report_login(app: &App, args: &Login, login: &CompletedLogin) {
             .map_or_else(|| ", account unknown".to_owned(), |account| format!(" as {}", excerpt(account, 80))),
     };
     let joined = if login.joined { ", by the other login" } else { "" };
-    let store = match profile.store {
-        StoreKind::Keychain => "keychain",
-        StoreKind::File => "file store",
-        StoreKind::Memory => "memory of the agent, and gone when it stops",
-    };
+    let store = profile.store.description();
+    let until = if profile.store == StoreKind::Memory { ", and gone when it stops" } else { "" };
     let refreshes = if session.can_refresh() { "; refreshes automatically" } else { "" };
-    app.ui().notice(&format!("Logged in to {}{account}{joined}. Saved in the {store}{refreshes}.", profile.name));
+    app.ui()
+        .notice(&format!("Logged in to {}{account}{joined}. Saved in the {store}{until}{refreshes}.", profile.name));
     if is_unverified(session) {
         app.ui()
             .notice("warning: the token is not verified: it is not a JWT, so only an API that accepts it can check it");

@@ -2,7 +2,7 @@
 
 use super::value::SettingType;
 use super::{Field, Section, Setting, Value, change_issuer};
-use crate::model::{ClientRegistration, Profile, Provider};
+use crate::model::{ClientRegistration, Profile, Provider, Requirements};
 
 /// A row of the table: section, key, field of the profile, value name and help.
 macro_rules! setting {
@@ -333,13 +333,11 @@ fn member_path(path: &str) -> Result<(), String> {
     }
 }
 
-/// The claims that may be optional. Every other claim that is required decides whether the token is valid.
-const OPTIONAL_CLAIMS: [&str; 2] = ["iss", "aud"];
-
 fn optional_claim(claim: &str) -> Result<(), String> {
-    match OPTIONAL_CLAIMS.contains(&claim) {
+    let possible = Requirements::OPTIONAL_CLAIMS;
+    match possible.contains(&claim) {
         true => Ok(()),
-        false => Err(format!("`{claim}` cannot be optional (possible values: {})", OPTIONAL_CLAIMS.join(", "))),
+        false => Err(format!("`{claim}` cannot be optional (possible values: {})", possible.join(", "))),
     }
 }
 

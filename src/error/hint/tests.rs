@@ -52,6 +52,18 @@ fn same_command_repeats_the_typed_options() {
 }
 
 #[test]
+fn options_between_the_words_of_a_command_are_repeated() {
+    let hint = Hint::profile_command("profile show").about(&"work".parse().expect("a name"));
+    for (typed, expected) in [
+        ("authctl profile -q show work --color never", "authctl profile show -q work --color never"),
+        ("authctl --profile show profile --verbose show", "authctl profile show work --profile show --verbose"),
+        ("authctl exec profile show -q", "authctl profile show work"),
+    ] {
+        assert_eq!(hint.clone().repeating(&args(typed)).to_string(), expected, "{typed}");
+    }
+}
+
+#[test]
 fn correction_replaces_the_word_that_was_typed() {
     for (typed, expected) in [
         ("authctl token wrok --min-ttl 5m", "authctl token work --min-ttl 5m"),
