@@ -165,7 +165,7 @@ impl Bridge {
         };
         let failure = match posted {
             Ok(response) if response.status < 300 => None,
-            Ok(response) => Some(format!("{} returned HTTP {}", self.api.host(), response.status)),
+            Ok(response) => Some(format!("{} returned {}", self.api.host(), response.outcome())),
             Err(failure) => Some(failure.line()),
         };
         if let Some(failure) = failure {
@@ -192,14 +192,14 @@ impl Bridge {
 
     /// Passes on the response to the requests of `message`, of which `open` remain.
     async fn respond(&self, message: &Message, response: ApiResponse, open: &mut Vec<Id>) -> Result<(), Failure> {
-        let (status, host) = (response.status, self.api.host().to_owned());
+        let (status, outcome, host) = (response.status, response.outcome(), self.api.host().to_owned());
         let failed = move |what: &str| Failure::of_server(format!("{host} returned {what}"));
         let session_id = valid_id(response.header("mcp-session-id"));
         let is_success = (200..300).contains(&status);
         let Some(mut messages) = Messages::of(response, Arc::clone(&self.large)) else {
             return Err(match is_success {
-                true => failed(&format!("no response (HTTP {status})")),
-                false => failed(&format!("HTTP {status}")),
+                true => failed(&format!("no response ({outcome})")),
+                false => failed(&outcome),
             });
         };
         let mut position = Position::default();
@@ -210,7 +210,7 @@ impl Bridge {
                 return Ok(());
             }
             if !is_success {
-                return Err(failed(&format!("HTTP {status}")));
+                return Err(failed(&outcome));
             }
             let lost = match ended {
                 Err(StreamError::TooLong) => return Err(failed("a message that is too long")),

@@ -136,10 +136,11 @@ impl Bridge {
         let request = parsed.ok_or_else(|| failed("it cannot be begun again".to_owned()))?;
         tracing::info!("{} has ended the session; another is begun", self.api.host());
         let response = self.send_in(&View::default(), Request::Post(&request)).await?;
-        let (status, id) = (response.status, valid_id(response.header("mcp-session-id")));
+        let (status, outcome) = (response.status, response.outcome());
+        let id = valid_id(response.header("mcp-session-id"));
         let mut messages = Messages::of(response, self.large.clone())
             .filter(|_| status == 200)
-            .ok_or_else(|| failed(format!("another could not be begun (HTTP {status})")))?;
+            .ok_or_else(|| failed(format!("another could not be begun ({outcome})")))?;
         let version = loop {
             match messages.next().await {
                 Ok(Some(message)) if message.responses.iter().any(|id| request.requests.contains(id)) => {

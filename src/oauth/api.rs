@@ -123,6 +123,20 @@ fn insert(headers: &mut HeaderMap, name: &str, value: &str, is_sensitive: bool) 
 }
 
 impl ApiResponse {
+    /// Returns the status in words: `HTTP 404`; for a redirect that was not followed, also where it leads, without its query.
+    #[must_use]
+    pub fn outcome(&self) -> String {
+        let location = self.header("location").filter(|_| (300..400).contains(&self.status));
+        match location.and_then(|location| self.response.url().join(location).ok()) {
+            Some(mut target) => {
+                target.set_query(None);
+                target.set_fragment(None);
+                format!("HTTP {}, a redirect to {target}", self.status)
+            }
+            None => format!("HTTP {}", self.status),
+        }
+    }
+
     /// Returns the first header of this name, if it is text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -129,7 +129,7 @@ fn invalid_responses_are_errors_that_quote_nothing() {
         "down" => reply.send(503, "", "text/plain", "secret"),
         "moved" => reply.send(302, "location: /other\r\n", "text/plain", "secret"),
         "elsewhere" => reply.send(308, "location: /other\r\n", "text/plain", "secret"),
-        "other-origin" => reply.send(307, "location: http://localhost:1/\r\n", "text/plain", "secret"),
+        "other-origin" => reply.send(307, "location: http://localhost:1/mcp?secret=1\r\n", "text/plain", "secret"),
         "without-id" => {
             reply.json(400, &json!({"jsonrpc": "2.0", "id": null, "error": {"code": -1, "message": "why"}}))
         }
@@ -137,14 +137,15 @@ fn invalid_responses_are_errors_that_quote_nothing() {
         _ => answer(request, reply),
     });
     let mut client = Client::connect(&home, &server);
+    let origin = server.url.trim_end_matches("/mcp");
     for (id, (method, expected)) in [
         ("html", "returned no response (HTTP 200)"),
         ("text", "returned a body that is not a JSON-RPC message"),
         ("empty", "returned a body that is not a JSON-RPC message"),
         ("down", "returned HTTP 503"),
-        ("moved", "returned HTTP 302"),
-        ("elsewhere", "returned HTTP 308"),
-        ("other-origin", "returned HTTP 307"),
+        ("moved", &format!("returned HTTP 302, a redirect to {origin}/other")),
+        ("elsewhere", &format!("returned HTTP 308, a redirect to {origin}/other")),
+        ("other-origin", "returned HTTP 307, a redirect to http://localhost:1/mcp"),
         ("without-id", "why"),
         ("drop", "closed before the response was complete"),
     ]

@@ -30,7 +30,8 @@ pub fn server(issuer: &str) -> (KillOnDrop, String) {
 }
 
 /// Runs the clients, and checks what they and the server have seen.
-fn run(with_agent: bool, seconds: u64) {
+fn run(with_agent: bool) {
+    let seconds = std::env::var("AUTHCTL_MCP_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS);
     let home = Sandbox::new();
     let issuer = issuer(|options| {
         options.algorithm = Algorithm::ES256;
@@ -89,11 +90,10 @@ fn run(with_agent: bool, seconds: u64) {
 
 #[test]
 fn twenty_clients_share_one_refresh_through_the_agent() {
-    let seconds = std::env::var("AUTHCTL_MCP_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS);
-    run(true, seconds);
+    run(true);
 }
 
 #[test]
 fn twenty_clients_share_one_refresh_without_an_agent() {
-    run(false, SECONDS);
+    run(false);
 }
