@@ -69,16 +69,74 @@ const READS: [i64; 11] = [
     libc::SYS_close,
     libc::SYS_fcntl,
 ];
-const WAITS: [i64; 8] = [
+const WAITS: [i64; 7] = [
     libc::SYS_flock,
     libc::SYS_close,
     libc::SYS_poll,
     libc::SYS_ppoll,
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
-    libc::SYS_futex,
     libc::SYS_clock_nanosleep,
 ];
+/// Are noticed only by the program itself, besides [`READS`]: a kill at one of them leaves what a kill at the next call leaves.
+const INTERNAL: [i64; 51] = [
+    libc::SYS_lseek,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_futex,
+    libc::SYS_membarrier,
+    libc::SYS_set_robust_list,
+    libc::SYS_set_tid_address,
+    libc::SYS_rseq,
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_exit,
+    libc::SYS_prctl,
+    libc::SYS_arch_prctl,
+    libc::SYS_prlimit64,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_getrandom,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_getcwd,
+    libc::SYS_uname,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_eventfd2,
+    libc::SYS_pipe2,
+    libc::SYS_socket,
+    libc::SYS_socketpair,
+    libc::SYS_setsockopt,
+    libc::SYS_getsockopt,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_statfs,
+    libc::SYS_fstatfs,
+];
+/// Read bytes, which is noticed where they come from another process.
+const RECEIVES: [i64; 4] = [libc::SYS_read, libc::SYS_pread64, libc::SYS_readv, libc::SYS_close];
+
+/// Where programs and libraries are loaded from before the program begins.
+const LOADED: [&str; 4] = ["/lib", "/usr/lib", "/etc/ld.so", "/usr/local/lib"];
 
 /// Returns the flags of a call that opens a file.
 fn open_flags(call: &Call) -> Option<i32> {
@@ -90,9 +148,25 @@ fn open_flags(call: &Call) -> Option<i32> {
     i32::try_from(flags & 0xffff_ffff).ok()
 }
 
-/// Returns what a futex(2) call does, without its flags.
-fn futex_operation(call: &Call) -> i32 {
-    i32::try_from(call.args[1] & 0xffff_ffff).unwrap_or(-1) & libc::FUTEX_CMD_MASK
+/// Returns whether only the program itself notices the call.
+fn is_internal(call: &Call) -> bool {
+    let is = |calls: &[i64]| calls.contains(&call.number);
+    let is_of = |kind| call.file(0).to_string_lossy().starts_with(kind);
+    if is(&RECEIVES) {
+        return !is_of("socket:");
+    }
+    let opens_existing = open_flags(call).is_some_and(|flags| flags & (libc::O_CREAT | libc::O_TRUNC) == 0);
+    is(&INTERNAL) || is(&READS) || opens_existing || is(&WRITES) && is_of("anon_inode:")
+}
+
+/// Returns whether the call is about a library.
+fn is_of_library(call: &Call) -> bool {
+    let path = match call.number {
+        libc::SYS_open | libc::SYS_stat | libc::SYS_lstat | libc::SYS_access | libc::SYS_readlink => call.path(0),
+        libc::SYS_openat | libc::SYS_newfstatat | libc::SYS_statx => call.path(1),
+        _ => call.file(0),
+    };
+    LOADED.iter().any(|above| path.to_string_lossy().starts_with(above))
 }
 
 impl Fault {
@@ -108,16 +182,15 @@ impl Fault {
         }
     }
 
-    /// Returns whether this can happen to the call: file systems have no space or are read-only, sockets are interrupted, and
-    /// what wakes another thread does not fail.
+    /// Returns whether this can happen to the call, and leads to something else than at the next call: file systems have no
+    /// space or are read-only, and sockets are interrupted.
     fn can_hit(self, call: &Call) -> bool {
         let flags = open_flags(call);
         let is = |calls: &[i64]| calls.contains(&call.number);
         if self == Self::Kill {
-            return true;
+            return !is_internal(call);
         }
-        let is_futex_wait = || [libc::FUTEX_WAIT, libc::FUTEX_WAIT_BITSET].contains(&futex_operation(call));
-        if call.number == libc::SYS_futex && !is_futex_wait() {
+        if is_of_library(call) {
             return false;
         }
         if [&TRANSFERS[..], &MESSAGES, &SYNCS].into_iter().any(is) {

@@ -14,9 +14,9 @@ use crate::operations::passphrase::{self, Unsealed};
 use crate::operations::{OPERATIONS, Operation};
 use crate::support::{CommandOutput, Sandbox};
 use crate::world::{StoreKind, World};
-use crate::{Options, Random};
+use crate::{Options, Random, spread};
 
-/// How many states of a sample are also given to the program.
+/// How many states are also given to the program in a sample.
 const SAMPLE: usize = 10;
 
 /// The same with a keychain, which has the session of before or after.
@@ -57,15 +57,15 @@ const NAMES: [&str; 2] = ["work", "home"];
 pub struct PowerResults {
     pub operation: Operation,
     pub store: StoreKind,
-    pub calls: usize,
+    pub changes: usize,
     pub states: usize,
     pub run: usize,
     pub wrong: Vec<String>,
     pub seconds: u64,
 }
 
-/// Runs each chosen operation undisturbed, and checks what a power failure after each of its changes may leave.
-pub fn run(options: &Options) -> Vec<PowerResults> {
+/// Returns the chosen operations.
+pub fn rows(options: &Options) -> Vec<(Operation, StoreKind)> {
     let chosen = |operation: Operation, store: StoreKind| {
         let name = format!("power failure: {}, {}", operation.name(), store.name());
         operation != Operation::AgentRefresh
@@ -74,11 +74,12 @@ pub fn run(options: &Options) -> Vec<PowerResults> {
     };
     let all =
         OPERATIONS.iter().flat_map(|&operation| [StoreKind::File, StoreKind::Keychain].map(|store| (operation, store)));
-    let chosen = all.filter(|(operation, store)| chosen(*operation, *store));
-    chosen.map(|(operation, store)| run_operation(operation, store, options)).collect()
+    all.filter(|(operation, store)| chosen(*operation, *store)).collect()
 }
 
-fn run_operation(operation: Operation, store: StoreKind, options: &Options) -> PowerResults {
+/// Runs the operation undisturbed, and checks what a power failure after each of its changes may leave. The program is given a
+/// sample of that, or all of it as far as the time suffices.
+pub fn run(operation: Operation, store: StoreKind, options: &Options, until: Option<Instant>) -> PowerResults {
     let started = Instant::now();
     let mut world = World::new(store, true);
     operation.prepare(&mut world);
@@ -112,22 +113,28 @@ fn run_operation(operation: Operation, store: StoreKind, options: &Options) -> P
         }
     }
     let distinct: BTreeSet<&Tree> = checked.iter().map(|(_, _, state)| *state).collect();
+    let distinct: Vec<&Tree> = distinct.into_iter().collect();
+    let sample = match store {
+        _ if options.all => distinct.len(),
+        StoreKind::File => SAMPLE,
+        StoreKind::Keychain => KEYCHAIN_SAMPLE,
+    };
     let mut run = 0;
-    for state in &distinct {
-        let sample = if store == StoreKind::File { SAMPLE } else { KEYCHAIN_SAMPLE };
-        if options.all || random.below(distinct.len()) < sample {
-            run += 1;
-            let checked = match store {
-                StoreKind::File => check_program(&home_with(state), &mut keys, served(operation), operation),
-                StoreKind::Keychain => check_program_with_keychain(state, &world, [&old, &new], operation),
-            };
-            wrong.extend(checked.err());
+    for state in spread(distinct.len(), random.below(distinct.len())).take(sample).map(|at| distinct[at]) {
+        if until.is_some_and(|until| Instant::now() > until) {
+            break;
         }
+        run += 1;
+        let checked = match store {
+            StoreKind::File => check_program(&home_with(state), &mut keys, served(operation), operation),
+            StoreKind::Keychain => check_program_with_keychain(state, &world, [&old, &new], operation),
+        };
+        wrong.extend(checked.err());
     }
     wrong.sort();
     wrong.dedup();
     let (states, seconds) = (distinct.len(), started.elapsed().as_secs());
-    PowerResults { operation, store, calls: last, states, run, wrong, seconds }
+    PowerResults { operation, store, changes: last, states, run, wrong, seconds }
 }
 
 /// Returns a home with what is left on the disk.
