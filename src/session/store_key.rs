@@ -1,9 +1,12 @@
 //! What only some stores have: the passphrase of the file store, and the sessions that a login gives to the agent.
 
+use std::sync::Arc;
+
 use super::login::is_other_account;
+use super::stores::session_of;
 use super::{MAX_REFRESH, SessionError, SessionService};
 use crate::fs::LockFile;
-use crate::model::{ProfileName, RecordName, Session, StoreKind};
+use crate::model::{Profile, ProfileName, RecordName, Session, StoreKind};
 use crate::secret::{Secret, SecretBytes};
 use crate::store::{Store, StoreError, StoreKey, UnlockedKey};
 
@@ -104,6 +107,44 @@ impl SessionService {
             new.map_or(Ok(()), |session| store.write(&own, &session))
         };
         self.change(StoreKind::Memory, name, write).await?;
+        Ok(true)
+    }
+
+    /// Removes the session of a profile from memory unless the profile uses it, and else the session that a login has replaced.
+    /// Returns whether anything was removed.
+    ///
+    /// `profile` is read under the profile lock, which a login holds from when it gives its session to the agent until the
+    /// profile is saved.
+    ///
+    /// # Errors
+    /// [`SessionError::Lock`].
+    pub async fn remove_unused_from_memory(
+        &self,
+        name: &ProfileName,
+        profile: impl Future<Output = Option<Arc<Profile>>>,
+    ) -> Result<bool, SessionError> {
+        let own = name.clone();
+        let read = move |store: &dyn Store| store.read(&own);
+        if self.with_store(StoreKind::Memory, name.as_str(), read.clone()).await?.is_none() {
+            return Ok(false);
+        }
+        let _lock = self.lock_session(StoreKind::Memory, name).await?;
+        let Some(profile) = profile.await else { return Ok(false) };
+        let stored = self.with_store(StoreKind::Memory, name.as_str(), read).await?;
+        // What a logout has begun to delete, it deletes itself, or when it is repeated.
+        let Some(stored) = stored.filter(|stored| !stored.logged_out) else { return Ok(false) };
+        let has_replaced = stored.replaces.is_some();
+        let used = Some(stored).filter(|_| profile.store == StoreKind::Memory);
+        let used = session_of(&profile, used).ok();
+        if used.is_some() && !has_replaced {
+            return Ok(false);
+        }
+        let own = name.clone();
+        let change = move |store: &dyn Store| match used {
+            Some(session) => store.write(&own, &session),
+            None => store.delete(&own).map(drop),
+        };
+        self.change(StoreKind::Memory, name, change).await?;
         Ok(true)
     }
 

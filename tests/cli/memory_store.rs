@@ -6,7 +6,7 @@ use serde_json::json;
 use authctl::dev_issuer::DevIssuer;
 
 use crate::support::agent::Agent;
-use crate::support::process::wait_until;
+use crate::support::process::{Memory, wait_until};
 use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, contains, quick_issuer};
 
 #[track_caller]
@@ -126,6 +126,60 @@ fn locked_agent_gives_no_token_of_a_session_in_memory() {
         home.run_without_agent(args).exits(8);
     }
     home.run_with(&["agent", "unlock", "--passphrase-stdin"], "a lock\n").exits(0);
+    assert_eq!(home.token("work"), token);
+    agent.stop().expect("a child").exits(0);
+}
+
+#[test]
+fn session_in_memory_goes_when_its_profile_no_longer_uses_it() {
+    let (issuer, other) = (quick_issuer(), quick_issuer());
+    let elsewhere = ["login", "work", "--issuer", other.issuer(), "--client-id", "authctl", "--replace"];
+    let grant = ["--password", "--username", USER, "--password-stdin"];
+    let issuer_setting = format!("issuer={}", other.issuer());
+    let changes = [
+        vec!["profile", "set", "work", &issuer_setting],
+        vec!["profile", "set", "work", "client_id=another"],
+        [&elsewhere[..], &grant, &["--store", "memory"]].concat(),
+        [&elsewhere[..], &grant, &["--store", "file"]].concat(),
+        [&["login", "work", "--store", "file"][..], &grant].concat(),
+    ];
+    for change in changes {
+        let home = Sandbox::new();
+        let agent = Agent::run(&home);
+        log_in(&home, &issuer, USER, &[]).exits(0);
+        let token = home.token("work");
+        let is_held = || Memory::of(agent.pid).expect("running").has(&token);
+        assert!(is_held(), "before {change:?}");
+        home.run_with(&change, &format!("{PASSWORD}\n")).exits(0);
+        wait_until(&format!("the session to go after {change:?}"), || (!is_held()).then_some(()));
+        assert_ne!(home.run(&["token", "work"]).stdout.trim_end(), token, "{change:?}");
+        if change[0] == "profile" {
+            // Back at its issuer and client, it stays gone, and its profile can be removed.
+            let back = [&format!("issuer={}", issuer.issuer()), "client_id=authctl"];
+            home.run(&[&["profile", "set", "work"], &back[..]].concat()).exits(0);
+            home.run(&["token", "work"]).exits(3);
+            home.run(&["profile", "remove", "work"]).exits(0);
+        } else {
+            home.run(&["refresh", "work"]).exits(0);
+        }
+        agent.stop().expect("a child").exits(0);
+    }
+}
+
+#[test]
+fn session_in_memory_survives_other_changes_of_its_profile() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let agent = Agent::run(&home);
+    log_in(&home, &issuer, USER, &[]).exits(0);
+    let token = home.token("work");
+    home.run(&["profile", "set", "work", "audience=https://api.example", "scopes=openid"]).exits(0);
+    let config = std::fs::read(home.config_file()).unwrap();
+    // An editor, or a tool that replaces the file, may take a while.
+    std::fs::remove_file(home.config_file()).unwrap();
+    wait_until("the change", || (agent.get("/v1/token/work").status == 404).then_some(()));
+    std::fs::write(home.config_file(), config).unwrap();
+    wait_until("the profile", || (agent.get("/v1/status").expect_status(200)["profiles"][0].is_object()).then_some(()));
+    home.run(&["profile", "set", "work", "audience=", "scopes="]).exits(0);
     assert_eq!(home.token("work"), token);
     agent.stop().expect("a child").exits(0);
 }

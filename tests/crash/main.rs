@@ -285,7 +285,9 @@ fn record(row: Row, results: &mut Results, trial: &Trial, at: String) {
 
 fn print_heading() {
     let faults: Vec<&str> = FAULTS.iter().map(|fault| fault.name()).collect();
-    println!("\nTries of the calls that each fault can hit, inherent losses (not received, not written), and avoidable ones.\n");
+    println!(
+        "\nTries of the calls that each fault can hit, inherent losses (not received, not written), and avoidable ones.\n"
+    );
     println!("| operation | {} | not received | not written | avoidable | s |", faults.join(" | "));
     println!("|{}", " --- |".repeat(FAULTS.len() + 5));
 }

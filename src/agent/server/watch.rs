@@ -286,6 +286,25 @@ impl Agent {
                     self.cache.forget_removed_profile(&name);
                 }
             }
+            self.remove_unused_from_memory(name);
         }
+    }
+
+    /// Removes the session of a profile from the memory store in the background if the profile no longer uses it: the session is
+    /// of another issuer or client, or the profile has another store.
+    fn remove_unused_from_memory(self: &Arc<Self>, name: ProfileName) {
+        let agent = Arc::clone(self);
+        tokio::spawn(async move {
+            let profile = async {
+                // An invalid configuration was reported when it was read first.
+                let _ = agent.reload_profiles(None).await;
+                agent.profiles.choose(Some(&name)).ok()
+            };
+            match agent.sessions.remove_unused_from_memory(&name, profile).await {
+                Ok(false) => {}
+                Ok(true) => drop(agent.cache.forget(&name)),
+                Err(error) => tracing::warn!("the unused session of {name} stays in memory: {error}"),
+            }
+        });
     }
 }
