@@ -345,20 +345,24 @@ fn check_logout(world: &mut World, before: &Before, ran: &Ran) -> Result<Outcome
     let keys = world.keys();
     let verify = || {
         let args = ["verify", "-", "--profile", "work", "--jwks", keys.to_str().expect("UTF-8")];
-        world.home.run_with(&args, &before.token).code
+        let ran = world.home.run_with(&args, &before.token);
+        match ran.code {
+            4 => Ok(()),
+            code => Err(format!("exit code {code} instead of a denial: {}{}", ran.stdout, ran.stderr)),
+        }
     };
     let token = world.home.run(&["token", "work"]);
     if !world.is_active(&before.token) {
         ensure!(token.code == 3, "a dead token is served: exit code {}", token.code);
         ensure!(world.home.run(&["verify", "work"]).code == 3, "a dead session is verified");
-        ensure!(verify() == 4, "a dead token is verified");
+        verify().map_err(|why| format!("a dead token is verified: {why}"))?;
     }
     ensure!([0, 3].contains(&token.code), "token: exit code {}: {}", token.code, token.stderr);
     ensure!(token.code == 3 || !ran.reported_success, "the token is served after a logout");
     let again = world.home.run(&["logout", "work"]);
     ensure!(again.code == 0, "the logout cannot be repeated: {}", again.stderr);
     ensure!(!world.is_active(&before.token) || ran.reported_failure, "the token is still active");
-    ensure!(verify() == 4, "a token of a session that has ended is verified");
+    verify().map_err(|why| format!("a token of a session that has ended is verified: {why}"))?;
     ensure!(world.home.run(&["token", "work"]).code == 3, "the session is still there");
     Ok(Outcome::Kept)
 }
