@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::keyring::Keyring;
-use crate::parts::{Clock, Disk, log_in};
+use crate::parts::{Clock, Disk, log_in, remove_shared_memory, separate_shared_memory};
 use crate::support::faults::{Fault, FaultLog, Random, Relay, Request, exchange_store, hold_lock, signal};
 use crate::support::table::{Bar, bars, mb, print};
 use crate::support::{self, Agent, Home, Issuer, Running, bytes_in, connect, ends_within, http};
@@ -138,7 +138,9 @@ impl Soak {
                 let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
                 let running = Running::start(quiet);
                 std::thread::sleep(random.millis(0, 60));
+                let id = running.0.id();
                 drop(running);
+                remove_shared_memory(id);
                 self.killed.fetch_add(1, Ordering::Relaxed);
             } else {
                 let ran = support::run(&mut command, "");
@@ -236,6 +238,7 @@ fn fail<'a>(soak: &'a Soak, outside: &mut Outside, agent: &mut Agent<'a>, fault:
         }
         Fault::AgentKilled => {
             signal(agent.id, Signal::KILL);
+            remove_shared_memory(agent.id);
             let next = soak.home.agent();
             std::mem::forget(std::mem::replace(agent, next));
         }
@@ -257,6 +260,7 @@ pub fn with_faults(minutes: u64, seed: u64) -> ExitCode {
     // Accepts a spent refresh token for longer than a killed command's is held back, and than the clock jumps: at a stricter
     // issuer, a kill between its reply and the new session loses that session, whatever the client does.
     let grace = ["--reuse-grace", "12h"];
+    separate_shared_memory();
     let mut home = Home::new();
     let keyring = Keyring::start();
     home.set("DBUS_SESSION_BUS_ADDRESS", keyring.address());

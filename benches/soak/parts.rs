@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -66,6 +66,24 @@ impl Clock {
         fs::write(&next, format!("{ahead:+}\n")).expect("written");
         fs::rename(next, &self.file).expect("renamed");
         OFFSET.store(ahead, Ordering::Relaxed);
+    }
+}
+
+/// The directory of shared memory.
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// Has the programs under test share memory with no others: `faketime` names it after the process, and another process that was
+/// killed may have had its ID.
+pub fn separate_shared_memory() {
+    let options = ["-t", "tmpfs", "-o", "mode=1777", "soak", SHARED_MEMORY];
+    let mounted = Command::new("mount").args(options).status().expect("mount");
+    assert!(mounted.success(), "cannot mount a file system: {mounted}");
+}
+
+/// Removes the shared memory of a program that was killed.
+pub fn remove_shared_memory(id: u32) {
+    for name in [format!("faketime_shm_{id}"), format!("sem.faketime_sem_{id}")] {
+        let _ = fs::remove_file(Path::new(SHARED_MEMORY).join(name));
     }
 }
 
