@@ -194,7 +194,7 @@ fn growth_with_idle_connections(id: u32, target: &Target) -> u64 {
 
 fn main() {
     run_as_server_if_requested();
-    ends_within(Duration::from_secs(600));
+    ends_within(Duration::from_secs(300));
     let (issuer, home) = (Issuer::start("1d"), Home::new());
     home.log_in("work", &issuer);
     let _agent = home.agent();

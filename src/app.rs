@@ -11,7 +11,7 @@ mod token;
 
 pub use agent_store::StoreAccess;
 pub use credentials::{Answering, ApiCredentials, ApiToken, answer};
-pub use signals::Signals;
+pub use signals::{Signals, receive_blocked, with_blocked};
 
 use std::future::{Future, pending};
 use std::io::{IsTerminal, Write as _};
@@ -460,7 +460,8 @@ impl App {
             .thread_keep_alive(thread_keep_alive)
             .build()
             .map_err(unexpected)?;
-        let result = runtime.block_on(async { work(Signals::listen().map_err(unexpected)?).await });
+        let result =
+            runtime.block_on(async { work(Signals::listen(&signals::TERMINATION).map_err(unexpected)?).await });
         for (path, reason) in self.sessions.get().into_iter().flat_map(|sessions| sessions.failed_token_files()) {
             let path = path.display();
             self.ui().notice(&format!("warning: the token file {path} is not up to date: {reason}"));

@@ -269,12 +269,12 @@ struct LogLines;
 impl io::Write for LogLines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
-        writeln!(io::stderr(), "{}", text::sanitize_line(text.trim_end_matches('\n')))?;
+        ui::print_line(text::sanitize_line(text.trim_end_matches('\n')));
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }
 

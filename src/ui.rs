@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
 use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
@@ -28,6 +28,15 @@ pub static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Notified when a prompt for a secret has restored the settings itself.
 static ANSWERED: Condvar = Condvar::new();
+
+/// Lines for a thread that prints them on stderr, and `None` to end it.
+static LINES: OnceLock<mpsc::SyncSender<Option<String>>> = OnceLock::new();
+
+/// How many lines wait for it. More are dropped: a reader that has stopped does not stop the program.
+const MAX_LINES: usize = 1024;
+
+/// How long the last lines may take when the program ends.
+const PRINT_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long to wait for that after Ctrl-C: a prompt without input never restores them.
 const RESTORE_LIMIT: Duration = Duration::from_millis(100);
@@ -63,7 +72,7 @@ impl Ui {
 
     /// Prints what the user has to do for the command to go on, even with `--quiet`.
     pub fn instruct(self, text: &str) {
-        let _ = writeln!(io::stderr(), "{}", wrap(&sanitize_for_terminal(text), stderr_width()));
+        print_line(wrap(&sanitize_for_terminal(text), stderr_width()));
     }
 
     /// Shows a prompt; the user types on the same line.
@@ -277,6 +286,55 @@ pub fn restore_terminal() {
     {
         let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &settings);
         let _ = writeln!(io::stderr());
+    }
+}
+
+/// Prints a line on stderr, or has it printed after [`Background::start`].
+pub fn print_line(line: impl Into<String>) {
+    let line = line.into();
+    let line = match LINES.get() {
+        None => Some(line),
+        Some(lines) => match lines.try_send(Some(line)) {
+            // The thread has ended.
+            Err(mpsc::TrySendError::Disconnected(line)) => line,
+            Ok(()) | Err(mpsc::TrySendError::Full(_)) => None,
+        },
+    };
+    if let Some(line) = line {
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+}
+
+/// The thread that prints lines on stderr. Dropped when the program ends, it has a moment for the last ones.
+pub struct Background(Option<mpsc::Receiver<()>>);
+
+impl Background {
+    /// Has everything from here on printed by a thread, for a program that serves others: if nothing reads its stderr, its lines
+    /// are dropped, and it goes on.
+    #[must_use]
+    pub fn start() -> Self {
+        let (lines, waiting) = mpsc::sync_channel::<Option<String>>(MAX_LINES);
+        let (done, printed) = mpsc::channel();
+        if LINES.set(lines).is_err() {
+            return Self(None);
+        }
+        std::thread::spawn(move || {
+            for line in waiting.iter().map_while(|line| line) {
+                let _ = writeln!(io::stderr(), "{line}");
+            }
+            let _ = done.send(());
+        });
+        Self(Some(printed))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let (Some(printed), Some(lines)) = (&self.0, LINES.get())
+            && lines.try_send(None).is_ok()
+        {
+            let _ = printed.recv_timeout(PRINT_LIMIT);
+        }
     }
 }
 

@@ -52,7 +52,7 @@ const RESERVED: [(&str, &[&str]); 19] = [
     ("hyper", &["oauth", "dev_issuer", "agent/server", "proxy", "cmd"]),
     ("argon2", &["dev_issuer", "agent/server"]),
     ("notify", &["agent/server"]),
-    ("nix", &["agent/server", "paths"]),
+    ("nix", &["agent/server", "app", "fs", "paths"]),
     ("landlock", &["agent/server"]),
     ("seccompiler", &["agent/server"]),
     ("listenfd", &["cmd"]),

@@ -1,51 +1,60 @@
-//! The signals that request termination, which the program handles itself.
+//! Signals that the program handles itself, and those that wait while another program is started.
 
-use std::future::pending;
+use std::task::Poll;
 
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number};
 use rustix::process::Signal;
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 
-/// The signals that request termination, without those that the caller has had ignored, as nohup(1) does: they stay ignored, also
-/// in the programs that are started.
-pub struct Signals {
-    interrupt: Option<Listener>,
-    terminate: Option<Listener>,
-    hangup: Option<Listener>,
-}
+/// The signals that request termination.
+pub const TERMINATION: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
+
+/// Listens for signals, without those that the caller has had ignored, as nohup(1) does: they stay ignored, also in the programs
+/// that are started.
+pub struct Signals(Vec<(Signal, Listener)>);
 
 impl Signals {
-    /// Starts listening; from here on the signals no longer end the program by themselves.
+    /// Starts listening for these; from here on they no longer end or stop the program by themselves.
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn listen() -> std::io::Result<Self> {
+    pub fn listen(signals: &[Signal]) -> std::io::Result<Self> {
         let ignored = ignored();
-        let listen = |of: Signal, kind| match ignored & (1 << (of.as_raw() - 1)) {
-            0 => signal(kind).map(Some),
-            _ => Ok(None),
-        };
-        Ok(Self {
-            interrupt: listen(Signal::INT, SignalKind::interrupt())?,
-            terminate: listen(Signal::TERM, SignalKind::terminate())?,
-            hangup: listen(Signal::HUP, SignalKind::hangup())?,
-        })
+        let heard = signals.iter().filter(|signal| ignored & (1 << (signal.as_raw() - 1)) == 0);
+        heard.map(|of| Ok((*of, signal(SignalKind::from_raw(of.as_raw()))?))).collect::<std::io::Result<_>>().map(Self)
     }
 
     /// Waits for any of them; returns which.
     pub async fn next(&mut self) -> Signal {
-        tokio::select! {
-            () = received(&mut self.interrupt) => Signal::INT,
-            () = received(&mut self.terminate) => Signal::TERM,
-            () = received(&mut self.hangup) => Signal::HUP,
-        }
+        std::future::poll_fn(|context| {
+            let received = self
+                .0
+                .iter_mut()
+                .find_map(|(signal, listener)| listener.poll_recv(context).is_ready().then_some(*signal));
+            received.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 }
 
-async fn received(listener: &mut Option<Listener>) {
-    match listener {
-        Some(listener) => drop(listener.recv().await),
-        None => pending().await,
+/// Runs `start` while these signals wait. A program that it starts inherits that: they wait there too, until it calls
+/// [`receive_blocked`].
+pub fn with_blocked<T>(signals: &[Signal], start: impl FnOnce() -> T) -> T {
+    let before = set_of(signals).thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    let started = start();
+    if let Ok(before) = before {
+        let _ = before.thread_set_mask();
     }
+    started
+}
+
+/// Receives the signals that wait since this program was started with them blocked.
+pub fn receive_blocked(signals: &[Signal]) {
+    let _ = set_of(signals).thread_unblock();
+}
+
+fn set_of(signals: &[Signal]) -> SigSet {
+    signals.iter().filter_map(|signal| Number::try_from(signal.as_raw()).ok()).collect()
 }
 
 /// Returns the mask of ignored signals; none where the system does not show it.

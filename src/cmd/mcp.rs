@@ -8,7 +8,7 @@ use crate::app::{App, StoreAccess};
 use crate::cli::Mcp;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::mcp::Bridge;
-use crate::ui::STDOUT_WAS_CLOSED;
+use crate::ui::{Background, STDOUT_WAS_CLOSED};
 use credentials::{Provider, profile};
 
 /// Runs the command.
@@ -26,6 +26,7 @@ pub fn run(app: &App, args: &Mcp) -> Result<u8, Error> {
     let clock = sessions.clock().clone();
     let provider = Provider::new(app, args);
     let bridge = std::cell::OnceCell::new();
+    let _printing = Background::start();
     let passed_on = async {
         let (new, requests) = Bridge::new(api, clock);
         let (bridge, requests) = bridge.get_or_init(|| (new, tokio::sync::Mutex::new(requests)));

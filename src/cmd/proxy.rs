@@ -24,11 +24,12 @@ use crate::oauth::{LatestNonce, random};
 use crate::proxy::{Event, Listener, Listening, Outcome, Proxy, Target, raise_limits, serve};
 use crate::secret::Secret;
 use crate::text::excerpt;
+use crate::ui::Background;
 pub(super) use arguments::Place;
 use arguments::check;
 use credentials::Provider;
 use registry::Entry;
-use report::{MAX_REQUEST, Printer, Reports};
+use report::{MAX_REQUEST, Reports};
 
 /// Runs the command.
 pub fn run(app: &App, args: ProxyArgs) -> Result<u8, Error> {
@@ -200,11 +201,11 @@ impl Prepared {
                 (Listener::Unix(listener), Listening::Unix, Some(socket))
             }
         };
-        let printer = Printer::start(app.ui());
-        let reports = Arc::new(Reports::new(self.profile.clone(), printer.lines()));
+        let _printing = Background::start();
+        let reports = Arc::new(Reports::new(self.profile.clone()));
         let provider = Provider::new(app, self.profile, self.api, Arc::clone(&reports));
         let (credentials, answering) = provider.start();
-        let (lines, taking) = (printer.lines(), Arc::clone(&reports));
+        let (ui, taking) = (app.ui(), Arc::clone(&reports));
         let clock = app.shared_clock();
         let proxy = Proxy {
             target: self.target,
@@ -217,7 +218,7 @@ impl Prepared {
             credentials: Arc::new(credentials),
             on_event: Box::new(move |event| {
                 if let Some(line) = line_of(clock.now(), event) {
-                    let _ = lines.try_send(Some(line));
+                    ui.notice(&line);
                 }
                 taking.take(event);
             }),
@@ -229,7 +230,6 @@ impl Prepared {
             () = reports.deliver(app) => {}
         }
         reports.deliver_last(app).await;
-        printer.finish();
         Ok(())
     }
 }
@@ -243,7 +243,7 @@ fn line_of(now: UnixTime, event: &Event<'_>) -> Option<String> {
         Outcome::Failed(code) => format!("(failed: {code})"),
         Outcome::PassedOn if status == 401 || status == 403 => "(from the API)".to_owned(),
         Outcome::PassedOn => {
-            tracing::info!("{method} {path} -> {status}");
+            tracing::info!("{method} {} -> {status}", excerpt(path, MAX_REQUEST));
             return None;
         }
     };

@@ -29,6 +29,15 @@ const MAX_UNBLOCKED: usize = 256;
 /// for other subjects.
 const MAX_PER_SUBJECT: usize = 4;
 
+/// Creates a named pipe that the user alone can open.
+///
+/// # Errors
+/// If the system refuses.
+pub fn create_pipe(path: &Path) -> io::Result<()> {
+    use nix::sys::stat::Mode;
+    Ok(nix::unistd::mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)?)
+}
+
 static UNBLOCKED: Semaphore = Semaphore::const_new(MAX_UNBLOCKED);
 
 /// The subjects of the calls that run or wait.

@@ -2,23 +2,24 @@
 
 mod attacks;
 mod bound;
+mod command;
 mod rules;
 mod service;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, ChildStdout, Stdio};
-use std::sync::{Arc, Mutex};
+use std::process::{Child, ChildStderr, ChildStdout, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use authctl::dev_issuer::{Endpoint, Fault, FaultKind};
+use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::agent::Agent;
 use crate::support::process::wait_until;
 use crate::support::stub_server::{Reply, Request, StubServer};
-use crate::support::{Sandbox, issuer, quick_issuer};
+use crate::support::{Sandbox, quick_issuer};
 
 /// A running proxy.
 struct Proxy {
@@ -30,17 +31,33 @@ struct Proxy {
     stderr: Option<std::thread::JoinHandle<String>>,
 }
 
+/// Returns a home that is logged in to the profile `work`.
+fn logged_in() -> (Sandbox, DevIssuer) {
+    let (home, idp) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &idp);
+    (home, idp)
+}
+
 impl Proxy {
+    fn for_api(home: &Sandbox, api: &str) -> Self {
+        Self::start(home, &["work", "--for", api])
+    }
+
     fn start(home: &Sandbox, args: &[&str]) -> Self {
-        let mut command = home.command(&[&["proxy"], args].concat());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("started");
-        let mut stderr = child.stderr.take().expect("piped");
-        let stderr = std::thread::spawn(move || {
+        Self::start_with(home, args, |mut stderr| {
             let mut text = String::new();
             let _ = stderr.read_to_string(&mut text);
             text
-        });
+        })
+    }
+
+    /// Starts a proxy whose stderr is read like this.
+    fn start_with(home: &Sandbox, args: &[&str], read: impl FnOnce(ChildStderr) -> String + Send + 'static) -> Self {
+        let mut command = home.command(&[&["proxy"], args].concat());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("started");
+        let stderr = child.stderr.take().expect("piped");
+        let stderr = std::thread::spawn(move || read(stderr));
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut line = || {
             let mut line = String::new();
@@ -136,9 +153,7 @@ fn refusing_api() -> (StubServer, Arc<Mutex<String>>) {
 
 #[test]
 fn api_gets_the_sessions_token_and_not_the_callers_credentials() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = api();
     let proxy = Proxy::start(&home, &["work", "--for", &format!("{}/v1", api.url)]);
     assert_eq!(proxy.get("/v1/items?x=1"), (200, r#"{"path":"/v1/items?x=1"}"#.into()));
@@ -154,9 +169,7 @@ fn api_gets_the_sessions_token_and_not_the_callers_credentials() {
 
 #[test]
 fn only_the_api_can_be_reached() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = api();
     let proxy = Proxy::start(&home, &["work", "--for", &format!("{}/v1", api.url)]);
     for (path, expected) in [
@@ -180,11 +193,9 @@ fn only_the_api_can_be_reached() {
 
 #[test]
 fn request_of_another_caller_is_refused() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = api();
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let proxy = Proxy::for_api(&home, &api.url);
     let (host, key) = (proxy.host(), &proxy.key);
     let own = format!("Host: {host}\r\n");
     let with_key = format!("{own}X-Authctl-Key: {key}\r\n");
@@ -209,11 +220,9 @@ fn request_of_another_caller_is_refused() {
 
 #[test]
 fn refused_token_is_refreshed_once_for_all_callers() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, idp) = logged_in();
     let (api, refused) = refusing_api();
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let proxy = Proxy::for_api(&home, &api.url);
     assert_eq!(proxy.get("/").0, 200);
     *refused.lock().unwrap() = home.token("work");
     let before = idp.stats().requests["token"];
@@ -229,12 +238,10 @@ fn refused_token_is_refreshed_once_for_all_callers() {
 
 #[test]
 fn token_that_is_refused_although_new_is_not_refreshed_again() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, idp) = logged_in();
     let (api, refused) = refusing_api();
     *refused.lock().unwrap() = "*".into();
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let proxy = Proxy::for_api(&home, &api.url);
     let before = idp.stats().requests["token"];
     for _ in 0..5 {
         assert_eq!(proxy.get("/").0, 401);
@@ -245,12 +252,10 @@ fn token_that_is_refused_although_new_is_not_refreshed_again() {
 
 #[test]
 fn several_proxies_refresh_a_refused_token_once() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, idp) = logged_in();
     let _agent = Agent::start(&home);
     let (api, refused) = refusing_api();
-    let proxies = [0; 3].map(|_| Proxy::start(&home, &["work", "--for", &api.url]));
+    let proxies = [0; 3].map(|_| Proxy::for_api(&home, &api.url));
     let all = || proxies.iter().map(|proxy| proxy.get("/").0).collect::<Vec<_>>();
     let token = home.token("work");
     assert_eq!(all(), [200; 3]);
@@ -268,15 +273,13 @@ fn several_proxies_refresh_a_refused_token_once() {
 
 #[test]
 fn slow_refresh_delays_no_request_with_a_valid_token() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, idp) = logged_in();
     let api = StubServer::start(|_, request: &Request| Reply {
         status: if request.path == "/refused" { 401 } else { 200 },
         headers: String::new(),
         body: String::new(),
     });
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let proxy = Proxy::for_api(&home, &api.url);
     assert_eq!(proxy.get("/").0, 200);
     let before = idp.stats().requests["token"];
     idp.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Hold, times: 1 });
@@ -296,11 +299,9 @@ fn slow_refresh_delays_no_request_with_a_valid_token() {
 
 #[test]
 fn waiting_requests_share_the_failure_of_a_refresh() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, idp) = logged_in();
     let api = api();
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let proxy = Proxy::for_api(&home, &api.url);
     home.expire("work");
     idp.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Hang, times: 100 });
     let before = idp.stats().requests["token"];
@@ -324,41 +325,40 @@ fn waiting_requests_share_the_failure_of_a_refresh() {
 
 #[test]
 fn unread_log_does_not_stop_the_proxy() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = api();
-    let mut command = home.command(&["proxy", "work", "--for", &api.url]);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let (mut stdout, stderr) = (BufReader::new(child.stdout.take().unwrap()), child.stderr.take());
-    let mut line = || {
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
-    };
-    let (address, key) = (line(), line());
-    let proxy = Proxy { child, address, key, _stdout: stdout, stderr: None };
-    // More than a pipe holds.
-    let path = "x".repeat(30_000);
-    for _ in 0..300 {
-        let reply = proxy.send(&format!("GET /{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", proxy.host()));
-        assert_eq!(status(&reply), 401);
+    for (log, key, expected) in [("--verbose", "", 200), ("-vv", "", 200), ("--color=never", "wrong", 401)] {
+        let (end, ended) = mpsc::channel::<()>();
+        let proxy = Proxy::start_with(&home, &["work", "--for", &api.url, log], move |_unread| {
+            let _ = ended.recv();
+            String::new()
+        });
+        // More than a pipe holds.
+        let path = "x".repeat(5_000);
+        let (host, key) = (proxy.host(), format!("{}{key}", proxy.key));
+        for _ in 0..300 {
+            let reply = proxy.send(&format!(
+                "GET /{path} HTTP/1.1\r\nHost: {host}\r\nX-Authctl-Key: {key}\r\nConnection: close\r\n\r\n"
+            ));
+            assert_eq!(status(&reply), expected, "{log}");
+        }
+        assert_eq!(proxy.get("/").0, 200);
+        kill_process(Pid::from_child(&proxy.child), Signal::TERM).unwrap();
+        let mut proxy = proxy;
+        assert!(wait_until("the proxy to exit", || proxy.child.try_wait().unwrap()).success(), "{log}");
+        drop(end);
     }
-    assert_eq!(proxy.get("/").0, 200);
-    drop(stderr);
 }
 
 #[test]
 fn request_for_another_sign_in_is_passed_on() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, idp) = logged_in();
     let api = StubServer::start(|_, _: &Request| Reply {
         status: 401,
         headers: "www-authenticate: Bearer error=\"insufficient_user_authentication\", acr_values=\"gold\"\r\n".into(),
         body: "{}".into(),
     });
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let proxy = Proxy::for_api(&home, &api.url);
     let before = idp.stats().requests["token"];
     let (host, key) = (proxy.host(), &proxy.key);
     let reply =
@@ -369,11 +369,9 @@ fn request_for_another_sign_in_is_passed_on() {
 
 #[test]
 fn session_that_needs_a_login_is_a_problem_with_the_command() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = api();
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let proxy = Proxy::for_api(&home, &api.url);
     home.run(&["logout", "work"]).exits(0);
     let answer = wait_until("the logout to take effect", || Some(proxy.get("/")).filter(|(status, _)| *status != 200));
     assert_eq!(answer.0, 503);
@@ -386,9 +384,7 @@ fn session_that_needs_a_login_is_a_problem_with_the_command() {
 
 #[test]
 fn rules_limit_methods_paths_and_numbers() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = api();
     let url = &api.url;
     let rules = ["work", "--for", url, "--allow", "GET /v1/*", "--allow", "POST /v1/search", "--max-requests", "3"];
@@ -418,11 +414,9 @@ fn rules_limit_methods_paths_and_numbers() {
 
 #[test]
 fn proxies_are_listed_and_stopped() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = api();
-    let mut one = Proxy::start(&home, &["work", "--for", &api.url]);
+    let mut one = Proxy::for_api(&home, &api.url);
     let socket = home.path().join("api.sock");
     let listen = format!("unix:{}", socket.display());
     let mut two = Proxy::start(&home, &["work", "--for", &api.url, "--listen", &listen]);
@@ -447,49 +441,10 @@ fn proxies_are_listed_and_stopped() {
 
 #[test]
 fn killed_proxy_is_not_listed() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = api();
-    let mut proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let mut proxy = Proxy::for_api(&home, &api.url);
     kill_process(Pid::from_child(&proxy.child), Signal::KILL).unwrap();
     proxy.child.wait().unwrap();
     home.run(&["proxy", "list"]).exits(0).reports("no proxy is running");
-}
-
-#[test]
-fn command_gets_an_address_and_a_key_instead_of_a_token() {
-    let mut home = Sandbox::new();
-    let idp = issuer(|_| {});
-    home.log_in("work", &idp);
-    home.set("AUTHCTL_SOCK", "/nowhere/agent.sock");
-    let token = home.token("work");
-    let api = api();
-    let target = format!("{}/v1", api.url);
-    let program = "import os, sys, urllib.request as r\n\
-        q = r.Request(sys.argv[1] + '/by-command', headers={'X-Authctl-Key': os.environ['API_KEY']})\n\
-        print(r.urlopen(q).read().decode()); print(dict(os.environ)); sys.exit(7)";
-    let ran = home.run(&[
-        "exec",
-        "--proxy",
-        "work",
-        "--for",
-        &target,
-        "--env",
-        "API_KEY={key}",
-        "--env",
-        "API_BASE={url}",
-        "--",
-        "python3",
-        "-c",
-        program,
-        "{url}",
-    ]);
-    let ran = ran.exits(7);
-    assert!(ran.stdout.contains("/v1/by-command"), "{}", ran.stdout);
-    assert!(!ran.stdout.contains(&token) && !ran.stdout.contains("AUTHCTL_SOCK"), "{}", ran.stdout);
-    assert!(ran.stdout.contains("'API_BASE': 'http://127.0.0.1:"), "{}", ran.stdout);
-    home.run(&["proxy", "list"]).exits(0).reports("no proxy is running");
-    home.run(&["exec", "--proxy", "work", "--", "true"]).exits(2).reports("--for");
-    home.run(&["exec", "--proxy", "work", "--for", &target, "--env", "X", "--", "true"]).exits(2).reports("{key}");
 }

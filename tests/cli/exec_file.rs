@@ -8,7 +8,7 @@ use authctl::dev_issuer::Algorithm;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::agent::Agent;
-use crate::support::process::wait_until;
+use crate::support::process::{assert_signals_arrive, wait_until};
 use crate::support::{AUTHCTL, Sandbox, issuer, quick_issuer};
 
 /// Waits until the file has another token, three times.
@@ -214,14 +214,5 @@ fn ctrl_c_reaches_the_command_once_wherever_its_streams_lead() {
         assert_eq!((sent("SIGTERM"), sent("SIGINT")), (2, 0), "{streams}: {calls}");
     }
     // Of another program, only if authctl passes it on.
-    let script = format!("exec '{AUTHCTL}' exec work --file token -- sh -c \"$0\" >&2");
-    let running = home.spawn_command(home.command_for("setsid", &["sh", "-c", &script, TRAPS]), &[]);
-    running.reports("started by ");
-    running.signal(Signal::INT);
-    running.reports("interrupted");
-    for count in 1..=2 {
-        running.signal(Signal::TERM);
-        running.reports(&format!("terminated {count}"));
-    }
-    running.wait().exits(0);
+    assert_signals_arrive(&home, &["exec", "work", "--file", "token", "--"]);
 }

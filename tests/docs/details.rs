@@ -303,14 +303,18 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
              valid asks the agent (its socket is in AUTHCTL_SOCK) or `authctl token` for each, or reads it from a file.\n\n\
              With `--file`, the token is in the file PATH and not in the environment, and AUTHCTL_TOKEN_FILE has the path. \
              The file is a new one: one that exists is refused, and one that another program has changed is left alone. authctl \
-             stays the parent of the command, replaces the token before it expires, passes SIGTERM and SIGHUP on, and \
+             stays the parent of the command, replaces the token before it expires, passes signals on, and \
              removes the file when the command exits. A command that a signal ends exits with 128 and its number, as in a \
              shell. If authctl itself is killed, the file stays, and has to be removed. Each command that runs at the same time needs a file of its \
              own.\n\n\
              With `--proxy`, the command has no token, and neither the agent's socket nor the variables from which a platform's job \
-             gets an identity token; `--for` and the rules need it. `--sandbox` also hides /run, /tmp, /var/tmp and each Unix socket \
-             that exists when the command starts. A socket that another program creates later in a directory that the command can \
-             see, such as the home directory, is not hidden.\n\n\
+             gets an identity token; `--for` and the rules need it. authctl stays its parent and passes \
+             signals on.\n\n\
+             `--sandbox` also hides /run, /tmp, /var/tmp and the Unix sockets of other programs: those that the system lists, and those \
+             below the home, the working and the `--bind` directories, which are searched when the command starts. A socket that another \
+             program creates later in a directory that the command can see is not hidden. The command has no open file of \
+             authctl's caller but stdin, stdout and stderr, no sockets of other kinds than Unix, IP and netlink, and no keys in the \
+             kernel; it cannot put input into the terminal, and programs for another processor, such as 32-bit ones, do not run.\n\n\
              Without `--`, the first word is the profile and the next the command; with `--profile`, the first word is the \
              command. A command that is not found exits with 127, and one that cannot be run with 126, as in a shell.",
         )],

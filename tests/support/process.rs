@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -192,20 +192,28 @@ impl Sandbox {
     }
 
     /// Starts a command of this home on pipes. `args` names it in messages.
-    pub fn spawn_command(&self, mut command: Command, args: &[&str]) -> RunningCommand<'_> {
+    pub fn spawn_command(&self, command: Command, args: &[&str]) -> RunningCommand<'_> {
+        let (mut running, stderr) = self.spawn_unread(command, args);
+        running.stderr = Some(Stream::of(stderr));
+        running
+    }
+
+    /// Starts it without reading its stderr, which stays open while the second value exists.
+    pub fn spawn_unread(&self, mut command: Command, args: &[&str]) -> (RunningCommand<'_>, ChildStderr) {
         let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = streams.spawn().expect("spawned");
         let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
         let input = child.stdin.take().expect("piped");
-        RunningCommand {
+        let running = RunningCommand {
             home: self,
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             child,
             stdout: Some(Stream::of(stdout)),
-            stderr: Some(Stream::of(stderr)),
+            stderr: None,
             input: Some(Box::new(input)),
             terminal: None,
-        }
+        };
+        (running, stderr)
     }
 
     /// Starts authctl in a new terminal of unknown size. All output is in `stderr`.
@@ -345,6 +353,42 @@ impl RunningCommand<'_> {
         self.home.check(&ran, &args);
         ran
     }
+}
+
+/// Prints each signal that it gets, until the second SIGTERM.
+const PRINT_SIGNALS: &str = "terms=0; for name in HUP INT QUIT USR1 USR2 ALRM WINCH TSTP CONT; do trap \"echo got $name\" $name; done; \
+    trap 'terms=$((terms + 1)); echo got TERM $terms' TERM; echo ready; while test $terms -lt 2; do sleep 0.01; done; exit 9";
+
+/// Checks that a command that authctl runs with these arguments gets each signal once that is sent to authctl, and that its exit
+/// code is that of authctl.
+#[track_caller]
+pub fn assert_signals_arrive(home: &Sandbox, exec: &[&str]) {
+    let signals = [
+        ("HUP", Signal::HUP),
+        ("INT", Signal::INT),
+        ("QUIT", Signal::QUIT),
+        ("USR1", Signal::USR1),
+        ("USR2", Signal::USR2),
+        ("ALRM", Signal::ALARM),
+        ("WINCH", Signal::WINCH),
+        ("TSTP", Signal::TSTP),
+        ("CONT", Signal::CONT),
+        ("TERM 1", Signal::TERM),
+        ("TERM 2", Signal::TERM),
+    ];
+    // Without a terminal, which would be of the test's process group.
+    let words = [&[AUTHCTL], exec, &["sh", "-c", PRINT_SIGNALS]].concat();
+    let running = home.spawn_command(home.command_for("setsid", &words), &words);
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let mut expected = vec!["ready".to_owned()];
+    running.wait_for_output("the command", |text| (lines(text) == expected).then_some(()));
+    for (name, signal) in signals {
+        running.signal(signal);
+        expected.push(format!("got {name}"));
+        // The first one too that comes twice.
+        running.wait_for_output(name, |text| (lines(text).len() >= expected.len()).then_some(()));
+    }
+    assert_eq!(lines(&running.wait().exits(9).stdout), expected);
 }
 
 /// The writable memory of a process. Reading it needs root: agents and commands are not dumpable.

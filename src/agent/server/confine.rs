@@ -24,8 +24,17 @@ pub fn confine(_places: &Places) -> Confinement {
     Confinement::of(&[])
 }
 
+/// Refuses this process, and what it starts, what the sandbox of a command cannot.
+///
+/// # Errors
+/// If the system cannot.
+#[cfg(not(target_os = "linux"))]
+pub fn confine_command() -> std::io::Result<()> {
+    Ok(())
+}
+
 #[cfg(target_os = "linux")]
-pub use linux::confine;
+pub use linux::{confine, confine_command};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -117,6 +126,18 @@ mod linux {
         Confinement::of(&refused)
     }
 
+    /// Refuses this process, and what it starts, what the namespaces of a sandbox do not keep apart: kinds of sockets that lead
+    /// outside (virtual machines have some), keys in the kernel, and input for the terminal.
+    ///
+    /// # Errors
+    /// If the system cannot.
+    pub fn confine_command() -> std::io::Result<()> {
+        // It opens sockets without the calls that are filtered.
+        let refused = [libc::SYS_io_uring_setup, libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl];
+        let program = other_family().and_then(|family| compiled(&refused, vec![SeccompRule::new(family)?]));
+        program.and_then(|program| seccompiler::apply_filter(&program)).map_err(std::io::Error::other)
+    }
+
     /// Returns what Landlock refuses now. A newer version of it refuses more.
     fn refused_by(status: &RestrictionStatus) -> Vec<Refusal> {
         let LandlockStatus::Available { effective_abi, .. } = status.landlock else { return Vec::new() };
@@ -198,16 +219,7 @@ mod linux {
             REMOVEXATTRAT,
             FILE_SETATTR,
         ];
-        let refused = refused.iter().chain(&OF_X86);
-        let mut rules: BTreeMap<i64, Vec<SeccompRule>> = refused.map(|call| (*call, Vec::new())).collect();
-        // They put input into a terminal, which the shell then runs.
-        let of_terminals = [TIOCSTI, TIOCLINUX].map(|request| condition(1, SeccompCmpOp::Eq, request));
-        let of_terminals = of_terminals.into_iter().map(|request| Ok(SeccompRule::new(vec![request?])?));
-        rules.insert(libc::SYS_ioctl, of_terminals.collect::<Result<_, seccompiler::Error>>()?);
-        // The C library sorts addresses with the help of netlink.
-        let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-        let other_family =
-            families.iter().map(|family| condition(0, SeccompCmpOp::Ne, *family)).collect::<Result<_, _>>();
+        let refused = [&refused[..], &OF_X86].concat();
         // Of the four, netlink alone has raw sockets for every user.
         let raw = [
             condition(1, SeccompCmpOp::MaskedEq(0xf), libc::SOCK_RAW)?,
@@ -215,8 +227,23 @@ mod linux {
         ];
         let not_routes =
             [condition(0, SeccompCmpOp::Eq, libc::AF_NETLINK)?, condition(2, SeccompCmpOp::Ne, libc::NETLINK_ROUTE)?];
-        let conditions = [other_family?, raw.into(), not_routes.into()];
-        let sockets = conditions.into_iter().map(SeccompRule::new).collect::<Result<_, _>>()?;
+        let conditions = [other_family()?, raw.into(), not_routes.into()];
+        compiled(&refused, conditions.into_iter().map(SeccompRule::new).collect::<Result<_, _>>()?)
+    }
+
+    /// Returns the conditions of a socket that is of none of the usual families. The C library sorts addresses with the help of
+    /// netlink.
+    fn other_family() -> Result<Vec<SeccompCondition>, seccompiler::Error> {
+        let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+        Ok(families.iter().map(|family| condition(0, SeccompCmpOp::Ne, *family)).collect::<Result<_, _>>()?)
+    }
+
+    /// Returns the filter that refuses these calls, these sockets, and input for a terminal, which a shell then runs.
+    fn compiled(refused: &[i64], sockets: Vec<SeccompRule>) -> Result<BpfProgram, seccompiler::Error> {
+        let mut rules: BTreeMap<i64, Vec<SeccompRule>> = refused.iter().map(|call| (*call, Vec::new())).collect();
+        let of_terminals = [TIOCSTI, TIOCLINUX].map(|request| condition(1, SeccompCmpOp::Eq, request));
+        let of_terminals = of_terminals.into_iter().map(|request| Ok(SeccompRule::new(vec![request?])?));
+        rules.insert(libc::SYS_ioctl, of_terminals.collect::<Result<_, seccompiler::Error>>()?);
         rules.insert(libc::SYS_socket, sockets);
         for (call, other) in X32 {
             let same = rules.get(&call).cloned().unwrap_or_default();

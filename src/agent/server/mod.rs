@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use broker::{Broker, BrokerParts};
-pub use confine::{Places, confine};
+pub use confine::{Places, confine, confine_command};
 pub use harden::{close_inherited_descriptors, harden};
 
 use crate::agent::protocol::{Confinement, Listening, STOP_LIMIT};

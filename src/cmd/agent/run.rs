@@ -17,6 +17,7 @@ use crate::fs::{create_private_dir, directory_of, leads_through};
 use crate::paths::{
     AGENT_SOCKET_VARIABLE, Paths, TOKEN_VARIABLE, authorities_directories, own_program, uses_abstract_sockets,
 };
+use crate::ui::Background;
 
 /// What `agent run --detach` writes to stdout once requests are answered.
 pub(super) const READY: &str = "ready";
@@ -56,6 +57,7 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
         asks_for_login: args.login == LoginMode::Ask,
     };
     app.run_with_signals(|mut signals| async move {
+        let _printing = Background::start();
         let ready = || {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
             if args.detach {

@@ -2,12 +2,12 @@
 
 use std::future::pending;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::verified::{VerifiedToken, verified};
-use crate::app::{App, Signals};
+use crate::app::App;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::token_file::{self, TokenFileError};
@@ -16,6 +16,7 @@ use crate::model::Profile;
 use crate::secret::{Secret, limit_core_dumps};
 use crate::session::MinTtl;
 use crate::session::refresh_policy::Validity;
+use crate::ui::Background;
 use crate::verify::unverified_claims;
 
 /// The pause after a refresh that brought no new token.
@@ -43,7 +44,9 @@ pub(super) fn run(
         let hint = Hint::command("profile show").with_argument(name.as_str());
         return Err(Error::msg(ErrorCode::Configuration, message, hint));
     }
-    app.run_with_signals(|signals| async move {
+    app.run_with_signals(|_| async move {
+        let signals = super::child::listen()?;
+        let _printing = Background::start();
         let file = TokenFile { path, token: Arc::new(Mutex::new(Some(token.clone()))) };
         file.create(&token).await.map_err(|e| {
             let error = anyhow::Error::new(e).context(format!("cannot write a token to {}", path.display()));
@@ -53,7 +56,15 @@ pub(super) fn run(
         let started = command.spawn();
         limit_core_dumps(true);
         let result = match started {
-            Ok(child) => attend(app, source, &file, token, child, signals).await,
+            Ok(child) => {
+                let passing_on = super::child::pass_on(signals, super::child::sender(&child));
+                let fresh = async {
+                    if let Some((profile, validity)) = source {
+                        keep_fresh(app, profile, (token, validity), &file).await;
+                    }
+                };
+                super::child::attend(child, async { tokio::join!(passing_on, fresh) }).await
+            }
             Err(error) => Err(cannot_run(&command, error)),
         };
         if let Err(error) = file.end() {
@@ -61,23 +72,6 @@ pub(super) fn run(
         }
         result
     })
-}
-
-/// Waits for the command, passes signals on to it, and keeps its token fresh.
-async fn attend(
-    app: &App,
-    source: Option<(&Profile, Validity)>,
-    file: &TokenFile<'_>,
-    token: Secret,
-    child: Child,
-    signals: Signals,
-) -> Result<u8, Error> {
-    super::child::attend(child, signals, async {
-        if let Some((profile, validity)) = source {
-            keep_fresh(app, profile, (token, validity), file).await;
-        }
-    })
-    .await
 }
 
 /// Replaces the token in the file before it expires. Never returns.

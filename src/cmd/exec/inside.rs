@@ -3,10 +3,15 @@
 use std::path::Path;
 use std::process::Command;
 
+use rustix::process::Signal;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, UnixStream};
 
-use super::sandbox::INNER_ADDRESS;
-use crate::app::App;
+use super::child::{PASSED_ON, attend, listen, sender};
+use super::sandbox::{INNER_ADDRESS, INNER_SIGNALS};
+use crate::agent::server::{close_inherited_descriptors, confine_command};
+use crate::app::{App, receive_blocked};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::ACCEPT_RETRY;
@@ -19,14 +24,29 @@ pub(super) fn run(
     mut command: Command,
     cannot_run: fn(&Command, std::io::Error) -> Error,
 ) -> Result<u8, Error> {
-    app.run_with_signals(|signals| async move {
-        let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::None);
+    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::None);
+    // Such as an open file outside of the sandbox.
+    close_inherited_descriptors(0);
+    confine_command().map_err(unexpected)?;
+    app.run_with_signals(|_| async move {
+        // They end only the command, which has those of the terminal by itself, and the others from outside.
+        let _ignored = listen()?;
+        receive_blocked(&PASSED_ON);
+        let sent = pipe::OpenOptions::new().open_receiver(INNER_SIGNALS).map_err(unexpected)?;
         let listener = TcpListener::bind(INNER_ADDRESS).await.map_err(unexpected)?;
         let child = command.spawn().map_err(|error| cannot_run(&command, error))?;
         // The command keeps the limit that it was started with.
         raise_limits();
-        super::child::attend(child, signals, forward(&listener, socket, app.clock())).await
+        let (passing_on, forwarding) = (receive(sent, sender(&child)), forward(&listener, socket, app.clock()));
+        attend(child, async { tokio::join!(passing_on, forwarding) }).await
     })
+}
+
+/// Passes signals on that arrive as their numbers.
+async fn receive(mut sent: pipe::Receiver, to: impl Fn(Signal)) {
+    while let Ok(number) = sent.read_u8().await {
+        Signal::from_named_raw(number.into()).into_iter().for_each(&to);
+    }
 }
 
 /// Passes connections on to the socket.

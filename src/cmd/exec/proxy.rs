@@ -6,8 +6,9 @@ use std::process::Command;
 
 use tokio::sync::oneshot;
 
+use super::child::{PASSED_ON, attend, listen, pass_on, sender};
 use super::sandbox::{INNER_SOCKET, INNER_URL, Sandbox};
-use crate::app::App;
+use crate::app::{App, with_blocked};
 use crate::cli::Exec;
 use crate::cmd::proxy::{Place, Prepared};
 use crate::error::{Error, ErrorCode, Hint};
@@ -100,19 +101,28 @@ pub(super) fn run(
         };
         command.env(name, places.fill(OsStr::new(value)));
     }
-    app.run_with_signals(|signals| async move {
+    app.run_with_signals(|_| async move {
+        let signals = listen()?;
         let (ended, end) = oneshot::channel::<()>();
         let stop = async {
             let _ = end.await;
         };
         let running = async {
             limit_core_dumps(false);
-            let started = command.spawn();
+            // bubblewrap would end at a signal, and the command with it.
+            let blocked = if sandbox.is_some() { &PASSED_ON[..] } else { &[] };
+            let started = with_blocked(blocked, || command.spawn());
             limit_core_dumps(true);
             // The command keeps the limit that it was started with.
             raise_limits();
             let result = match started {
-                Ok(child) => super::child::attend(child, signals, std::future::pending()).await,
+                Ok(child) => match &sandbox {
+                    Some(sandbox) => attend(child, pass_on(signals, |signal| sandbox.pass_on(signal))).await,
+                    None => {
+                        let to = sender(&child);
+                        attend(child, pass_on(signals, to)).await
+                    }
+                },
                 Err(error) => Err(cannot_run(&command, error)),
             };
             drop(ended);

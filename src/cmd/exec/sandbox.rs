@@ -1,22 +1,31 @@
 //! `authctl exec --proxy --sandbox`: runs the command under bubblewrap, without a network but the proxy's socket, and without
 //! what could lead to a token: the agent, the keychain, authctl's files.
 
+mod sockets;
+
 use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::FileTypeExt as _;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::fs::OFlags;
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::app::App;
 use crate::config::Config;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::fs::{create_private_dir, directory_of};
+use crate::fs::{create_pipe, create_private_dir, directory_of};
 use crate::model::{ProfileName, Workload};
-use crate::paths::{home, provided_token_file};
+use crate::paths::{home, own_program, provided_token_file};
 
 /// The proxy's socket, as the command sees it.
 pub(super) const INNER_SOCKET: &str = "/run/authctl/api.sock";
+
+/// Brings the numbers of the signals for the command. The command could read or write it, to no effect but on itself.
+pub(super) const INNER_SIGNALS: &str = "/run/authctl/signals";
 
 /// The proxy's address in the command's own network, where authctl passes connections on to the socket.
 pub(super) const INNER_ADDRESS: &str = "127.0.0.1:8642";
@@ -43,8 +52,10 @@ const SERVICES: [&str; 7] = [
 
 /// What the command may reach.
 pub(super) struct Sandbox {
-    /// Holds the proxy's socket.
+    /// Holds the proxy's socket and the pipe.
     directory: TempDir,
+    /// A pipe for the numbers of signals: bubblewrap passes none on.
+    signals: File,
     program: PathBuf,
     /// Directories that are empty for the command.
     hidden_directories: Vec<PathBuf>,
@@ -110,34 +121,45 @@ impl Sandbox {
             hidden_directories.push(directory);
         }
         let keys = config.profiles.values().filter_map(|profile| profile.server.client_key.file.clone());
-        let mut hidden_files: Vec<PathBuf> = keys.chain(app.provided_key_file()).collect();
+        let hidden_files: Vec<PathBuf> = keys.chain(app.provided_key_file()).collect();
         // What is in those directories is hidden, except for what is shown again.
         let is_shown = |path: &PathBuf| {
             !SOCKET_DIRECTORIES.iter().any(|hidden| path.starts_with(hidden))
                 || path.starts_with(&current)
                 || writable.iter().any(|shown| path.starts_with(shown))
         };
-        hidden_files.extend(sockets().into_iter().filter(is_shown));
         let existing = |path: PathBuf| path.canonicalize().ok();
         let hidden_directories: Vec<PathBuf> = hidden_directories.into_iter().filter_map(existing).collect();
         let is_hidden = |path: &PathBuf| hidden_directories.iter().any(|hidden| path.starts_with(hidden));
-        let hidden_files = hidden_files.into_iter().filter_map(existing).filter(|path| !is_hidden(path)).collect();
-        Ok(Self {
-            // In a directory that no sandbox shows: whoever can connect is a caller.
-            directory: tempfile::Builder::new()
-                .prefix("sandbox-")
-                .tempdir_in(directory_of(&paths.agent_socket))
-                .map_err(unexpected)?,
-            program,
-            hidden_directories,
-            hidden_files,
-            writable,
-        })
+        let searched = [&home, &current].into_iter().chain(&writable);
+        let sockets =
+            sockets::existing(searched, &hidden_directories).into_iter().filter_map(existing).filter(is_shown);
+        let files = hidden_files.into_iter().filter_map(existing).chain(sockets);
+        let hidden_files = files.filter(|path| !is_hidden(path)).collect();
+        // In a directory that no sandbox shows: whatever can connect is a caller.
+        let directory = tempfile::Builder::new()
+            .prefix("sandbox-")
+            .tempdir_in(directory_of(&paths.agent_socket))
+            .map_err(unexpected)?;
+        let pipe = directory.path().join("signals");
+        create_pipe(&pipe).map_err(unexpected)?;
+        // With a reader of its own, it can be written to before the sandbox reads it.
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        let signals = options.open(pipe).map_err(unexpected)?;
+        Ok(Self { directory, signals, program, hidden_directories, hidden_files, writable })
     }
 
     /// Returns the path of the proxy's socket.
     pub(super) fn socket(&self) -> PathBuf {
         self.directory.path().join("api.sock")
+    }
+
+    /// Sends a signal to the command.
+    pub(super) fn pass_on(&self, signal: Signal) {
+        if let Ok(number) = u8::try_from(signal.as_raw()) {
+            let _ = (&self.signals).write(&[number]);
+        }
     }
 
     /// Returns the command that runs `words` in the sandbox.
@@ -151,10 +173,6 @@ impl Sandbox {
         command.args(["--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]);
         // For root: nothing is mounted or removed again, and no setting of the kernel changes.
         command.args(["--cap-drop", "ALL", "--ro-bind", "/proc/sys", "/proc/sys"]);
-        // A program could type into a terminal that it shares (TIOCSTI), where the kernel still allows that.
-        if std::fs::read("/proc/sys/dev/tty/legacy_tiocsti").map_or(true, |text| text.first() != Some(&b'0')) {
-            command.arg("--new-session");
-        }
         let bind = |command: &mut Command, how: &str, from: &Path, to: &OsStr| {
             command.arg(how).arg(from).arg(to);
         };
@@ -175,7 +193,8 @@ impl Sandbox {
         for path in &self.hidden_files {
             bind(&mut command, "--ro-bind", Path::new("/dev/null"), path.as_os_str());
         }
-        bind(&mut command, "--ro-bind", &std::env::current_exe().map_err(unexpected)?, OsStr::new(INNER_PROGRAM));
+        bind(&mut command, "--ro-bind", &own_program().map_err(unexpected)?, OsStr::new(INNER_PROGRAM));
+        bind(&mut command, "--ro-bind", &self.directory.path().join("signals"), OsStr::new(INNER_SIGNALS));
         bind(&mut command, "--bind", &self.socket(), OsStr::new(INNER_SOCKET));
         for name in SERVICES {
             command.args(["--unsetenv", name]);
@@ -211,28 +230,4 @@ fn replaced_files(app: &App, config: &Config) -> Result<Vec<(PathBuf, Option<Pro
         provided_token_file().into_iter().chain([app.paths()?.default_key_file.clone()]).map(|file| (file, None)),
     );
     Ok(files)
-}
-
-/// Returns the paths of the Unix sockets that exist now: the command could reach them wherever they are, for example in the home
-/// directory. One that is created later, or in another network namespace, is not listed.
-fn sockets() -> Vec<PathBuf> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let listed = std::fs::read("/proc/net/unix").unwrap_or_default();
-    // The path is the eighth column, and may contain spaces.
-    let paths = listed
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| line.iter().position(|byte| *byte == b'/').map(|at| &line[at..]));
-    let is_socket = |path: &PathBuf| path.metadata().is_ok_and(|about| about.file_type().is_socket());
-    let mut found: Vec<PathBuf> = Vec::new();
-    for path in paths.map(|path| PathBuf::from(OsStr::from_bytes(path))) {
-        if is_socket(&path) {
-            found.push(path);
-        } else if let Ok(entries) = std::fs::read_dir(directory_of(&path)) {
-            // It was renamed, as authctl's own are.
-            found.extend(entries.flatten().map(|entry| entry.path()).filter(is_socket));
-        }
-    }
-    found.sort();
-    found.dedup();
-    found
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -15,7 +15,6 @@ use crate::model::{ProfileName, RuleName};
 use crate::proxy::{Event, Outcome};
 use crate::secret::SecretBytes;
 use crate::text::excerpt;
-use crate::ui::Ui;
 
 /// How long the same command to log in is not printed again.
 const REPEAT_AFTER: Duration = Duration::from_secs(60);
@@ -29,50 +28,9 @@ const LAST_LIMIT: Duration = Duration::from_secs(2);
 /// The longest text of a refused request, in characters.
 pub(super) const MAX_REQUEST: usize = 500;
 
-/// How many lines wait for stderr. More are dropped: a reader that has stopped does not stop the proxy.
-const MAX_LINES: usize = 256;
-
-/// How long the last lines may take when the proxy stops.
-const PRINT_LIMIT: Duration = Duration::from_secs(1);
-
-/// Takes lines to print, and `None` after the last one.
-pub(super) type Lines = mpsc::SyncSender<Option<String>>;
-
-/// Prints lines on stderr in a thread of its own.
-pub(super) struct Printer {
-    lines: Lines,
-    printed: mpsc::Receiver<()>,
-}
-
-impl Printer {
-    /// Starts the thread.
-    pub(super) fn start(ui: Ui) -> Self {
-        let (lines, waiting) = mpsc::sync_channel::<Option<String>>(MAX_LINES);
-        let (done, printed) = mpsc::channel();
-        std::thread::spawn(move || {
-            waiting.iter().map_while(|line| line).for_each(|line| ui.notice(&line));
-            let _ = done.send(());
-        });
-        Self { lines, printed }
-    }
-
-    /// Returns what takes lines.
-    pub(super) fn lines(&self) -> Lines {
-        self.lines.clone()
-    }
-
-    /// Waits for the last lines.
-    pub(super) fn finish(self) {
-        if self.lines.try_send(None).is_ok() {
-            let _ = self.printed.recv_timeout(PRINT_LIMIT);
-        }
-    }
-}
-
 /// The reports that the agent has not got.
 pub(super) struct Reports {
     profile: ProfileName,
-    lines: Lines,
     /// Refused requests by rule: how many, and the last one. A caller cannot make this longer than there are rules.
     refused: Mutex<BTreeMap<&'static str, (RuleName, NonZeroU32, String)>>,
     /// What the user has to do.
@@ -88,9 +46,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Reports {
     /// Returns no reports of a proxy for this profile.
-    pub(super) fn new(profile: ProfileName, lines: Lines) -> Self {
+    pub(super) fn new(profile: ProfileName) -> Self {
         let (refused, sign_in, printed) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { profile, lines, refused, sign_in, printed, changed: Notify::new() }
+        Self { profile, refused, sign_in, printed, changed: Notify::new() }
     }
 
     /// Records a refused request, with its path but without its query, which may contain secrets.
@@ -111,7 +69,7 @@ impl Reports {
         let mut printed = lock(&self.printed);
         let is_new = |(last, at): &(String, Instant)| *last != text || now.duration_since(*at) >= REPEAT_AFTER;
         if printed.as_ref().is_none_or(is_new) {
-            let _ = self.lines.try_send(Some(format!("{} {text}", app.clock().now())));
+            app.ui().notice(&format!("{} {text}", app.clock().now()));
             *lock(&self.sign_in) = Some(text.clone());
             *printed = Some((text, now));
             self.changed.notify_one();

@@ -1,11 +1,13 @@
 //! `authctl agent log`: who got which token, who was denied one, as it is and as it grows.
 
 use authctl::dev_issuer::{Endpoint, FaultKind};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{fault, logged_in};
-use crate::support::agent::Agent;
+use crate::support::agent::{Agent, Connection};
 use crate::support::json_documents::assert_valid;
+use crate::support::process::wait_until;
 
 /// Returns the action, profile and error of each entry.
 fn entries(log: &Value) -> Vec<Value> {
@@ -99,4 +101,25 @@ fn followed_log_shows_each_action_once_and_ends_with_its_reader() {
     drop(reader);
     let child = home.command(&["agent", "log", "--follow"]).stdout(writer).spawn().unwrap();
     assert_eq!(home.finish(child, &["agent", "log"]).code, 0, "a closed pipe ends it");
+}
+
+#[test]
+fn unread_log_does_not_stop_the_agent() {
+    let (home, _issuer) = logged_in(|_| {});
+    let args = ["agent", "run", "-v"];
+    let (running, _stderr) = home.spawn_unread(home.command(&args), &args);
+    wait_until("the agent", || Connection::to(&home.socket()));
+    let token = || home.run(&["token", "work"]).exits(0).line().to_owned();
+    let before = token();
+    // Each is a warning in the log, and together they are more than a pipe holds.
+    let unknown: String = (0..40).map(|number| format!("unknown_{number}_{} = 1\n", "x".repeat(4000))).collect();
+    let config = std::fs::read_to_string(home.config_file()).unwrap();
+    for comment in ["# 1", "# 2"] {
+        std::fs::write(home.config_file(), format!("{unknown}{config}{comment}\n")).unwrap();
+        assert_eq!(token(), before);
+    }
+    let entries = home.run(&["agent", "log", "--json"]).exits(0).json()["entries"].clone();
+    assert!(entries.as_array().unwrap().iter().any(|entry| entry["action"] == "token"), "{entries}");
+    running.signal(Signal::TERM);
+    running.wait().exits(0);
 }

@@ -8,9 +8,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{Proxy, status};
+use super::{Proxy, logged_in, status};
 use crate::support::process::LIMIT;
-use crate::support::{Sandbox, quick_issuer};
 
 /// What arrived on one connection: the head and the body of a request, and whatever followed them.
 #[derive(Clone, Debug, Default)]
@@ -95,9 +94,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\
 /// Requests that two servers could split in different ways (RFC 9112, sections 6.3 and 11.2).
 #[test]
 fn request_is_framed_anew_or_refused() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = Recorder::start(OK);
     let proxy = Proxy::start(&home, &["work", "--for", &format!("{}/v1", api.url)]);
     let (host, key) = (proxy.host(), &proxy.key);
@@ -149,9 +146,7 @@ fn request_is_framed_anew_or_refused() {
 
 #[test]
 fn other_headers_for_path_method_and_host_do_not_get_past_the_rules() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = Recorder::start(OK);
     let target = format!("{}/v1", api.url);
     let proxy = Proxy::start(&home, &["work", "--for", &target, "--read-only"]);
@@ -193,11 +188,9 @@ fn other_headers_for_path_method_and_host_do_not_get_past_the_rules() {
 /// With HTTP/2 in a tunnel the caller could send requests that the proxy does not see.
 #[test]
 fn only_websocket_changes_the_protocol() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = Recorder::start(OK);
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let proxy = Proxy::for_api(&home, &api.url);
     let (host, key) = (proxy.host(), &proxy.key);
     let connection = "Connection: Upgrade, HTTP2-Settings, close\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n";
     for protocol in ["h2c", "websocket, h2c", "TLS/1.2"] {
@@ -213,9 +206,7 @@ fn only_websocket_changes_the_protocol() {
 
 #[test]
 fn cookies_and_addresses_do_not_pass_in_either_direction() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = Recorder::start(
         "HTTP/1.1 302 Found\r\nLocation: /v1/next?a=b\r\nSet-Cookie: session=1\r\nSet-Cookie2: session=2\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
     );
@@ -242,9 +233,7 @@ fn another_user_gets_no_response_on_the_socket() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = Recorder::start(OK);
     let directory = tempfile::Builder::new().prefix("authctl-test-").tempdir_in("/tmp").unwrap();
     let socket = directory.path().join("api.sock");
@@ -274,9 +263,7 @@ fn another_user_gets_no_response_on_the_socket() {
 /// Whatever is written in place of the path, the server gets one that the rule allows, in every reading.
 #[test]
 fn no_spelling_of_a_path_gets_past_a_rule() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = Recorder::start(OK);
     let proxy = Proxy::start(&home, &["work", "--for", &format!("{}/v1", api.url), "--allow", "GET /v1/public/**"]);
     let steps = [

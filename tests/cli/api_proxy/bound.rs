@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use authctl::dev_issuer::{Algorithm, DevIssuer};
 use serde_json::json;
 
-use super::Proxy;
+use super::{Proxy, logged_in};
 use crate::support::agent::Agent;
 use crate::support::jwt::claims;
 use crate::support::mcp_server::{McpServer, Received, Reply};
-use crate::support::{PASSWORD, Sandbox, USER, issuer, quick_issuer};
+use crate::support::{PASSWORD, Sandbox, USER, issuer};
 
 /// Logs in with tokens that are bound to a key.
 fn bound_session(home: &Sandbox) -> DevIssuer {
@@ -45,7 +45,7 @@ fn each_request_with_a_bound_token_has_a_proof_with_the_apis_nonce() {
                 false => wants_nonce(reply, nonce),
             }
         });
-        let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+        let proxy = Proxy::for_api(&home, &api.url);
         for number in 0..4 {
             let path = format!("/mcp/items?number={number}");
             assert_eq!(proxy.request("POST", &path, "the body"), (200, "ok".into()), "with an agent: {with_agent}");
@@ -69,7 +69,7 @@ fn api_that_never_takes_a_nonce_is_asked_twice() {
     let home = Sandbox::new();
     let issuer = bound_session(&home);
     let api = McpServer::start(|before, _: &Received, reply| wants_nonce(reply, &format!("nonce-{before}")));
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let proxy = Proxy::for_api(&home, &api.url);
     assert_eq!(proxy.get("/mcp").0, 401);
     assert_eq!((api.received().len(), issuer.stats().refreshes_committed), (2, 0));
 }
@@ -88,7 +88,7 @@ fn nonce_and_refresh_of_one_request_are_each_tried_once() {
             false => ok(reply, ""),
         }
     });
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let proxy = Proxy::for_api(&home, &api.url);
     assert_eq!(proxy.request("PUT", "/mcp", "body"), (200, "ok".into()));
     assert_eq!((api.received().len(), issuer.stats().refreshes_committed), (3, 1));
     assert!(api.received().iter().all(|request| request.body == "body"));
@@ -96,11 +96,9 @@ fn nonce_and_refresh_of_one_request_are_each_tried_once() {
 
 #[test]
 fn caller_cannot_choose_the_proof_and_does_not_see_the_nonce() {
-    let home = Sandbox::new();
-    let issuer = quick_issuer();
-    home.log_in("work", &issuer);
+    let (home, _issuer) = logged_in();
     let api = McpServer::start(|_, _: &Received, reply| ok(reply, "dpop-nonce: nonce\r\n"));
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let proxy = Proxy::for_api(&home, &api.url);
     let (host, key) = (proxy.host(), &proxy.key);
     let reply = proxy.send(&format!(
         "GET /mcp HTTP/1.1\r\nHost: {host}\r\nX-Authctl-Key: {key}\r\nDPoP: a.b.c\r\nConnection: close\r\n\r\n"
@@ -116,14 +114,12 @@ fn sign_in_that_the_api_wants_is_a_hint_and_an_event() {
         (401, "error=\"insufficient_user_authentication\", acr_values=\"gold\", max_age=60", "--acr-values gold"),
         (403, "error=\"insufficient_scope\", scope=\"admin\"", "--scope admin"),
     ] {
-        let home = Sandbox::new();
-        let issuer = quick_issuer();
-        home.log_in("work", &issuer);
+        let (home, issuer) = logged_in();
         let agent = Agent::start(&home);
         let mut events = agent.events();
         let header = format!("www-authenticate: Bearer {challenge}\r\n");
         let api = McpServer::start(move |_, _: &Received, reply| reply.send(status, &header, "text/plain", "no"));
-        let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+        let proxy = Proxy::for_api(&home, &api.url);
         let before = issuer.stats().requests["token"];
         for _ in 0..2 {
             assert_eq!(proxy.get("/mcp"), (status, "no".into()));

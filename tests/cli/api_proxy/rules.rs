@@ -2,10 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Proxy, api, refusing_api};
+use super::{Proxy, api, logged_in, refusing_api};
 use crate::support::agent::Agent;
 use crate::support::process::wait_until;
-use crate::support::{Sandbox, quick_issuer};
 
 /// Returns the code of a problem document.
 fn code(body: &str) -> String {
@@ -15,9 +14,7 @@ fn code(body: &str) -> String {
 
 #[test]
 fn rules_of_the_profile_and_of_the_command_restrict_each_other() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = api();
     home.run(&["profile", "set", "work", "proxy_allow=GET /v1/** POST,PUT /v1/search", "proxy_max_requests=3"])
         .exits(0);
@@ -44,11 +41,9 @@ fn rules_of_the_profile_and_of_the_command_restrict_each_other() {
 
 #[test]
 fn running_proxy_applies_changed_rules_of_the_profile() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = api();
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let proxy = Proxy::for_api(&home, &api.url);
     assert_eq!(proxy.request("POST", "/v1", "").0, 200);
     home.run(&["profile", "set", "work", "proxy_read_only=true"]).exits(0);
     let (status, body) =
@@ -62,12 +57,10 @@ fn running_proxy_applies_changed_rules_of_the_profile() {
 /// Nothing says what is sent after the change of protocol.
 #[test]
 fn profile_that_is_read_only_opens_no_web_socket() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     home.run(&["profile", "set", "work", "proxy_read_only=true"]).exits(0);
     let api = api();
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let proxy = Proxy::for_api(&home, &api.url);
     let (host, key) = (proxy.host(), &proxy.key);
     let reply = proxy.send(&format!(
         "GET / HTTP/1.1\r\nHost: {host}\r\nX-Authctl-Key: {key}\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n"
@@ -78,9 +71,7 @@ fn profile_that_is_read_only_opens_no_web_socket() {
 
 #[test]
 fn request_that_is_sent_again_counts_twice() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let (api, refused) = refusing_api();
     for (most, expected, sent) in [("1", 401, 1), ("2", 200, 3)] {
         *refused.lock().unwrap() = home.token("work");
@@ -92,11 +83,9 @@ fn request_that_is_sent_again_counts_twice() {
 
 #[test]
 fn profile_that_is_no_longer_for_the_api_gives_it_no_token() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = api();
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let proxy = Proxy::for_api(&home, &api.url);
     assert_eq!(proxy.get("/").0, 200);
     home.run(&["profile", "set", "work", "resources=https://other.example"]).exits(0);
     let (status, body) = wait_until("the change", || Some(proxy.get("/")).filter(|(status, _)| *status != 200));
@@ -106,9 +95,7 @@ fn profile_that_is_no_longer_for_the_api_gives_it_no_token() {
 
 #[test]
 fn locked_rule_holds_against_the_users_own_configuration() {
-    let mut home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (mut home, _idp) = logged_in();
     let directory = home.path().join("etc");
     std::fs::create_dir_all(directory.join("authctl")).unwrap();
     let text = "[profiles.work]\nproxy_allow = [\"GET /v1/**\"]\nlocked = [\"proxy_allow\"]\n";
@@ -116,7 +103,7 @@ fn locked_rule_holds_against_the_users_own_configuration() {
     home.set("XDG_CONFIG_DIRS", directory.to_str().unwrap());
     let api = api();
     home.run(&["profile", "set", "work", "proxy_allow=* /**"]).exits(2).reports("proxy_allow");
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let proxy = Proxy::for_api(&home, &api.url);
     assert_eq!(proxy.get("/v1/items").0, 200);
     let (status, body) = proxy.request("POST", "/v1/items", "");
     assert_eq!((status, &*code(&body)), (403, "proxy_allow"));
@@ -124,9 +111,7 @@ fn locked_rule_holds_against_the_users_own_configuration() {
 
 #[test]
 fn command_with_a_proxy_is_bound_by_the_profile() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     home.run(&["profile", "set", "work", "proxy_read_only=true"]).exits(0);
     let api = api();
     let program = "import os, urllib.error, urllib.request as r\n\
@@ -142,9 +127,7 @@ fn command_with_a_proxy_is_bound_by_the_profile() {
 
 #[test]
 fn refused_requests_are_in_the_audit_log_without_queries_and_headers() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     home.run(&["profile", "set", "work", "proxy_allow=* /v1/**"]).exits(0);
     let _agent = Agent::start(&home);
     let api = api();
@@ -187,9 +170,7 @@ fn refused_requests_are_in_the_audit_log_without_queries_and_headers() {
 
 #[test]
 fn agent_takes_only_known_rules_from_a_proxy() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let agent = Agent::start(&home);
     for body in [
         r#"{"reported":{"refused":{"rule":"made-up","count":1,"request":"GET /"}}}"#,

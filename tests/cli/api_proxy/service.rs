@@ -8,11 +8,10 @@ use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Proxy, api};
+use super::{Proxy, api, logged_in};
 use crate::support::agent::Agent;
 use crate::support::mcp_server::{McpServer, Received};
 use crate::support::process::{LIMIT, wait_until};
-use crate::support::{Sandbox, quick_issuer};
 
 const API: &str = "https://api.example/v1";
 
@@ -24,9 +23,7 @@ fn command_of(unit: &str) -> Vec<String> {
 
 #[test]
 fn service_runs_the_proxy_with_its_rules_and_no_key_in_the_journal() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let install = ["proxy", "install", "work", "--for", API, "--print"];
     let rules = ["--allow", "GET /v1/50%/*", "--read-only", "--max-requests", "9", "--ttl", "1h"];
     let printed = home.run(&[&install[..], &rules[..]].concat()).exits(0).stdout;
@@ -57,9 +54,7 @@ fn service_runs_the_proxy_with_its_rules_and_no_key_in_the_journal() {
 
 #[test]
 fn installed_command_serves_again_and_uninstall_removes_it() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = api();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (listen, key_file) = (format!("127.0.0.1:{port}"), home.path().join("api.key"));
@@ -81,9 +76,7 @@ fn installed_command_serves_again_and_uninstall_removes_it() {
 
 #[test]
 fn key_file_is_the_users_alone() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = api();
     let file = home.path().join("api.key");
     let text = file.to_str().unwrap();
@@ -103,9 +96,7 @@ fn key_file_is_the_users_alone() {
 
 #[test]
 fn proxies_started_at_once_have_the_key_of_their_file() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = api();
     let file = home.path().join("api.key");
     let text = file.to_str().unwrap();
@@ -121,16 +112,14 @@ fn proxies_started_at_once_have_the_key_of_their_file() {
 
 #[test]
 fn request_in_flight_ends_before_the_proxy_stops() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let (release, held) = mpsc::channel::<()>();
     let held = Mutex::new(held);
     let api = McpServer::start(move |_, _: &Received, reply| {
         let _ = held.lock().unwrap().recv_timeout(LIMIT);
         reply.send(200, "", "text/plain", "late");
     });
-    let proxy = Arc::new(Proxy::start(&home, &["work", "--for", &api.url]));
+    let proxy = Arc::new(Proxy::for_api(&home, &api.url));
     let caller = {
         let proxy = Arc::clone(&proxy);
         std::thread::spawn(move || proxy.get("/mcp"))
@@ -146,11 +135,9 @@ fn request_in_flight_ends_before_the_proxy_stops() {
 
 #[test]
 fn proxy_survives_that_the_agent_starts_stops_and_is_replaced() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = api();
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let proxy = Proxy::for_api(&home, &api.url);
     let is_used = |_: &Agent<'_>| {
         let log = home.run(&["agent", "log", "--json"]).exits(0).json();
         log["entries"].as_array().unwrap().iter().any(|entry| entry["pid"] == proxy.child.id()).then_some(())
@@ -169,11 +156,9 @@ fn proxy_survives_that_the_agent_starts_stops_and_is_replaced() {
 /// As after a suspended machine has woken up: the token in hand is from long ago.
 #[test]
 fn token_that_expired_in_the_meantime_is_replaced() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = api();
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let proxy = Proxy::for_api(&home, &api.url);
     assert_eq!(proxy.get("/").0, 200);
     let before = api.requests()[0].authorization.clone();
     home.advance_time("work", 301);
@@ -185,11 +170,9 @@ fn token_that_expired_in_the_meantime_is_replaced() {
 
 #[test]
 fn removed_profile_is_a_problem_and_not_the_end() {
-    let home = Sandbox::new();
-    let idp = quick_issuer();
-    home.log_in("work", &idp);
+    let (home, _idp) = logged_in();
     let api = api();
-    let proxy = Proxy::start(&home, &["work", "--for", &api.url]);
+    let proxy = Proxy::for_api(&home, &api.url);
     assert_eq!(proxy.get("/").0, 200);
     let config = std::fs::read_to_string(home.config_file()).unwrap();
     std::fs::write(home.config_file(), "").unwrap();

@@ -165,3 +165,29 @@ fn cancellation_reaches_the_server_as_its_revision_defines() {
         .collect();
     assert_eq!(canceled, [1], "the closed connection is the message of the later revision");
 }
+
+#[test]
+fn unread_log_does_not_stop_the_bridge() {
+    let (home, _issuer) = logged_in();
+    let server = McpServer::start(|_, request: &Received, reply| match request.what().as_str() {
+        "initialize" => {
+            reply.json(200, &result(request, &json!({"protocolVersion": "2025-11-25", "capabilities": {}})))
+        }
+        "tools/list" => {
+            let mut stream = reply.stream();
+            // Each is a line of the log, and together they are more than a pipe holds.
+            assert!((0..3000).all(|_| stream.send("data: none\n\n")), "the bridge reads");
+            stream.message(&result(request, &json!({"tools": []})));
+            stream.end();
+        }
+        _ => reply.json(202, &json!({})),
+    });
+    let args = ["mcp", &server.url, "--profile", "work", "-v"];
+    let (running, _stderr) = home.spawn_unread(home.command(&args), &args);
+    let mut client = Client(running);
+    let parameters =
+        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}});
+    client.request(0, "initialize", &parameters);
+    assert_eq!(client.request(1, "tools/list", &json!({}))["result"]["tools"], json!([]));
+    client.close();
+}

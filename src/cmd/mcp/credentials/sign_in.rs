@@ -15,6 +15,7 @@ use crate::model::{Profile, format_duration};
 use crate::paths::own_program;
 use crate::session::StepUp;
 use crate::text::sanitize_line;
+use crate::ui::print_line;
 
 /// After how long a profile is logged in to again, and after how long any login follows one that the user declined: the server
 /// decides what it asks for, and could open one window after the other.
@@ -125,7 +126,7 @@ fn wait(mut child: Child) -> io::Result<Option<ReportedError>> {
             let line = line?;
             match serde_json::from_str::<Report>(&line) {
                 Ok(report) => reported = Some(report.error),
-                Err(_) => drop(writeln!(io::stderr(), "{}", sanitize_line(&line))),
+                Err(_) => print_line(sanitize_line(&line)),
             }
         }
     }

@@ -1,0 +1,107 @@
+//! Finds the Unix sockets of other programs: in the sandbox, a program could connect to each that it sees.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::{read_dir, read_link};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::fs::directory_of;
+
+/// Returns the sockets that exist now: below the directories in `searched`, except in those in `skipped`, and elsewhere those that
+/// the system lists. One that is created later is not found.
+pub(super) fn existing<'a>(searched: impl Iterator<Item = &'a PathBuf>, skipped: &[PathBuf]) -> Vec<PathBuf> {
+    let mut found = listed();
+    let mut seen: HashSet<PathBuf> = skipped.iter().cloned().collect();
+    for root in searched {
+        search(root, &mut seen, &mut found);
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Returns the sockets that processes list, each in the view of its network namespace. A path may be relative to the working
+/// directory that some process has or had.
+fn listed() -> Vec<PathBuf> {
+    let (mut namespaces, mut directories, mut paths) = (HashSet::new(), HashSet::new(), HashSet::new());
+    let is_process = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_bytes()[0].is_ascii_digit());
+    for process in read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_process) {
+        directories.extend(read_link(process.join("cwd")));
+        // Those of other users cannot be read.
+        if read_link(process.join("ns/net")).is_ok_and(|namespace| namespaces.insert(namespace)) {
+            paths.extend(named_in(&std::fs::read(process.join("net/unix")).unwrap_or_default()));
+        }
+    }
+    let mut found = Vec::new();
+    for path in paths {
+        if path.is_relative() {
+            found.extend(directories.iter().map(|directory| directory.join(&path)).filter(is_socket));
+        } else if is_socket(&path) {
+            found.push(path);
+        } else {
+            // It was renamed, as authctl's own are.
+            let entries = read_dir(directory_of(&path)).into_iter().flatten().flatten();
+            found.extend(entries.map(|entry| entry.path()).filter(is_socket));
+        }
+    }
+    found
+}
+
+/// Returns the paths in a table of sockets: the eighth column, which may contain spaces, and is empty or begins with `@` for a
+/// socket without a file.
+fn named_in(table: &[u8]) -> Vec<PathBuf> {
+    let lines = table.split(|byte| *byte == b'\n').skip(1);
+    let path = |line: &[u8]| {
+        let rest = (0..7).try_fold(line, |rest, _| {
+            let column = rest.trim_ascii_start();
+            column.iter().position(|byte| *byte == b' ').map(|end| &column[end..])
+        })?;
+        let path = rest.strip_prefix(b" ").filter(|path| !path.is_empty() && !path.starts_with(b"@"))?;
+        Some(PathBuf::from(OsStr::from_bytes(path)))
+    };
+    lines.filter_map(path).collect()
+}
+
+fn is_socket(path: &PathBuf) -> bool {
+    path.metadata().is_ok_and(|about| about.file_type().is_socket())
+}
+
+/// Adds the sockets below a directory, in the same file system: another may be one of a network, which can take long. Nothing is
+/// searched twice.
+fn search(root: &Path, seen: &mut HashSet<PathBuf>, found: &mut Vec<PathBuf>) {
+    let Ok(device) = root.metadata().map(|about| about.dev()) else { return };
+    let mut waiting = vec![root.to_owned()];
+    while let Some(directory) = waiting.pop() {
+        if !seen.insert(directory.clone()) {
+            continue;
+        }
+        for entry in read_dir(&directory).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_socket() => found.push(entry.path()),
+                Ok(kind) if kind.is_dir() && entry.metadata().is_ok_and(|about| about.dev() == device) => {
+                    waiting.push(entry.path());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_a_table_are_absolute_relative_or_missing() {
+        let table = b"Num       RefCount Protocol Flags    Type St Inode Path\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01  1001 /run/a b/c.sock\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 10002 ./x.sock\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 10003  y\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 10004 @abstract\n\
+            0000000000000000: 00000003 00000000 00000000 0001 03 10005\n";
+        assert_eq!(named_in(table), ["/run/a b/c.sock", "./x.sock", " y"].map(PathBuf::from));
+        assert!(named_in(b"").is_empty());
+    }
+}
