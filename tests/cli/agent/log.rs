@@ -112,7 +112,7 @@ fn unread_log_does_not_stop_the_agent() {
     let token = || home.run(&["token", "work"]).exits(0).line().to_owned();
     let before = token();
     // Each is a warning in the log, and together they are more than a pipe holds.
-    let unknown: String = (0..40).map(|number| format!("unknown_{number}_{} = 1\n", "x".repeat(4000))).collect();
+    let unknown: String = (0..2000).map(|number| format!("unknown_setting_{number} = 1\n")).collect();
     let config = std::fs::read_to_string(home.config_file()).unwrap();
     for comment in ["# 1", "# 2"] {
         std::fs::write(home.config_file(), format!("{unknown}{config}{comment}\n")).unwrap();
