@@ -33,7 +33,7 @@ static ANSWERED: Condvar = Condvar::new();
 static LINES: OnceLock<mpsc::SyncSender<Option<String>>> = OnceLock::new();
 
 /// How many lines wait for it. More are dropped: a reader that has stopped does not stop the program.
-const MAX_LINES: usize = 1024;
+const MAX_LINES: usize = 8192;
 
 /// How long the last lines may take when the program ends.
 const PRINT_LIMIT: Duration = Duration::from_secs(1);
