@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::cli::{Ensure, Login};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{Profile, ProfileName, Session, format_duration};
+use crate::model::{Grant, Profile, ProfileName, Session, format_duration};
 use crate::session::{Demand, SessionEnd, SessionLimit, TokenRequest};
 
 /// The output of `ensure --json`.
@@ -41,6 +41,8 @@ pub fn run(app: &App, args: &Ensure) -> Result<u8, Error> {
     let short = match examine(app, &profile, args.duration) {
         Ok(found) => match too_short(app, &profile, &found, args.duration) {
             None => return report(app, &profile, &found, args.duration, false),
+            // A login would use the same identity token.
+            Some(error) if found.end.is_limited_by(SessionLimit::IdentityToken) => return Err(error),
             Some(error) => error,
         },
         Err(error) if error.code == ErrorCode::LoginRequired => error,
@@ -95,7 +97,8 @@ fn read(app: &App, profile: &Profile) -> Result<Found, Error> {
             return Err(about(error));
         }
         let contact_at = sessions.trust(profile).await.map_err(about)?.contact_at;
-        Ok(Found { end: SessionEnd::of(&session, profile, contact_at), session })
+        let identity_end = sessions.identity_end(profile, &session).await;
+        Ok(Found { end: SessionEnd::of(&session, profile, contact_at, identity_end), session })
     })
 }
 
@@ -104,7 +107,9 @@ fn read(app: &App, profile: &Profile) -> Result<Found, Error> {
 fn too_short(app: &App, profile: &Profile, found: &Found, wanted: Duration) -> Option<Error> {
     let now = app.clock().now();
     let (limit, end) = found.end.limit.filter(|_| !found.end.is_after(now.plus(wanted)))?;
-    let what = described(limit, now, end, wanted);
+    let what = described(profile, limit, now, end, wanted);
+    let (_, wanted_span) = distinct_spans(now.until(end), wanted);
+    let message = format!("the session of `{}` does not last {wanted_span}: {what}", profile.name);
     let error = match found.end.new_session_lasts.filter(|lasts| *lasts <= wanted) {
         Some(lasts) => {
             let (lasts, wanted_span) = distinct_spans(lasts, wanted);
@@ -112,9 +117,12 @@ fn too_short(app: &App, profile: &Profile, found: &Found, wanted: Duration) -> O
             let hint = Hint::advice("split the job, or ask the issuer's operator for longer sessions");
             Error::msg(ErrorCode::SessionTooShort, message, hint)
         }
+        None if limit == SessionLimit::IdentityToken => {
+            let hint =
+                Hint::advice("split the job, or have the platform give it an identity token that is valid for longer");
+            Error::msg(ErrorCode::SessionTooShort, message, hint)
+        }
         None => {
-            let (_, wanted_span) = distinct_spans(now.until(end), wanted);
-            let message = format!("the session of `{}` does not last {wanted_span}: {what}", profile.name);
             let hint = match max_age(profile, wanted).filter(|_| limit == SessionLimit::MaxAuthAge) {
                 Some(age) => Hint::login().with_option("--max-age", format_duration(age)),
                 None => Hint::login(),
@@ -133,7 +141,7 @@ fn distinct_spans(one: Duration, other: Duration) -> (String, String) {
 }
 
 /// Returns what is known of the end of a session, in words.
-fn described(limit: SessionLimit, now: UnixTime, end: UnixTime, wanted: Duration) -> String {
+fn described(profile: &Profile, limit: SessionLimit, now: UnixTime, end: UnixTime, wanted: Duration) -> String {
     let (left, _) = distinct_spans(now.until(end), wanted);
     let is_over = end <= now;
     match limit {
@@ -147,6 +155,13 @@ fn described(limit: SessionLimit, now: UnixTime, end: UnixTime, wanted: Duration
         SessionLimit::MaxAuthAge => format!("`max_auth_age` accepts the sign-in for {left}"),
         SessionLimit::MaxOffline if is_over => "the issuer's last response is older than `max_offline`".to_owned(),
         SessionLimit::MaxOffline => format!("`max_offline` accepts the token for {left}"),
+        SessionLimit::IdentityToken => {
+            let workload = profile.server.workload.as_ref().map(ToString::to_string).unwrap_or_default();
+            match is_over {
+                true => format!("no new identity token is available from {workload}"),
+                false => format!("without a new identity token from {workload} it lasts {left}"),
+            }
+        }
         SessionLimit::PreviousSession if is_over => "the issuer ended the previous session at this age".to_owned(),
         SessionLimit::PreviousSession => {
             format!("the issuer ended the previous session at the age that this one reaches in {left}")
@@ -170,10 +185,11 @@ fn report(app: &App, profile: &Profile, found: &Found, wanted: Duration, logged_
     }
     let text = match (end.limit, end.extended_by) {
         (Some((limit, at)), _) => {
-            format!("{}; enough for {wanted_span}", described(limit, app.clock().now(), at, wanted))
+            format!("{}; enough for {wanted_span}", described(profile, limit, app.clock().now(), at, wanted))
         }
         (None, _) if session.grant.is_unattended() => {
-            format!("the client logs in by itself; enough for {wanted_span}")
+            let who = if session.grant == Grant::Workload { "workload" } else { "client" };
+            format!("the {who} logs in by itself; enough for {wanted_span}")
         }
         (None, Some(within)) => {
             format!("each refresh extends the session by {}; assumed to last {wanted_span}", rough_span(within))

@@ -27,6 +27,8 @@ pub enum SessionLimit {
     MaxOffline,
     /// The issuer ended the session before this one at this age.
     PreviousSession,
+    /// The platform is not known to give a workload identity tokens after that.
+    IdentityToken,
 }
 
 /// What is known of the end of a session.
@@ -50,9 +52,15 @@ const OBSERVABLE: Duration = Duration::from_secs(4);
 const USUAL_LIFETIME: Duration = Duration::from_secs(3600);
 
 impl SessionEnd {
-    /// Returns what is known of the end of `session`. The issuer's last response was at `contact_at`.
+    /// Returns what is known of the end of `session`. The issuer's last response was at `contact_at`, and the platform of a
+    /// workload gives identity tokens until `identity_end`, if that is known.
     #[must_use]
-    pub fn of(session: &Session, profile: &Profile, contact_at: Option<UnixTime>) -> Self {
+    pub fn of(
+        session: &Session,
+        profile: &Profile,
+        contact_at: Option<UnixTime>,
+        identity_end: Option<UnixTime>,
+    ) -> Self {
         let (tokens, required) = (&session.tokens, &profile.requirements);
         let can_refresh = session.can_refresh();
         let mut limits = Vec::new();
@@ -61,6 +69,9 @@ impl SessionEnd {
             add(SessionLimit::AccessToken, tokens.expires_at);
             add(SessionLimit::MaxOffline, required.max_offline.and_then(|max| Some(contact_at?.plus(max))));
         }
+        // The last token that it brings may be valid for longer.
+        let identity_end = identity_end.map(|end| tokens.expires_at.map_or(end, |token_end| token_end.max(end)));
+        add(SessionLimit::IdentityToken, identity_end.filter(|_| can_refresh));
         let refresh_end = refresh_token_end(tokens);
         let extends = session.history.refreshes_extend;
         if extends != Some(true) {
@@ -87,12 +98,20 @@ impl SessionEnd {
             new_session_lasts: limit.and_then(|(limit, at)| match limit {
                 SessionLimit::MaxAuthAge => required.max_auth_age,
                 SessionLimit::MaxOffline => required.max_offline,
+                // A login uses the same identity token.
+                SessionLimit::IdentityToken => None,
                 _ => Some(session.logged_in_at.until(at)),
             }),
             extended_by: refresh_end.filter(|_| extends == Some(true)).map(|end| last_refresh(session).until(end)),
             observable_at: (can_refresh && refresh_end.is_some() && extends.is_none())
                 .then(|| last_refresh(session).plus(OBSERVABLE)),
         }
+    }
+
+    /// Returns whether this limit is the first.
+    #[must_use]
+    pub fn is_limited_by(&self, limit: SessionLimit) -> bool {
+        self.limit.is_some_and(|(first, _)| first == limit)
     }
 
     /// Returns whether no known limit is reached before `at`.

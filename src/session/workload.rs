@@ -5,14 +5,16 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::{WorkloadError, WorkloadProblem};
 use super::limited_command::{Ended, KillOnDrop, RunningGroup, run_limited};
 use super::send_refresh::{check_audience, names};
 use super::{IDENTITY_LIMIT, SessionError, SessionService};
 use crate::broker::{self, Outcome, Pending, Request};
+use crate::clock::UnixTime;
 use crate::fs::{regular_file, unblock};
-use crate::model::{AssertionAudience, IssuerUrl, Profile, TokenSet, TokenTarget, Workload};
+use crate::model::{AssertionAudience, Grant, IssuerUrl, Profile, Session, TokenSet, TokenTarget, Workload};
 use crate::oauth::{
     IssuerError, Metadata, OAuthClient, TokenEndpoint, assertion_audience, discover, github_actions, jwt_bearer,
     token_exchange,
@@ -23,6 +25,9 @@ use crate::verify::{MAX_TOKEN_LENGTH, unverified_claims};
 
 /// The token of the pod's service account, which the kubelet replaces before it expires.
 pub const KUBERNETES_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/// How far the platform's clock may be ahead of this machine's.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(60);
 
 impl SessionService {
     /// Requests tokens for `target` with the identity token of the profile's workload: as an assertion, or by token exchange
@@ -111,6 +116,27 @@ impl SessionService {
         }
     }
 
+    /// Returns until when the platform of a workload is known to give identity tokens, with which `session` is refreshed: a
+    /// token that is not replaced expires. `None` if the platform gives new ones, or if no end is known.
+    pub async fn identity_end(&self, profile: &Profile, session: &Session) -> Option<UnixTime> {
+        let workload = profile.server.workload.as_ref().filter(|_| session.grant == Grant::Workload)?;
+        let variables = WorkloadVariables::capture();
+        let token = match workload {
+            // Set once for a job.
+            Workload::GitLab => variables.gitlab_token,
+            // It authenticates the requests for identity tokens.
+            Workload::GitHub => variables.github_url.and(variables.github_token),
+            Workload::File(path) if is_replaced_by_kubelet(path) => return None,
+            Workload::File(path) => read(workload, path).await.ok(),
+            Workload::Kubernetes | Workload::Command(_) => return None,
+        };
+        let Some(token) = token else { return Some(self.clock.now()) };
+        let claims = unverified_claims(token.expose().trim())?;
+        // A file that has got another token since the login is probably kept fresh.
+        let was_replaced = claims.iat.is_some_and(|at| at > session.logged_in_at.plus(CLOCK_DIFFERENCE));
+        claims.exp.filter(|_| !(was_replaced && matches!(workload, Workload::File(_))))
+    }
+
     async fn github_token(
         &self,
         profile: &Profile,
@@ -180,6 +206,11 @@ fn token_of(Ended { status, output }: Ended) -> Result<Secret, String> {
         Some(Some(code)) => Err(format!("exited with status {code}")),
         Some(None) => Err("was killed".to_owned()),
     }
+}
+
+/// Returns whether the file is in a volume of a pod: the kubelet replaces the tokens in it.
+fn is_replaced_by_kubelet(path: &Path) -> bool {
+    std::fs::read_link(path).is_ok_and(|target| target.starts_with("..data"))
 }
 
 async fn read(workload: &Workload, path: &Path) -> Result<Secret, SessionError> {

@@ -316,6 +316,59 @@ fn agent_refreshes_workloads_and_commands_help_out_with_their_variables() {
 }
 
 #[test]
+fn long_job_is_not_sure_beyond_an_identity_token_that_is_given_once() {
+    let mut setup = Setup::new(&[GrantType::JwtBearer]);
+    let ensure = |setup: &Setup, time: &str| setup.home.run(&["ensure", "ci", "--for", time]);
+    let lasting = |issued: i64| json!({"iat": issued, "exp": now() + 7200});
+    let token = setup.identity_token(lasting(now()));
+    setup.home.set("AUTHCTL_ID_TOKEN", &token);
+    setup.log_in("gitlab").exits(0);
+    let known = "without a new identity token from gitlab it lasts";
+    ensure(&setup, "1h").exits(0).reports(&format!("ci: signed in; {known}")).reports("; enough for 1 h");
+    let found = setup.home.run(&["ensure", "ci", "--for", "1h", "--json"]).exits(0).json();
+    assert_eq!((&found["limit"], &found["until"]), (&json!("identity_token"), &claims(&token)["exp"]));
+    let short = ensure(&setup, "10h").exits(5).reports(&format!("the session of `ci` does not last 10 h: {known}"));
+    assert!(short.stderr.contains("note:  split the job"), "{}", short.stderr);
+    // A login would use the same token.
+    let before = setup.requests(JWT_BEARER);
+    setup.home.spawn_in_terminal(&["ensure", "ci", "--for", "10h"]).wait().exits(5);
+    assert_eq!(setup.requests(JWT_BEARER), before + 1, "one refresh");
+    // Without it, the access token of five minutes is all.
+    setup.home.unset("AUTHCTL_ID_TOKEN");
+    ensure(&setup, "1m").exits(0).reports(known);
+    ensure(&setup, "10h").exits(2).reports("AUTHCTL_ID_TOKEN is not set");
+
+    // A file may be replaced, which shows when it has been once.
+    setup.write(lasting(now() - 400));
+    setup.log_in(&setup.file_source()).exits(0);
+    ensure(&setup, "10h").exits(5).reports(&format!("from {} it lasts", setup.file_source()));
+    setup.home.advance_time("ci", 301);
+    ensure(&setup, "10h").exits(5);
+    setup.write(lasting(now()));
+    ensure(&setup, "10h").exits(0).reports("the workload logs in by itself; enough for 10 h");
+    // As in a volume of a pod.
+    setup.write(lasting(now() - 400));
+    let volume = setup.home.path().join("volume");
+    fs::create_dir_all(volume.join("..data")).unwrap();
+    fs::rename(setup.file(), volume.join("..data/token")).unwrap();
+    std::os::unix::fs::symlink("..data/token", volume.join("token")).unwrap();
+    setup.log_in(&format!("file:{}", volume.join("token").display())).exits(0);
+    ensure(&setup, "10h").exits(0);
+
+    // What authenticates the requests of a job expires too, if it is a JWT.
+    let token = setup.identity_token(json!({}));
+    let github = StubServer::start(move |_, _| (200, json!({"value": token}).to_string()));
+    setup.home.set("ACTIONS_ID_TOKEN_REQUEST_URL", format!("{}/job?a=b", github.url));
+    setup.home.set("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "opaque");
+    setup.log_in("github").exits(0);
+    ensure(&setup, "10h").exits(0);
+    let bearer = setup.identity_token(lasting(now()));
+    setup.home.set("ACTIONS_ID_TOKEN_REQUEST_TOKEN", &bearer);
+    ensure(&setup, "1h").exits(0).reports("from github it lasts");
+    ensure(&setup, "10h").exits(5);
+}
+
+#[test]
 fn imported_profile_runs_no_command() {
     let home = Sandbox::new();
     let profile = |workload: &str| {

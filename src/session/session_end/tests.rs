@@ -35,7 +35,7 @@ fn profile() -> Profile {
 fn limit_of(session: &Session, change: impl FnOnce(&mut Profile)) -> Option<(SessionLimit, i64)> {
     let mut profile = profile();
     change(&mut profile);
-    let end = SessionEnd::of(session, &profile, Some(UnixTime(0)));
+    let end = SessionEnd::of(session, &profile, Some(UnixTime(0)), None);
     end.limit.map(|(limit, at)| (limit, at.0))
 }
 
@@ -65,6 +65,11 @@ fn session_ends_with_the_first_limit_that_is_known() {
     assert_eq!(limit_of(&old_id_token, by_id_token), Some((IdToken, 700)));
     let client = Session { grant: Grant::ClientCredentials, ..session(None, None) };
     assert_eq!(limit_of(&client, |_| ()), None, "a client logs in by itself");
+    let workload = Session { grant: Grant::Workload, ..session(None, None) };
+    let identity = |end| SessionEnd::of(&workload, &profile(), None, Some(UnixTime(end)));
+    assert_eq!(identity(9000).limit, Some((SessionLimit::IdentityToken, UnixTime(9000))));
+    assert_eq!(identity(1000).limit, Some((SessionLimit::IdentityToken, UnixTime(3600))), "the access token is valid");
+    assert_eq!(identity(9000).new_session_lasts, None, "a login uses the same identity token");
 }
 
 #[test]
@@ -72,7 +77,7 @@ fn new_session_is_as_long_as_its_limit() {
     let lasts = |session: &Session, change: &dyn Fn(&mut Profile)| {
         let mut profile = profile();
         change(&mut profile);
-        SessionEnd::of(session, &profile, None).new_session_lasts.map(|lasts| lasts.as_secs())
+        SessionEnd::of(session, &profile, None, None).new_session_lasts.map(|lasts| lasts.as_secs())
     };
     let mut old = session(Some("r"), Some(9000));
     (old.logged_in_at, old.refreshed_at) = (UnixTime(1000), Some(UnixTime(5000)));
@@ -97,7 +102,7 @@ fn refresh_shows_whether_it_extends_the_refresh_token() {
     }
     assert_eq!(refreshes_extend(&before, &session(Some("s"), None), UnixTime(600)), None);
     let mut extended = Session { refreshed_at: Some(UnixTime(600)), ..session(Some("s"), Some(2400)) };
-    let end = |session: &Session| SessionEnd::of(session, &profile(), None);
+    let end = |session: &Session| SessionEnd::of(session, &profile(), None, None);
     assert_eq!(end(&extended).observable_at, Some(UnixTime(604)));
     assert_eq!(end(&extended).limit, Some((SessionLimit::RefreshToken, UnixTime(2400))));
     extended.history.refreshes_extend = Some(true);
