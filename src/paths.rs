@@ -294,6 +294,16 @@ impl Surroundings {
     }
 }
 
+/// Returns whether a file exists that a program of this name, or at this path, would be started from.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
+pub fn program_exists(program: &Path) -> bool {
+    match program.components().count() {
+        1 => env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(program).is_file()),
+        _ => program.exists(),
+    }
+}
+
 /// The variable with an access token. A command run by `authctl exec` does not inherit it.
 pub const TOKEN_VARIABLE: &str = "AUTHCTL_TOKEN";
 

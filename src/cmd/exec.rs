@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::cli::Exec;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{DecidingToken, InvalidProfileName, Profile, ProfileName};
-use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, without_tokens};
+use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, program_exists, without_tokens};
 use crate::secret::{Secret, SecretBytes, limit_core_dumps};
 use crate::session::SessionError;
 use crate::session::refresh_policy::Validity;
@@ -123,13 +123,16 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
 
 /// Returns the error of a command that cannot be started, with the exit codes of a shell.
 fn cannot_run(command: &Command, error: io::Error) -> Error {
-    let code = match error.kind() {
-        io::ErrorKind::NotFound => ErrorCode::CommandNotFound,
-        _ => ErrorCode::CommandNotExecutable,
+    let program = Path::new(command.get_program());
+    let (code, reason) = match error.kind() {
+        io::ErrorKind::NotFound if program_exists(program) => {
+            (ErrorCode::CommandNotExecutable, anyhow::anyhow!("its interpreter does not exist"))
+        }
+        io::ErrorKind::NotFound => (ErrorCode::CommandNotFound, error.into()),
+        _ => (ErrorCode::CommandNotExecutable, error.into()),
     };
-    let program = command.get_program();
-    let context = format!("cannot run `{}`", program.to_string_lossy());
-    Error::new(code, anyhow::Error::new(error).context(context), search_hint(Path::new(program)))
+    let context = format!("cannot run `{}`", program.display());
+    Error::new(code, reason.context(context), search_hint(program))
 }
 
 /// Suggests to look at a program that cannot be run, or at where it was looked for.

@@ -1,5 +1,7 @@
 //! `authctl exec`: verifies the token, then becomes the command.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 
@@ -187,6 +189,11 @@ fn command_that_cannot_run_exits_as_in_a_shell() {
     let idp = quick_issuer();
     home.log_in("work", &idp);
     home.run(&["exec", "--", "no-such-command-here"]).exits(127).reports("cannot run `no-such-command-here`");
+    // A script that exists, with an interpreter that does not.
+    let script = home.path().join("script");
+    fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+    home.run(&["exec", "--", script.to_str().unwrap()]).exits(126).reports("its interpreter does not exist");
     let failed = home.run(&["exec", "--json", "--", "/etc"]).exits(126);
     assert_eq!(failed.error()["code"], "command_not_executable");
     assert_eq!(
