@@ -151,6 +151,7 @@ async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Re
     }
     config.check_locks(&profile)?;
     settings.iter().try_for_each(|(setting, _)| check_login_only(&before, &profile, setting))?;
+    app.check_new_token_files(&before, &profile).await?;
     config::save(&app.paths()?.config, &profile)?;
     app.move_token_files(&before, &profile).await?;
     app.notify_agent(name);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::refresh_policy::{RequestedToken, SessionView, TokenRequest, verdict};
 use super::{SessionError, SessionService};
 use crate::clock::UnixTime;
-use crate::fs::token_file;
+use crate::fs::token_file::{self, TokenFileError};
 use crate::fs::unblock;
 use crate::model::{Profile, Session, TokenTarget};
 use crate::secret::Secret;
@@ -135,6 +135,29 @@ impl SessionService {
         if token_file.is_some() || id_token_file.is_some() {
             self.remove_token_files(&Profile { token_file, id_token_file, ..before.clone() }).await;
         }
+    }
+
+    /// Checks that the token files that a profile has `after` a change of its settings, and had not `before`, can be written
+    /// and replace nothing that authctl has not written: an existing file has to be empty or have the session's token.
+    ///
+    /// # Errors
+    /// The path, and why it cannot become a token file.
+    pub async fn check_new_token_files(
+        &self,
+        before: &Profile,
+        after: &Profile,
+    ) -> Result<(), (PathBuf, TokenFileError)> {
+        let former: Vec<&Path> = files(before).map(|(path, _)| path).collect();
+        for (path, token) in files(after).filter(|(path, _)| !former.contains(path)) {
+            let session = if path.exists() { self.session(before).await.ok() } else { None };
+            let own = session.map(|session| session.tokens).and_then(|tokens| match token {
+                RequestedToken::Access(_) => Some(tokens.access_token),
+                RequestedToken::Id => tokens.id_token,
+            });
+            let own = own.as_ref().map_or("", Secret::expose).as_bytes();
+            token_file::check_new(path, own).map_err(|error| (path.to_owned(), error))?;
+        }
+        Ok(())
     }
 
     /// Returns the state of the profile's token files for its session. Blocks while it reads them.

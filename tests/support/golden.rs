@@ -27,6 +27,18 @@ pub struct Screen<'a> {
     pub varies: &'a [(String, &'a str)],
 }
 
+/// Compares a text with the file of that name.
+#[track_caller]
+pub fn assert_golden(name: &str, text: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
+    if std::env::var_os("BLESS").is_some() {
+        fs::create_dir_all(file.parent().expect("a directory")).expect("made");
+        fs::write(&file, text).expect("written");
+    }
+    let expected = fs::read_to_string(&file).unwrap_or_default();
+    assert!(text == expected, "{}: run with BLESS=1 and look at the difference; now:\n{text}", file.display());
+}
+
 impl Sandbox {
     /// Compares the screens of a command with the file of that name.
     #[track_caller]
@@ -55,13 +67,7 @@ impl Sandbox {
                 None => format!("== pipe, stdout\n{stdout}\n== pipe, stderr\n{stderr}"),
             });
         }
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{}.txt", screen.name));
-        if std::env::var_os("BLESS").is_some() {
-            fs::create_dir_all(file.parent().expect("a directory")).expect("made");
-            fs::write(&file, &text).expect("written");
-        }
-        let expected = fs::read_to_string(&file).unwrap_or_default();
-        assert!(text == expected, "{}: run with BLESS=1 and look at the difference; now:\n{text}", file.display());
+        assert_golden(screen.name, &text);
     }
 
     /// Returns output without styles, and with placeholders for what differs between runs.

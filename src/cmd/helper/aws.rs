@@ -46,6 +46,14 @@ impl Protocol for Aws {
                 let sessions = app.sessions()?;
                 let assume = sessions.assume_aws_role(&profile, &sts, &role, &token);
                 Ok(app.with_progress(sts.host_str().unwrap_or_default(), assume).await?)
+            });
+            // The issuer has accepted all of the profile.
+            let credentials = credentials.map_err(|error| match error.code {
+                ErrorCode::IssuerRefused => Error {
+                    hint: Hint::advice("check that the role trusts issuer, audience and subject of the token"),
+                    ..error
+                },
+                _ => error,
             })?;
             output::json(&json!({
                 "Version": 1,

@@ -21,7 +21,8 @@ struct Request<'a> {
 impl<'a> Request<'a> {
     /// Parses lines of `KEY=VALUE` up to an empty one.
     fn parse(text: &'a str) -> Result<Self, Error> {
-        let lines = text.lines().take_while(|line| !line.is_empty()).map(|line| {
+        // A carriage return is part of the value, in which nothing accepts it.
+        let lines = text.split('\n').take_while(|line| !line.is_empty()).map(|line| {
             line.split_once('=').ok_or_else(|| {
                 Error::msg(
                     ErrorCode::Usage,
@@ -79,13 +80,13 @@ impl Protocol for Git {
         let helper = format!("!{}", shell_line(words));
         let mut changes = Vec::new();
         for address in call.args.hosts.iter().flat_map(addresses) {
-            let key = format!("credential.{address}.helper");
-            let (key, helper) = (key, helper.clone());
+            let helper = helper.clone();
             changes.push(Change::Commands {
-                shown: git(&["--get-all", &key]),
-                plan: Box::new(
-                    move |shown, add| if add { set_up(&key, &helper, shown) } else { Ok(undo(&key, shown)) },
-                ),
+                shown: git(&["--includes", "-z", "--get-regexp", "^credential\\."]),
+                plan: Box::new(move |shown, add| match add {
+                    true => set_up(&address, &helper, shown),
+                    false => Ok(undo(&address, shown)),
+                }),
             });
         }
         changes.push(Change::Hosts);
@@ -97,23 +98,58 @@ fn git(words: &[&str]) -> Vec<String> {
     ["git", "config", "--global"].iter().chain(words).map(|word| (*word).to_owned()).collect()
 }
 
-/// Splits the helpers that git shows, an empty one aside, into authctl's and others.
-fn helpers(shown: &str) -> (Vec<&str>, Vec<&str>) {
+/// Returns the settings with their values that git prints, in the order in which it applies them.
+fn settings(shown: &str) -> Vec<(&str, &str)> {
+    let printed = shown.split('\0').filter(|setting| !setting.is_empty());
+    printed.map(|setting| setting.split_once('\n').unwrap_or((setting, ""))).collect()
+}
+
+/// Splits helpers, an empty one aside, into authctl's and others.
+fn helpers<'a>(values: &[&'a str]) -> (Vec<&'a str>, Vec<&'a str>) {
     let is_ours = |helper: &&str| {
         let command = helper.strip_prefix('!').and_then(|command| command.split_once(" helper git"));
         command
             .is_some_and(|(start, _)| is_authctl(start.split(" --config ").next().unwrap_or(start).trim_matches('\'')))
     };
-    shown.lines().filter(|line| !line.is_empty()).partition(is_ours)
+    values.iter().copied().filter(|helper| !helper.is_empty()).partition(is_ours)
 }
 
-fn set_up(key: &str, helper: &str, shown: &str) -> Result<Vec<Vec<String>>, Error> {
+/// Returns whether a setting names helpers that git may ask for this address too.
+fn is_helper_for(setting: &str, address: &str) -> bool {
+    let Some(pattern) = setting.strip_prefix("credential.").and_then(|rest| rest.strip_suffix("helper")) else {
+        return false;
+    };
+    let pattern = pattern.trim_end_matches('.');
+    let (scheme, host) = address.split_once("://").unwrap_or_default();
+    let (own_scheme, rest) = pattern.split_once("://").unwrap_or((scheme, pattern));
+    let named = rest.split('/').next().unwrap_or(rest);
+    let named = named.rsplit('@').next().unwrap_or(named);
+    own_scheme == scheme && (named.is_empty() || named.contains('*') || named.eq_ignore_ascii_case(host))
+}
+
+/// Returns the commands after which git asks authctl alone for this address.
+fn set_up(address: &str, helper: &str, shown: &str) -> Result<Vec<Vec<String>>, Error> {
+    let section = format!("credential.{address}");
+    let key = &format!("{section}.helper");
+    let all = settings(shown);
+    let own: Vec<&str> = all.iter().filter(|(name, _)| name == key).map(|(_, value)| *value).collect();
     // An empty one first: no helper for all hosts stores the token.
-    let is_alone = shown.lines().take_while(|line| *line != helper).any(str::is_empty);
-    Ok(match helpers(shown) {
-        (ours, _) if ours == [helper] && is_alone => Vec::new(),
-        (_, others) if others.is_empty() => vec![git(&["--replace-all", key, ""]), git(&["--add", key, helper])],
-        (ours, _) if ours == [helper] => Vec::new(),
+    let is_alone = own.iter().take_while(|value| **value != helper).any(|value| value.is_empty());
+    let in_section = |name: &str| name.rsplit_once('.').is_some_and(|(start, _)| start == section);
+    // git gives the token to each helper that comes later as well, and an empty one removes authctl's.
+    let place = all.iter().rposition(|(name, _)| name == key).or(all.iter().rposition(|(name, _)| in_section(name)));
+    let later = place.map_or(&[][..], |at| &all[at + 1..]);
+    let is_last = !later.iter().any(|(name, _)| is_helper_for(name, address));
+    let add = || [git(&["--replace-all", key, ""]), git(&["--add", key, helper])];
+    Ok(match helpers(&own) {
+        (ours, others) if ours == [helper] && (!others.is_empty() || is_alone && is_last) => Vec::new(),
+        (_, others) if others.is_empty() && is_last => add().to_vec(),
+        (_, others) if others.is_empty() => {
+            // A section that is written again is at the end.
+            let rest = all.iter().filter(|(name, _)| in_section(name) && name != key);
+            let rest = rest.map(|(name, value)| git(&["--add", name, value]));
+            [git(&["--remove-section", &section])].into_iter().chain(rest).chain(add()).collect()
+        }
         (ours, others) => match ours.split_first() {
             None => {
                 let message = format!("git's configuration has another {key}: {}", excerpt(others[0], 200));
@@ -130,8 +166,10 @@ fn set_up(key: &str, helper: &str, shown: &str) -> Result<Vec<Vec<String>>, Erro
     })
 }
 
-fn undo(key: &str, shown: &str) -> Vec<Vec<String>> {
-    match helpers(shown) {
+fn undo(address: &str, shown: &str) -> Vec<Vec<String>> {
+    let key = &format!("credential.{address}.helper");
+    let own: Vec<&str> = settings(shown).into_iter().filter(|(name, _)| name == key).map(|(_, value)| value).collect();
+    match helpers(&own) {
         (ours, others) if others.is_empty() && !ours.is_empty() => vec![git(&["--unset-all", key])],
         (ours, _) => ours.iter().map(|helper| git(&["--fixed-value", "--unset-all", key, helper])).collect(),
     }
@@ -181,6 +219,24 @@ fn erase(call: &Call<'_>) -> Result<u8, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn helpers_for_an_address_are_found_however_they_are_named() {
+        for (setting, expected) in [
+            ("credential.helper", true),
+            ("credential.https://git.example.helper", true),
+            ("credential.https://ann@git.example/team.helper", true),
+            ("credential.git.example.helper", true),
+            ("credential.https://.helper", true),
+            ("credential.https://*.example.helper", true),
+            ("credential.http://git.example.helper", false),
+            ("credential.https://git.example:8443.helper", false),
+            ("credential.https://other.example.helper", false),
+            ("credential.https://git.example.username", false),
+        ] {
+            assert_eq!(is_helper_for(setting, "https://git.example"), expected, "{setting}");
+        }
+    }
 
     #[test]
     fn request_ends_at_an_empty_line_and_the_last_value_counts() {

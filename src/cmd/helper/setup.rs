@@ -122,17 +122,23 @@ pub(super) fn run(call: &Call<'_>, changes: &[Change], setup_of: &SetupOf) -> Re
         }
     }
     let keeps = |host| app.profile(None).is_ok_and(|profile| profile.hosts.contains(host));
-    if !any && !kept.iter().any(keeps) {
+    let files = changes.iter().filter_map(|change| match change {
+        Change::TokenFile(file) if args.write => Some(file),
+        _ => None,
+    });
+    let filled = files.clone().try_for_each(|file| file.fill(call));
+    if any && filled.is_ok() {
+        files.for_each(|file| app.ui().notice(&file.done()));
+    }
+    if !any && filled.is_ok() && !kept.iter().any(keeps) {
         app.ui().notice(if args.write { "already set up" } else { "not set up" });
     }
-    if args.write {
-        for change in changes {
-            if let Change::Note(text) = change {
-                app.ui().notice(text);
-            }
+    for change in changes {
+        if let (Change::Note(text), true) = (change, args.write) {
+            app.ui().notice(text);
         }
     }
-    Ok(0)
+    filled.map(|()| 0)
 }
 
 /// Requires a host where the set-up is for one.
@@ -162,7 +168,10 @@ impl Change {
                 hosts.extend(call.args.hosts.iter().filter(|host| !profile.hosts.contains(host)).cloned());
                 vec![call.app.next_command(set_hosts(&profile.name, &hosts))]
             }
-            Self::Commands { plan, .. } => plan("", true)?.iter().map(shell_line).collect(),
+            Self::Commands { shown, plan } => {
+                let needed = printed(shown).and_then(|text| plan(&text, true).ok()).filter(|all| !all.is_empty());
+                needed.map_or_else(|| plan("", true), Ok)?.iter().map(shell_line).collect()
+            }
             Self::Members { file, object, names, value } => {
                 let member = |name| format!("# in {}: {object} / {name} = \"{value}\"", file.display());
                 names.iter().map(member).collect()
@@ -249,7 +258,7 @@ impl Step {
     fn take(self, call: &Call<'_>, kept: &[ToolHost]) -> Result<bool, Error> {
         let done = match self {
             Self::Hosts => return change_hosts(call, kept),
-            Self::TokenFile { file, add } => file.set(call, add)?,
+            Self::TokenFile { file, add } => return file.set(call, add).map(|()| true),
             Self::Run(commands) => {
                 commands.iter().try_for_each(|command| succeed(call, command))?;
                 commands.last().map(|command| format!("ran {}", command.join(" "))).unwrap_or_default()

@@ -82,7 +82,7 @@ fn correction_replaces_the_word_that_was_typed() {
 }
 
 /// Every hint without a command: how it begins, and why no command helps.
-const ADVICE: [(&str, &str); 48] = [
+const ADVICE: [(&str, &str); 49] = [
     ("register a client at the new issuer", "only the issuer registers clients"),
     ("seal the key again with `age", "another tool does it"),
     ("ask the operator of the server for access", "only the operator grants it"),
@@ -128,6 +128,7 @@ const ADVICE: [(&str, &str); 48] = [
     ("report to the issuer's operator which", "the operator has to correct the keys"),
     ("see /v1/openapi.json", "the caller is a program, with a request that is wrong"),
     ("set {variable} to a URL", "only the user knows the proxy and its password"),
+    ("check that the role trusts", "only the account's administrator can change the role"),
     ("split the job", "the operator decides how long a session lasts"),
     ("try again in", "the issuer is unavailable for some time"),
     ("unlock the keychain", "the desktop's own window asks for the password"),

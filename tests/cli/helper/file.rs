@@ -114,14 +114,76 @@ fn what_is_not_a_token_file_of_the_user_is_left_alone() {
     fs::remove_file(&file).unwrap();
     fs::write(&file, "export PATH=/bin\n").unwrap();
     write().exits(2).reports("other than a token");
-    // The setting may be there all the same: a refresh goes on, and the file stays as it is.
-    home.run(&["profile", "set", "work", &format!("token_file={}", file.display())]).exits(0).reports("other than");
+    let setting = format!("token_file={}", file.display());
+    home.run(&["profile", "set", "work", &setting]).exits(2).reports("other than a token");
+    // Another program may write to it later: a refresh goes on, and the file stays as it is.
+    fs::remove_file(&file).unwrap();
+    home.run(&["profile", "set", "work", &setting]).exits(0);
+    fs::write(&file, "export PATH=/bin\n").unwrap();
     home.run(&["refresh", "work"]).exits(0).reports("refreshed work").reports("other than a token");
     let status = home.run(&["status"]).exits(0).stdout;
     assert!(status.contains("work:") && status.contains("not up to date: it exists"), "{status}");
     home.run(&["logout", "work"]).exits(0);
     assert_eq!(content(&file).as_deref(), Some("export PATH=/bin\n"));
     assert_eq!(content(&target).as_deref(), Some(""));
+}
+
+#[test]
+fn file_that_authctl_did_not_write_is_not_taken_over() {
+    let (home, _idp) = logged_in("");
+    let file = home.path().join("key");
+    let path = file.to_str().unwrap();
+    let before = fs::read_to_string(home.config_file()).unwrap();
+    for key in ["my-api-key\n", "my-api-key", "eyJhbGciOiJub25lIn0.e30.\n"] {
+        fs::write(&file, key).unwrap();
+        for tool in ["file", "azure"] {
+            for options in [&[][..], &["--id-token"]] {
+                let write = ["helper", tool, "--write", "--profile", "work", path];
+                home.run(&[&write[..], options].concat()).exits(2).reports("it exists already");
+            }
+        }
+        for setting in ["token_file", "id_token_file"] {
+            let setting = format!("{setting}={path}");
+            home.run(&["profile", "set", "work", &setting]).exits(2).reports("it exists already");
+        }
+        assert_eq!(content(&file).as_deref(), Some(key));
+        assert_eq!(fs::read_to_string(home.config_file()).unwrap(), before);
+    }
+    // An empty one has nothing to lose, and what authctl wrote is its own, even if the setting was lost.
+    fs::write(&file, "").unwrap();
+    home.run(&["helper", "file", "--write", "--profile", "work", path]).exits(0);
+    assert_eq!(content(&file), Some(home.token("work")));
+    home.configure(&before);
+    home.run(&["helper", "file", "--write", "--profile", "work", path]).exits(0);
+}
+
+#[test]
+fn file_is_reported_as_written_only_if_it_has_a_token() {
+    let (home, idp) = logged_in("");
+    let (file, old) = (home.path().join("token"), home.token("work"));
+    let write = || home.run(&["helper", "file", "--write", "--profile", "work", file.to_str().unwrap()]);
+    let is_written = format!("the token of work is written to {}", file.display());
+    // Refreshed first.
+    home.expire("work");
+    write().exits(0).reports(&is_written);
+    let written = content(&file);
+    assert_eq!(written, Some(home.token("work")));
+    assert_ne!(written, Some(old));
+    home.run(&["logout", "work"]).exits(0);
+    for _ in 0..2 {
+        let ran = write().exits(3).reports("has no valid token").reports("hint:  authctl login work");
+        assert!(!ran.stderr.contains("is written") && !ran.stderr.contains("already"), "{}", ran.stderr);
+    }
+    home.run(&["helper", "file", "--remove", "--profile", "work"]).exits(0);
+    let ran = write().exits(3).reports("is the token file of work, but has no valid token").reports("not logged in");
+    assert!(!ran.stderr.contains("is written"), "{}", ran.stderr);
+    assert!(!file.exists());
+    home.log_in("work", &idp);
+    assert_eq!(content(&file), Some(home.token("work")), "the setting is there");
+    assert_eq!(write().exits(0).stderr, "already set up\n");
+    home.expire("work");
+    drop(idp);
+    write().exits(6).reports("has no valid token");
 }
 
 #[test]

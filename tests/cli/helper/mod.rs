@@ -5,6 +5,7 @@ mod bad_input;
 mod file;
 mod printed_commands;
 mod protocols;
+mod replies;
 mod setup;
 
 use crate::support::{Sandbox, quick_issuer};

@@ -87,6 +87,76 @@ fn git_is_set_up_once_and_undone_once() {
     home.run(&["helper", "git", "--write"]).exits(2).reports("--host");
 }
 
+/// Returns the helpers that git gives a credential for an address to store, in its order.
+fn storing_helpers(home: &Sandbox, address: &str) -> Vec<String> {
+    let mut git = Command::new("git");
+    git.args(["credential", "approve"]).env("HOME", home.path()).env_remove("XDG_CONFIG_HOME").current_dir(home.path());
+    git.envs([("GIT_TRACE", "1"), ("GIT_CONFIG_NOSYSTEM", "1")]);
+    let request = home.path().join("request");
+    fs::write(&request, format!("url={address}\nusername=a\npassword=b\n\n")).expect("written");
+    let output = git.stdin(fs::File::open(&request).expect("opened")).output().expect("git");
+    let trace = String::from_utf8_lossy(&output.stderr).into_owned();
+    let started = trace.lines().filter_map(|line| line.split_once("run_command: "));
+    started
+        .map(|(_, command)| command.trim_matches('\'').to_owned())
+        .filter(|command| command.ends_with(" store"))
+        .collect()
+}
+
+#[test]
+fn git_asks_authctl_alone_wherever_other_helpers_are() {
+    let (home, _idp) = logged_in("");
+    let file = home.path().join(".gitconfig");
+    let set_up = |mode: &str| home.run(&["helper", "git", mode, "--host", "git.example"]).exits(0);
+    let generic = "[credential]\n\thelper = !true other\n";
+    let own = "[credential \"https://git.example\"]\n\tusername = ann\n";
+    for before in [
+        String::new(),
+        generic.to_owned(),
+        format!("{own}{generic}"),
+        format!("{generic}{own}"),
+        format!("{own}[credential]\n\thelper =\n"),
+        format!("{own}[credential \"git.example\"]\n\thelper = !true other\n"),
+        format!("[user]\n\tname = Ann\n{own}[include]\n\tpath = included\n"),
+    ] {
+        fs::write(home.path().join("included"), generic).expect("written");
+        fs::write(&file, &before).expect("written");
+        set_up("--write");
+        let check = |what: &str| {
+            let text = fs::read_to_string(&file).expect("text");
+            let storing = storing_helpers(&home, "https://git.example");
+            assert!(storing.len() == 1 && storing[0].ends_with(" helper git store"), "{what}: {storing:?}\n{text}");
+            assert_eq!(text.contains("username = ann"), before.contains("username = ann"), "{what}: {text}");
+            assert_eq!(set_up("--write").stderr, "already set up\n", "{what}");
+            assert_eq!(fs::read_to_string(&file).expect("text"), text, "{what}");
+        };
+        check("after the set-up");
+        // Added by hand, after authctl's.
+        let text = fs::read_to_string(&file).expect("text");
+        fs::write(&file, format!("{text}{generic}")).expect("written");
+        let shown = set_up("--setup").stdout;
+        assert_eq!(set_up("--setup").stdout, shown);
+        set_up("--write");
+        check("after another helper was added");
+        set_up("--remove");
+        assert_eq!(set_up("--remove").stderr, "not set up\n");
+        let text = fs::read_to_string(&file).expect("text");
+        assert!(!text.contains("helper git") && text.contains("!true other"), "{text}");
+        assert_eq!(text.contains("username = ann"), before.contains("username = ann"), "{text}");
+        fs::remove_file(&file).expect("removed");
+    }
+    // What is printed has the same effect.
+    fs::write(&file, format!("{own}{generic}")).expect("written");
+    let shown = set_up("--setup").stdout;
+    for line in shown.lines().filter(|line| line.starts_with("git ")) {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line]).env("HOME", home.path()).env_remove("XDG_CONFIG_HOME");
+        assert!(shell.status().expect("sh").success(), "{line}");
+    }
+    assert_eq!(storing_helpers(&home, "https://git.example").len(), 1, "{shown}");
+    assert_eq!(storing_helpers(&home, "https://b.example"), ["true other store"], "another host, as before");
+}
+
 #[test]
 fn another_helper_of_git_is_not_replaced() {
     let (home, _idp) = logged_in("");

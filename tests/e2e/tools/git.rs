@@ -1,6 +1,8 @@
 //! git over smart HTTP.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::{Setup, fails, succeeds};
@@ -12,25 +14,44 @@ fn git(setup: &Setup, words: &[&str]) -> Command {
     git
 }
 
+/// Returns the directories of the gits in `PATH`, one for each version: before 2.46 git gets a password, then a Bearer token.
+fn directories_of_git() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").expect("PATH");
+    let mut found = BTreeMap::new();
+    for dir in std::env::split_paths(&path).filter(|dir| dir.join("git").is_file()) {
+        found.entry(succeeds(Command::new(dir.join("git")).arg("--version"))).or_insert(dir);
+    }
+    println!("{:?}", found.keys());
+    found.into_values().collect()
+}
+
 #[test]
 fn git_clones_and_pushes_while_tokens_expire() {
-    let setup = Setup::new();
+    for dir in directories_of_git() {
+        let mut setup = Setup::new();
+        setup.search_first(&dir);
+        clone_and_push(&setup);
+    }
+}
+
+fn clone_and_push(setup: &Setup) {
     let bare = setup.root().join("git/project.git");
-    succeeds(&mut git(&setup, &["init", "-q", "--bare", bare.to_str().unwrap()]));
-    succeeds(git(&setup, &["config", "http.receivepack", "true"]).current_dir(&bare));
+    succeeds(&mut git(setup, &["init", "-q", "--bare", bare.to_str().unwrap()]));
+    succeeds(git(setup, &["config", "http.receivepack", "true"]).current_dir(&bare));
     let url = format!("http://{}/git/project.git", setup.host);
-    fails(&mut git(&setup, &["clone", "-q", &url, "project"]));
-    // A helper for all hosts, which may not store the token.
-    succeeds(&mut git(&setup, &["config", "--global", "credential.helper", "store"]));
+    fails(&mut git(setup, &["clone", "-q", &url, "project"]));
+    setup.set_up("git");
+    // A helper for all hosts that is added later, which may not store the token.
+    succeeds(&mut git(setup, &["config", "--global", "credential.helper", "store"]));
     setup.set_up("git");
     let first = setup.home.token("work");
-    succeeds(&mut git(&setup, &["clone", "-q", &url, "project"]));
+    succeeds(&mut git(setup, &["clone", "-q", &url, "project"]));
     let project = setup.home.path().join("project");
     for number in 0..2 {
         fs::write(project.join("file"), number.to_string()).unwrap();
-        succeeds(git(&setup, &["add", "file"]).current_dir(&project));
-        succeeds(git(&setup, &["commit", "-q", "-m", "change"]).current_dir(&project));
-        succeeds(git(&setup, &["push", "-q", "origin", "HEAD"]).current_dir(&project));
+        succeeds(git(setup, &["add", "file"]).current_dir(&project));
+        succeeds(git(setup, &["commit", "-q", "-m", "change"]).current_dir(&project));
+        succeeds(git(setup, &["push", "-q", "origin", "HEAD"]).current_dir(&project));
         setup.home.expire("work");
     }
     let requests = setup.requests();
@@ -42,13 +63,14 @@ fn git_clones_and_pushes_while_tokens_expire() {
     assert_eq!(refused, 0, "{requests:?}");
     assert_eq!(tokens.len(), 2, "the second push has a new token: {requests:?}");
     setup.assert_no_token_in_files(&first);
+    assert!(!setup.home.path().join(".git-credentials").exists(), "the other helper has stored a token");
 
     setup.home.run(&["logout", "work"]).exits(0);
-    let error = fails(git(&setup, &["fetch"]).current_dir(&project));
+    let error = fails(git(setup, &["fetch"]).current_dir(&project));
     assert!(error.contains("authctl login work"), "{error}");
     assert!(!error.contains("could not read Username"), "git does not prompt: {error}");
     setup.home.run(&["helper", "git", "--remove", "--profile", "work", "--host", &setup.host]).exits(0);
-    fails(git(&setup, &["fetch"]).current_dir(&project));
+    fails(git(setup, &["fetch"]).current_dir(&project));
 }
 
 #[test]

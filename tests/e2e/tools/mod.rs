@@ -7,6 +7,7 @@ mod git;
 mod kubernetes;
 mod python;
 mod terraform;
+mod versions;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -65,13 +65,13 @@ impl TokenFile {
         }
         let mut profile = self.profile.clone();
         setting(self.key)?.set(&mut profile, &[self.path.to_string_lossy().into_owned()])?;
-        call.app.config()?.check_token_files(&profile)?;
+        call.app.run(call.app.check_new_token_files(&self.profile, &profile))?;
         token_file::check(&self.path).map_err(|e| refused(&self.path, e))?;
         Ok(self.configured.is_none())
     }
 
-    /// Sets the file up, or undoes that; returns what was done.
-    pub(crate) fn set(&self, call: &Call<'_>, add: bool) -> Result<String, Error> {
+    /// Sets the file up, or undoes that.
+    pub(crate) fn set(&self, call: &Call<'_>, add: bool) -> Result<(), Error> {
         let app = call.app;
         app.run(async {
             let _lock = app.lock_config().await?;
@@ -90,8 +90,45 @@ impl TokenFile {
             let start = app.next_command(Hint::command("agent start"));
             app.ui().notice(&format!("no agent is running; to have the token in the file refreshed, run `{start}`"));
         }
-        let done = if add { "is written" } else { "is no longer written" };
-        Ok(format!("the token of {} {done} to {}", self.profile.name, self.path.display()))
+        if !add {
+            app.ui().notice(&format!(
+                "the token of {} is no longer written to {}",
+                self.profile.name,
+                self.path.display()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the file has the token, refreshed if needed.
+    ///
+    /// # Errors
+    /// Why it has none.
+    pub(crate) fn fill(&self, call: &Call<'_>) -> Result<(), Error> {
+        let (app, name, path) = (call.app, &self.profile.name, self.path.display());
+        let filled = call.with_token(Some(name.clone()), false, &|_| Ok(0)).and_then(|_| {
+            let profile = app.profile(Some(name))?;
+            app.run(async {
+                app.sessions()?.update_token_files(&profile).await;
+                Ok(())
+            })?;
+            match token_file::read(&self.path).map_err(|e| refused(&self.path, e))? {
+                Some(found) if !found.expose().is_empty() => Ok(()),
+                _ => {
+                    let hint = Hint::command("status").with_argument(name.as_str());
+                    Err(Error::msg(ErrorCode::Unexpected, format!("no token was written to {path}"), hint))
+                }
+            }
+        });
+        if filled.is_err() {
+            app.ui().notice(&format!("{path} is the token file of {name}, but has no valid token"));
+        }
+        filled
+    }
+
+    /// Returns what a file that has the token is reported as.
+    pub(crate) fn done(&self) -> String {
+        format!("the token of {} is written to {}", self.profile.name, self.path.display())
     }
 }
 
