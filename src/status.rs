@@ -290,7 +290,7 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
     };
     match sessions.session_blocking(profile) {
         Ok(session) => {
-            status.problem = sessions.verdict(profile, &session).map(|error| StatusProblem::new(error, profile));
+            status.problem = sessions.required_login(profile, &session).map(|error| StatusProblem::new(error, profile));
             status.token_files = sessions.token_files_blocking(profile, Some(&session));
             fill_in(&mut status, session, sessions.clock().now());
             // A damaged record of the keys does not concern the session; `verify` reports it.

@@ -48,7 +48,7 @@ impl AgentStore {
         profile: &ProfileName,
         items: Vec<(String, SecretBytes)>,
         replace: bool,
-        locked: bool,
+        holds_profile_lock: bool,
     ) -> Result<(), StoreError> {
         let unusable = || StoreError::RefusedByAgent {
             code: ErrorCode::AgentUnavailable,
@@ -58,7 +58,12 @@ impl AgentStore {
         let key = self.agent()?.handover_key.ok_or_else(unusable)?;
         let seal = |(name, plain): (String, SecretBytes)| Some(HandoverItem::new(name, &seal_for(&key, &plain)?));
         let items: Option<Vec<HandoverItem>> = items.into_iter().map(seal).collect();
-        let request = HandoverRequest { profile: profile.clone(), items: items.ok_or_else(unusable)?, replace, locked };
+        let request = HandoverRequest {
+            profile: profile.clone(),
+            items: items.ok_or_else(unusable)?,
+            replace,
+            holds_profile_lock,
+        };
         let mut body = SecretBytes::default();
         serde_json::to_writer(&mut body, &request).map_err(|_| unusable())?;
         for _ in 0..HANDOVER_ATTEMPTS {

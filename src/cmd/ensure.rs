@@ -93,7 +93,7 @@ fn read(app: &App, profile: &Profile) -> Result<Found, Error> {
         let sessions = app.sessions()?;
         let about = |error| Error::from(error).about(&profile.name);
         let session = sessions.session(profile).await.map_err(about)?;
-        if let Some(error) = sessions.verdict(profile, &session) {
+        if let Some(error) = sessions.required_login(profile, &session) {
             return Err(about(error));
         }
         let contact_at = sessions.trust(profile).await.map_err(about)?.contact_at;
@@ -143,26 +143,26 @@ fn distinct_spans(one: Duration, other: Duration) -> (String, String) {
 /// Returns what is known of the end of a session, in words.
 fn described(profile: &Profile, limit: SessionLimit, now: UnixTime, end: UnixTime, wanted: Duration) -> String {
     let (left, _) = distinct_spans(now.until(end), wanted);
-    let is_over = end <= now;
+    let has_passed = end <= now;
     match limit {
-        SessionLimit::AccessToken if is_over => "the access token has expired and cannot be refreshed".to_owned(),
+        SessionLimit::AccessToken if has_passed => "the access token has expired and cannot be refreshed".to_owned(),
         SessionLimit::AccessToken => format!("the access token is valid for {left} and cannot be refreshed"),
-        SessionLimit::IdToken if is_over => "the ID token has expired and cannot be refreshed".to_owned(),
+        SessionLimit::IdToken if has_passed => "the ID token has expired and cannot be refreshed".to_owned(),
         SessionLimit::IdToken => format!("the ID token is valid for {left} and cannot be refreshed"),
-        SessionLimit::RefreshToken if is_over => "the refresh token has expired".to_owned(),
+        SessionLimit::RefreshToken if has_passed => "the refresh token has expired".to_owned(),
         SessionLimit::RefreshToken => format!("the refresh token is valid for {left}"),
-        SessionLimit::MaxAuthAge if is_over => "the sign-in is older than `max_auth_age`".to_owned(),
+        SessionLimit::MaxAuthAge if has_passed => "the sign-in is older than `max_auth_age`".to_owned(),
         SessionLimit::MaxAuthAge => format!("`max_auth_age` accepts the sign-in for {left}"),
-        SessionLimit::MaxOffline if is_over => "the issuer's last response is older than `max_offline`".to_owned(),
+        SessionLimit::MaxOffline if has_passed => "the issuer's last response is older than `max_offline`".to_owned(),
         SessionLimit::MaxOffline => format!("`max_offline` accepts the token for {left}"),
         SessionLimit::IdentityToken => {
             let workload = profile.server.workload.as_ref().map(ToString::to_string).unwrap_or_default();
-            match is_over {
+            match has_passed {
                 true => format!("no new identity token is available from {workload}"),
                 false => format!("without a new identity token from {workload} it lasts {left}"),
             }
         }
-        SessionLimit::PreviousSession if is_over => "the issuer ended the previous session at this age".to_owned(),
+        SessionLimit::PreviousSession if has_passed => "the issuer ended the previous session at this age".to_owned(),
         SessionLimit::PreviousSession => {
             format!("the issuer ended the previous session at the age that this one reaches in {left}")
         }

@@ -55,7 +55,7 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
     let sessions = app.sessions()?;
     let session = sessions.session_blocking(&profile).map_err(with_profile)?;
     // Once the issuer has ended the session, its tokens are invalid for every command.
-    if let Some(error) = sessions.verdict(&profile, &session) {
+    if let Some(error) = sessions.required_login(&profile, &session) {
         return Err(with_profile(error));
     }
     let keys_supplied = keys.is_some();

@@ -188,7 +188,7 @@ pub fn directory_of(path: &Path) -> &Path {
 const MAX_LINKS: usize = 40;
 
 /// Returns the file that `path` leads to. A symbolic link is followed, so that a configuration stored elsewhere stays there,
-/// and also if that file does not exist yet.
+/// and also if that file does not exist.
 #[must_use]
 pub fn link_target(path: &Path) -> PathBuf {
     let mut target = path.to_owned();

@@ -37,7 +37,7 @@ pub enum TokenFileError {
     /// The token has characters with which a file could mean something else.
     #[error("the token has characters that a token file may not have")]
     Unsafe,
-    /// Of the system.
+    /// The system's error.
     #[error("{0}")]
     System(#[from] io::Error),
 }

@@ -96,7 +96,8 @@ pub fn names_issuer(args: &Login) -> bool {
 /// [`ErrorCode::Usage`].
 pub(super) fn with_options(args: &Login, provider: Option<&Provider>, mut profile: Profile) -> Result<Profile, Error> {
     let issuer = provider::issuer(args, provider, Some(&profile))?.unwrap_or_else(|| profile.issuer.clone());
-    let is_of_provider = provider.is_some_and(|known| provider::is_of(known, &profile)) && issuer == profile.issuer;
+    let is_of_provider =
+        provider.is_some_and(|known| provider::was_applied(known, &profile)) && issuer == profile.issuer;
     config::change_issuer(&mut profile, issuer);
     match provider {
         Some(provider) if is_of_provider => provider::reapply(args, provider, &mut profile),

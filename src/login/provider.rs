@@ -71,7 +71,7 @@ pub(super) fn check_grant(provider: Option<&Provider>, grant: Grant) -> Result<(
 }
 
 /// Returns whether the provider's defaults were applied to the profile before.
-pub(super) fn is_of(provider: &Provider, profile: &Profile) -> bool {
+pub(super) fn was_applied(provider: &Provider, profile: &Profile) -> bool {
     profile.server.provider == Some(provider.name)
 }
 
@@ -98,7 +98,7 @@ pub(super) fn issuer(
         };
     }
     let Some(provider) = provider else { return Ok(None) };
-    if let Some(profile) = known.filter(|profile| is_of(provider, profile)) {
+    if let Some(profile) = known.filter(|profile| was_applied(provider, profile)) {
         return Ok(Some(profile.issuer.clone()));
     }
     match provider.issuer {

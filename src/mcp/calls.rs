@@ -1,4 +1,4 @@
-//! The client's requests that have no response yet.
+//! The client's requests that are waiting for their response.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,7 +61,8 @@ impl Calls {
         Some(OpenCall { calls: Arc::clone(self), key, is_subscription })
     }
 
-    /// Ends the request that the client cancels, if the end of its connection is what tells the server; returns whether it is.
+    /// Ends the request that the client cancels, if the server learns of that by the end of its connection; returns whether it
+    /// does.
     pub(super) fn cancel_by_connection(&self, id: &Id) -> bool {
         self.abort(|call| call.ends_with_connection && call.ids.contains(id))
     }

@@ -1,4 +1,4 @@
-//! Tells this machine and private networks from the public one (RFC 6890), by addresses.
+//! Distinguishes this machine and private networks from the public one (RFC 6890), by addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

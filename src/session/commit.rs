@@ -95,7 +95,7 @@ impl SessionService {
         target: &TokenTarget,
     ) -> Result<Session, SessionError> {
         let stored = current_session(profile, Some(stored))?;
-        match (self.verdict(profile, &stored), stored.token_for(target)) {
+        match (self.required_login(profile, &stored), stored.token_for(target)) {
             (Some(error), _) => Err(error),
             (None, Some(_)) => Ok(stored),
             (None, None) => Err(SessionError::LoginRequired(LoginReason::NoSession(profile.name.clone()))),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::refresh::{Caller, issuer_failure};
 use super::refresh_policy::TokenRequest;
-use super::send_refresh::{check_audience, names, of_same_subject, unusable_tokens};
+use super::send_refresh::{check_audience, of_same_subject, quote_names, unusable_tokens};
 use super::unsaved::Stored;
 use super::{Demand, HeldProfile, MinTtl, ServedToken, SessionError, SessionService};
 use crate::model::{Profile, RefreshFailure, Session, TokenSet, TokenTarget};
@@ -107,7 +107,7 @@ impl SessionService {
                 (session, error.into())
             }
             SessionError::Issuer(error) => {
-                let target = names(target.audience.iter().chain(&target.resources));
+                let target = quote_names(target.audience.iter().chain(&target.resources));
                 (session, SessionError::Exchange { target, error })
             }
             error => (session, error),

@@ -36,7 +36,7 @@ struct HookEvent<'a> {
 /// A hook that failed, or that was not run.
 #[derive(Clone, Debug)]
 pub struct HookFailure {
-    /// Whose hook.
+    /// The profile of the hook.
     pub profile: ProfileName,
     /// Why, in one line.
     pub message: String,
@@ -68,7 +68,7 @@ impl SessionService {
             return;
         }
         let Ok(session) = self.session(profile).await else { return };
-        if !self.is_over(&session, reason) {
+        if !self.has_ended(&session, reason) {
             return;
         }
         let (dir, name, login) = (hook_dir(&self.locks.file), profile.name.clone(), session.generation.login);
@@ -91,7 +91,7 @@ impl SessionService {
     /// Returns whether a session of which no token could be served for `reason` has ended. One without a refresh token may
     /// still have a valid token of its own while another is requested.
     #[must_use]
-    pub fn is_over(&self, session: &Session, reason: &LoginReason) -> bool {
+    pub fn has_ended(&self, session: &Session, reason: &LoginReason) -> bool {
         let is_expired = session.tokens.expires_at.is_some_and(|end| end <= self.clock.now());
         reason.ends_session() && (session.ended.is_some() || is_expired)
     }
@@ -167,7 +167,7 @@ impl Hook {
 /// the configuration that what the hook starts reads too.
 ///
 /// # Errors
-/// Of the system.
+/// The system's error.
 pub fn start_hook_process(
     locks: &Path,
     config: Option<&Path>,

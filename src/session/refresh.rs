@@ -87,11 +87,11 @@ impl SessionService {
         Ok(ServedToken { session, refreshed: false, warning })
     }
 
-    /// Returns the error for a session that the issuer's verdict leaves nothing but a login.
+    /// Returns the error for a session that needs a login because the issuer has refused its refreshes for good.
     #[must_use]
-    pub fn verdict(&self, profile: &Profile, session: &Session) -> Option<SessionError> {
+    pub fn required_login(&self, profile: &Profile, session: &Session) -> Option<SessionError> {
         let request = TokenRequest::access(TokenTarget::default(), None);
-        refresh_policy::verdict(session, self.clock.now())
+        refresh_policy::required_login(session, self.clock.now())
             .map(|obstacle| Self::obstacle_error(profile, session, &request, obstacle))
     }
 
@@ -252,7 +252,7 @@ impl SessionService {
             Err(SessionError::LockLost) => Err(SessionError::LockLost),
             Err(error) => {
                 let error = self.record_failure(profile, request, &mut session, error).await;
-                let error = self.verdict(profile, &session).unwrap_or(error);
+                let error = self.required_login(profile, &session).unwrap_or(error);
                 self.fall_back(session, request, error)
             }
         }

@@ -263,9 +263,10 @@ pub fn can_fall_back(session: &SessionView, request: &TokenRequest, now: UnixTim
     !request.demand.is_explicit() && session.has_valid_token(now)
 }
 
-/// Returns why the issuer's verdict leaves nothing but a login, if it does: for every command and every token alike.
+/// Returns why the session needs a login, if the issuer has refused its refreshes for good: for every command and every token
+/// alike.
 #[must_use]
-pub fn verdict(session: &Session, now: UnixTime) -> Option<Obstacle> {
+pub fn required_login(session: &Session, now: UnixTime) -> Option<Obstacle> {
     let request = TokenRequest::access(TokenTarget::default(), None);
     match decide(Some(&SessionView::new(session, &request)), &request, now, None) {
         Decision::Fail(obstacle @ (Obstacle::SessionEnded | Obstacle::RefreshRefused)) => Some(obstacle),

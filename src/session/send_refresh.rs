@@ -195,12 +195,12 @@ pub(super) fn check_audience(tokens: &TokenSet, target: &TokenTarget) -> Result<
     let requested: Vec<&String> = target.audience.iter().chain(&target.resources).collect();
     match found.is_empty() || requested.is_empty() || requested.iter().any(|name| found.contains(name)) {
         true => Ok(()),
-        false => Err(IssuerError::OtherAudience { found: names(found.iter()) }),
+        false => Err(IssuerError::OtherAudience { found: quote_names(found.iter()) }),
     }
 }
 
 /// Returns names for a message, one line of at most 200 characters.
-pub(super) fn names<'a>(names: impl Iterator<Item = &'a String>) -> String {
+pub(super) fn quote_names<'a>(names: impl Iterator<Item = &'a String>) -> String {
     let quoted: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     excerpt(&quoted.join(", "), 200)
 }

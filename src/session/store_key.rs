@@ -73,9 +73,9 @@ impl SessionService {
         name: &ProfileName,
         items: Vec<(String, SecretBytes)>,
         replace: bool,
-        is_locked: bool,
+        holds_lock: bool,
     ) -> Result<bool, SessionError> {
-        let _lock = if is_locked { None } else { Some(self.lock_session(StoreKind::Memory, name).await?) };
+        let _lock = if holds_lock { None } else { Some(self.lock_session(StoreKind::Memory, name).await?) };
         let (mut new, mut records) = (None, Vec::new());
         for (item, bytes) in items {
             if let Some(record) = RecordName::of_name(&item) {

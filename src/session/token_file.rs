@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::refresh_policy::{RequestedToken, SessionView, TokenRequest, verdict};
+use super::refresh_policy::{RequestedToken, SessionView, TokenRequest, required_login};
 use super::{SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::fs::token_file::{self, TokenFileError};
@@ -43,7 +43,7 @@ fn files(profile: &Profile) -> impl Iterator<Item = (&Path, RequestedToken)> {
 /// Returns the token that a file is to have; `None` if it is to be absent: a token that is bound to a key is of no use to the
 /// programs that read the file.
 fn wanted(session: Option<&Session>, token: &RequestedToken, now: UnixTime) -> Option<Secret> {
-    let session = session.filter(|session| !session.logged_out && verdict(session, now).is_none())?;
+    let session = session.filter(|session| !session.logged_out && required_login(session, now).is_none())?;
     let request = match token {
         RequestedToken::Access(_) => TokenRequest::access(TokenTarget::default(), None),
         RequestedToken::Id => TokenRequest::id_token(None),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::error::{WorkloadError, WorkloadProblem};
 use super::limited_command::{Ended, KillOnDrop, RunningGroup, run_limited};
-use super::send_refresh::{check_audience, names};
+use super::send_refresh::{check_audience, quote_names};
 use super::{IDENTITY_LIMIT, SessionError, SessionService};
 use crate::broker::{self, Outcome, Pending, Request};
 use crate::clock::UnixTime;
@@ -106,7 +106,7 @@ impl SessionService {
         let endpoint = metadata.token_endpoint.as_ref().map(ToString::to_string);
         let endpoint = endpoint.filter(|_| profile.server.client_key.audience == AssertionAudience::Issuer);
         if !claims.audiences.iter().any(|found| *found == audience || Some(found) == endpoint.as_ref()) {
-            let found = names(claims.audiences.iter());
+            let found = quote_names(claims.audiences.iter());
             let found = if found.is_empty() { "no audience".to_owned() } else { found };
             return Err(failed(WorkloadProblem::Audience { found, expected: audience }));
         }

@@ -278,7 +278,7 @@ pub struct HandoverRequest {
     pub replace: bool,
     /// Whether the caller holds the profile lock while it waits for the response.
     #[serde(default)]
-    pub locked: bool,
+    pub holds_profile_lock: bool,
 }
 
 /// A session or a record, encrypted to the agent's key.

@@ -88,7 +88,7 @@ pub(super) async fn refresh_sessions(agent: Arc<Agent>) {
             let due = match &known {
                 CachedSession::Unknown => Due::At(last.as_ref().map_or(now, |last| last.next_attempt)),
                 CachedSession::LoginRequired(_) => Due::Never,
-                CachedSession::Session(session) if agent.publish_verdict(&profile, session) => Due::Never,
+                CachedSession::Session(session) if agent.publish_required_login(&profile, session) => Due::Never,
                 CachedSession::Session(session) => due(session, last.as_ref(), now, jitter.hash_one(&profile.name)),
             };
             match due {

@@ -127,7 +127,7 @@ impl Broker {
     /// Serves the requests on `channel` until the agent has ended. A command that it no longer waits for is killed then.
     ///
     /// # Errors
-    /// Of the system.
+    /// The system's error.
     pub fn serve(self, channel: &UnixStream) -> io::Result<()> {
         let broker = Arc::new(self);
         let (starts, to_start) = mpsc::channel::<(UnixStream, Request, SecretBytes)>();
@@ -290,7 +290,7 @@ impl Broker {
         self.known().config.profiles.get(&name).cloned().ok_or_else(refused)
     }
 
-    /// Reads the configuration; returns what it says, and what it has said before if it is invalid now.
+    /// Reads the configuration; returns its contents, and the earlier ones if it is invalid now.
     fn known(&self) -> MutexGuard<'_, Known> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(config) = Config::load(&self.parts.config) {

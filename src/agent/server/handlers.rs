@@ -158,7 +158,7 @@ impl Agent {
         let request = proof_body(body)?;
         let profile = self.choose_profile(request.profile.as_ref()).await?;
         let session = match request.access_token {
-            Some(_) => self.session_of(&profile).await?,
+            Some(_) => self.session_to_verify(&profile).await?,
             None => {
                 let own = TokenRequest::access(TokenTarget::default(), None);
                 self.shared_token(Arc::clone(&profile), own, wait).await?.session
@@ -239,7 +239,7 @@ impl Agent {
                 let about = |e: SessionError| Error::from(e).about(&profile.name);
                 // The profile may have the ID token decide about the session's own access token.
                 let own = match profile.requirements.token {
-                    DecidingToken::IdToken => Some(self.session_of(&profile).await?),
+                    DecidingToken::IdToken => Some(self.session_to_verify(&profile).await?),
                     DecidingToken::AccessToken => None,
                 };
                 let own = own.filter(|session| session.tokens.access_token.expose() == token.expose());
@@ -258,7 +258,7 @@ impl Agent {
     }
 
     /// Returns the profile's session, valid or not.
-    async fn session_of(self: &Arc<Self>, profile: &Arc<Profile>) -> Result<Arc<Session>, SharedError> {
+    async fn session_to_verify(self: &Arc<Self>, profile: &Arc<Profile>) -> Result<Arc<Session>, SharedError> {
         if let (CachedSession::Session(session), _) = self.cache.get(&profile.name, &TokenTarget::default()) {
             return Ok(session);
         }
@@ -368,7 +368,7 @@ impl Agent {
             return Err(Arc::new(Error::msg(ErrorCode::InvalidRequest, "there are no items", see_openapi())));
         }
         let name = &request.profile;
-        let taken = self.sessions.take_over(name, items, request.replace, request.locked).await;
+        let taken = self.sessions.take_over(name, items, request.replace, request.holds_profile_lock).await;
         if !taken.map_err(|e| Error::from(e).about(name))? {
             let message = format!("`{name}` still has the session of another account");
             let hint = Hint::login().with_flag("--replace").about(name);

@@ -98,8 +98,10 @@ impl Agent {
                         // What the store records now decides whether the user is asked.
                         Err(error) if error.code == ErrorCode::LoginRequired && self.prompts.is_some() => {
                             let session = self.loaded(&profile).await.map_err(|_| Arc::clone(&error))?;
-                            let Some(verdict) = self.sessions.verdict(&profile, &session) else { return Err(error) };
-                            if !self.logged_in_again(&profile, &session, &verdict, deadline).await {
+                            let Some(reason) = self.sessions.required_login(&profile, &session) else {
+                                return Err(error);
+                            };
+                            if !self.logged_in_again(&profile, &session, &reason, deadline).await {
                                 return Err(error);
                             }
                             self.agent_lock.check(self.now())?;
@@ -167,7 +169,7 @@ impl Agent {
         deadline: Instant,
     ) -> bool {
         match error {
-            SessionError::LoginRequired(reason) if self.sessions.is_over(session, reason) => {}
+            SessionError::LoginRequired(reason) if self.sessions.has_ended(session, reason) => {}
             _ => return false,
         }
         self.publish_login_required(profile, error);
@@ -231,7 +233,7 @@ impl Agent {
                 agent.cache.clear_store_failures(name);
             }
             if let CachedSession::Session(session) = &cached {
-                agent.publish_verdict(&profile, session);
+                agent.publish_required_login(&profile, session);
             }
             agent.cache.put(name, epoch, cached);
             agent.events.changed.notify_one();
@@ -243,9 +245,10 @@ impl Agent {
         })
     }
 
-    /// Publishes the event that a login is required if the issuer's verdict leaves nothing else; returns whether it does.
-    pub(super) fn publish_verdict(&self, profile: &Profile, session: &Session) -> bool {
-        let Some(error) = self.sessions.verdict(profile, session) else { return false };
+    /// Publishes the event that a login is required, if the issuer has refused the session's refreshes for good; returns whether it
+    /// has.
+    pub(super) fn publish_required_login(&self, profile: &Profile, session: &Session) -> bool {
+        let Some(error) = self.sessions.required_login(profile, session) else { return false };
         self.publish_login_required(profile, &error);
         true
     }

@@ -105,16 +105,17 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
         }
     };
     let watcher = Arc::new(Mutex::new(watcher(on_event, &dirs, &optional)));
-    let sessions = Arc::clone(agent);
+    let checking = Arc::clone(agent);
     // Nothing here waits for a file: one that does not respond must not delay the changes of others.
     let check_sessions = async move {
         while let Some(change) = changes.recv().await {
             if events_lost.swap(false, Ordering::SeqCst) || matches!(change, Change::Unknown) {
                 config_changed.notify_one();
-                sessions.profiles.all().into_iter().for_each(|profile| sessions.check_session(profile.name.clone()));
+                let all = checking.profiles.all();
+                all.into_iter().for_each(|profile| checking.check_session(profile.name.clone()));
             }
             if let Change::Session(name) = change {
-                sessions.check_session(name);
+                checking.check_session(name);
             }
         }
     };

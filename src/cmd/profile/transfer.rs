@@ -68,7 +68,7 @@ async fn add(app: &App, file: &Path, text: &str, replace: bool) -> Result<u8, Er
             return Err(unusable(&format!("it has no profile `{named}`")));
         }
     }
-    // An identity token of this platform could be redeemed by whoever wrote the file.
+    // An identity token of this platform could be redeemed by the author of the file.
     let unsafe_part = |profile: &Profile| match &profile.server.workload {
         Some(Workload::Command(_)) => Some("runs a command"),
         Some(_) if matches!(profile.server.client_key.audience, AssertionAudience::Other(_)) => {

@@ -348,9 +348,9 @@ fn login_decides_which_resources_can_be_requested() {
 }
 
 #[test]
-fn verdict_is_only_the_issuers() {
+fn only_the_issuer_makes_a_login_necessary() {
     let mut stored = session();
-    let at = |stored: &Session, now| verdict(stored, UnixTime(now));
+    let at = |stored: &Session, now| required_login(stored, UnixTime(now));
     assert_eq!((at(&stored, 1000), at(&stored, 9000)), (None, None), "it can be refreshed");
     stored.last_failure = Some(RefreshFailure { refusals: 2, ..failure() });
     assert_eq!((at(&stored, 4599), at(&stored, 4600)), (None, Some(Obstacle::RefreshRefused)));
@@ -358,7 +358,7 @@ fn verdict_is_only_the_issuers() {
     assert_eq!(at(&stored, 1000), Some(Obstacle::SessionEnded));
     stored = session();
     stored.tokens.refresh_token = None;
-    assert_eq!(at(&stored, 9000), None, "an expired token is not the issuer's verdict");
+    assert_eq!(at(&stored, 9000), None, "an expired token is no refusal of the issuer");
 }
 
 #[test]
