@@ -181,7 +181,7 @@ fn secrets_are_exposed_only_in_listed_files() {
         "agent/server/ask_login.rs",
         "agent/server/broker.rs",
         "model/registration.rs",
-        "model/session.rs",
+        "model/session/stored.rs",
         "model/trust.rs",
         "agent/protocol/client.rs",
         "agent/protocol/messages.rs",

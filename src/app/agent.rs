@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::{App, PATIENCE};
+use super::App;
+use super::runtime::PATIENCE;
 use crate::agent::protocol::{AgentClient, AgentStatus, ClientError, MAX_WAIT, Reply, home_id};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;

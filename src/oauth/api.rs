@@ -9,7 +9,8 @@ use url::Url;
 pub use hyper::body::Bytes;
 
 use super::error::IssuerError;
-use super::http::{ApiVersion, Http, USER_AGENT, host_of};
+use super::http::{Http, host_of};
+use super::http_clients::{ApiVersion, USER_AGENT};
 use super::transport_error::Destination;
 use crate::model::{ApiUrl, secure_url};
 use crate::secret::Secret;

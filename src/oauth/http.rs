@@ -1,86 +1,32 @@
 //! Sends one request to one endpoint and reads the response; follows no redirect and uses plain HTTP on loopback only.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Bytes;
 use hyper_util::client::proxy::matcher::Intercept;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Certificate, Method, redirect, retry};
+use reqwest::{Certificate, Method, redirect};
 use url::Url;
 
 use super::ca_certificates;
 use super::dpop::{DpopKey, Proof, ProofServers, ProvenRequest};
-use super::error::{Delivery, IssuerError, Phase};
+use super::error::IssuerError;
 use super::form::shared;
+use super::http_clients::{ApiVersion, Clients, Limits};
 use super::http_response::HttpResponse;
-use super::proxy::Proxies;
-use super::resolver::{Lookup, NetworkLimit, Resolver, limited, system_lookup};
+use super::resolver::{Lookup, NetworkLimit, limited, system_lookup};
 use super::transport_error::Destination;
 use crate::clock::UnixTime;
 use crate::model::{ApiUrl, InsecureUrl, IssuerUrl, Server, is_loopback, named_url, secure_url};
-use crate::paths::ProxyVariables;
 use crate::secret::{Secret, SecretBytes};
-use crate::text::excerpt;
 
 /// The media type of a form.
 const FORM: &str = "application/x-www-form-urlencoded";
-/// How authctl names itself.
-pub(super) const USER_AGENT: &str = concat!("authctl/", env!("CARGO_PKG_VERSION"));
-/// How long an idle connection to an API is reused.
-const API_IDLE_LIMIT: Duration = Duration::from_secs(4);
 /// The header with a DPoP proof (RFC 9449, section 4.1).
 const DPOP: &str = "dpop";
 /// How many hosts' clocks are remembered.
 const MAX_SERVER_CLOCKS: usize = 64;
-
-/// The time limits of one request. A connection attempt has to end before the other limits do, or a request that was not sent
-/// would be reported as one that may have been.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// To resolve the host, connect to one of its addresses and complete the TLS handshake.
-    pub(super) connect: Duration,
-    /// From the start to the response's head, and between two parts of its body.
-    pub(super) read: Duration,
-    /// For everything together.
-    pub(super) total: Duration,
-}
-
-impl Limits {
-    /// The system's resolver asks its second name server after five seconds; TCP sends its first packet four times within
-    /// eight.
-    const DEFAULT: Self =
-        Self { connect: Duration::from_secs(15), read: Duration::from_secs(20), total: Duration::from_secs(30) };
-}
-
-/// The versions of HTTP that an API is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ApiVersion {
-    /// HTTP/1.1.
-    Http1,
-    /// HTTP/2 where the server offers it over TLS (RFC 9113, section 3.3), else HTTP/1.1.
-    Any,
-}
-
-/// The destination of a request, which decides which HTTP client it needs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Route {
-    Remote,
-    LoopbackTls,
-    LoopbackPlain,
-}
-
-impl Route {
-    /// Returns the route of a request to `url`.
-    fn to(url: &Url) -> Self {
-        match (is_loopback(url), url.scheme()) {
-            (true, "http") => Self::LoopbackPlain,
-            (true, _) => Self::LoopbackTls,
-            (false, _) => Self::Remote,
-        }
-    }
-}
 
 /// An HTTP client for the requests of one issuer, or to one API before its issuer is known.
 ///
@@ -89,21 +35,14 @@ impl Route {
 /// authctl send requests to local services.
 #[derive(Clone)]
 pub struct Http {
-    clients: Arc<Clients>,
+    shared: Arc<Shared>,
     /// The issuer or API that names the other addresses, and the server's settings. `None`: every address comes from the user.
     named_by: Option<(Url, Arc<Server>)>,
 }
 
-/// The clients, each built when it is first needed: building one that trusts the platform's authorities takes
-/// milliseconds, and plain http on loopback does not need it.
-struct Clients {
-    ca_certificates: Vec<Certificate>,
-    limits: Limits,
-    resolver: Resolver,
-    proxies: OnceLock<Proxies>,
-    remote: OnceLock<reqwest::Client>,
-    loopback_tls: OnceLock<reqwest::Client>,
-    loopback_plain: OnceLock<reqwest::Client>,
+/// What the clients of all issuers share.
+struct Shared {
+    clients: Clients,
     /// The `Date` of each host's last response, latest last.
     server_clocks: Mutex<Vec<(String, UnixTime)>>,
     proof_servers: ProofServers,
@@ -137,18 +76,12 @@ impl Http {
     }
 
     pub(super) fn with_limits(ca_certificates: Vec<Certificate>, limits: Limits, lookup: Lookup) -> Self {
-        let clients = Clients {
-            ca_certificates,
-            limits,
-            resolver: Resolver::new(lookup),
-            proxies: OnceLock::new(),
-            remote: OnceLock::new(),
-            loopback_tls: OnceLock::new(),
-            loopback_plain: OnceLock::new(),
+        let shared = Shared {
+            clients: Clients::new(ca_certificates, limits, lookup),
             server_clocks: Mutex::default(),
             proof_servers: ProofServers::default(),
         };
-        Self { clients: Arc::new(clients), named_by: None }
+        Self { shared: Arc::new(shared), named_by: None }
     }
 
     /// Returns the same client for the requests of `issuer`. The user has configured the addresses in `server`.
@@ -164,12 +97,12 @@ impl Http {
     }
 
     fn named_by(&self, url: &Url, server: &Arc<Server>) -> Self {
-        Self { clients: Arc::clone(&self.clients), named_by: Some((url.clone(), Arc::clone(server))) }
+        Self { shared: Arc::clone(&self.shared), named_by: Some((url.clone(), Arc::clone(server))) }
     }
 
     /// Returns whether `other` uses the same clients.
     pub(crate) fn shares_clients(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.clients, &other.clients)
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// Parses an address in a response of the issuer or API.
@@ -195,7 +128,7 @@ impl Http {
     /// # Errors
     /// [`IssuerError::InvalidProxy`].
     pub fn proxy(&self, issuer: &IssuerUrl) -> Result<Option<String>, IssuerError> {
-        Ok(self.proxies().for_url(issuer.url())?.as_ref().and_then(authority))
+        Ok(self.shared.clients.proxies().for_url(issuer.url())?.as_ref().and_then(authority))
     }
 
     /// Sends a request to the issuer's own address. Any response is a success.
@@ -210,12 +143,12 @@ impl Http {
     #[must_use]
     pub fn server_time(&self, issuer: &IssuerUrl) -> Option<UnixTime> {
         let host = host_of(&Url::parse(issuer.as_str()).ok()?);
-        let clocks = self.clients.server_clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let clocks = self.shared.server_clocks.lock().unwrap_or_else(PoisonError::into_inner);
         clocks.iter().find(|(of, _)| *of == host).map(|(_, time)| *time)
     }
 
     fn remember_server_time(&self, host: &str, time: UnixTime) {
-        let mut clocks = self.clients.server_clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clocks = self.shared.server_clocks.lock().unwrap_or_else(PoisonError::into_inner);
         clocks.retain(|(of, _)| of != host);
         if clocks.len() >= MAX_SERVER_CLOCKS {
             clocks.remove(0);
@@ -231,7 +164,7 @@ impl Http {
         now: UnixTime,
     ) -> Result<Proof, IssuerError> {
         let issuer = self.named_by.as_ref().map(|(issuer, _)| issuer);
-        self.clients.proof_servers.proof(key, request, now, issuer)
+        self.shared.proof_servers.proof(key, request, now, issuer)
     }
 
     /// Returns a proof for a request that a caller makes. A `nonce` is remembered, as one in a response.
@@ -246,7 +179,7 @@ impl Http {
         now: UnixTime,
     ) -> Result<Secret, IssuerError> {
         if let Some(nonce) = nonce {
-            self.clients.proof_servers.remember_nonce(request.url, nonce);
+            self.shared.proof_servers.remember_nonce(request.url, nonce);
         }
         Ok(self.proof(key, request, now)?.text)
     }
@@ -254,7 +187,7 @@ impl Http {
     /// Compares the server's clock in a response of `url`, which refuses a proof, with this machine's, which shows `now`;
     /// returns whether proofs will be dated in another way than before.
     pub(super) fn compare_clocks(&self, url: &Url, response: &HttpResponse, now: UnixTime) -> bool {
-        response.date.is_some_and(|date| self.clients.proof_servers.remember_time(url, date, now))
+        response.date.is_some_and(|date| self.shared.proof_servers.remember_time(url, date, now))
     }
 
     /// Sends a GET to `url` with this `Accept` and these credentials.
@@ -330,14 +263,14 @@ impl Http {
     ) -> Result<(HttpResponse, reqwest::Response, Option<String>), IssuerError> {
         let url = secure_url(url.as_str())?;
         let host = host_of(&url);
-        let proxy = self.proxies().for_url(&url)?;
+        let clients = &self.shared.clients;
+        let proxy = clients.proxies().for_url(&url)?;
         let limit = self.network_limit(&url)?;
         if let Some(limit) = &limit {
-            let connect = self.clients.limits.connect;
-            limit.check(&self.clients.resolver, proxy.is_some(), connect).await?;
+            limit.check(clients.resolver(), proxy.is_some(), clients.limits().connect).await?;
         }
         // Without this `Accept-Encoding` a server may choose any content coding (RFC 9110, section 12.5.3).
-        let request = self.client_for(&url)?.request(method.clone(), url.clone());
+        let request = clients.for_request(&url)?.request(method.clone(), url.clone());
         let mut request = request.header(ACCEPT, accept).header(ACCEPT_ENCODING, "identity");
         if let Some((content_type, body)) = body {
             request = request.header(CONTENT_TYPE, content_type).body(body);
@@ -359,110 +292,24 @@ impl Http {
             self.remember_server_time(&host, date);
         }
         if let Some(nonce) = &response.dpop_nonce {
-            self.clients.proof_servers.remember_nonce(&url, nonce);
+            self.shared.proof_servers.remember_nonce(&url, nonce);
         }
         Ok((response, reply, proxy))
     }
 
-    fn proxies(&self) -> &Proxies {
-        self.clients.proxies.get_or_init(|| Proxies::new(&ProxyVariables::capture()))
-    }
-
-    fn client_for(&self, url: &Url) -> Result<&reqwest::Client, IssuerError> {
-        let route = Route::to(url);
-        let cell = match route {
-            Route::LoopbackPlain => &self.clients.loopback_plain,
-            Route::LoopbackTls => &self.clients.loopback_tls,
-            Route::Remote => &self.clients.remote,
-        };
-        if let Some(client) = cell.get() {
-            return Ok(client);
-        }
-        let built = checked(route, || self.build(route))?;
-        Ok(cell.get_or_init(|| built))
-    }
-
-    /// Returns a client for an API at `url` and how to name it in errors. It reuses connections, a response may take any
-    /// time, and redirects are followed as `redirects` permits.
+    /// Returns a client for an API at `url` and how to name it in errors.
+    ///
+    /// # Errors
+    /// As [`Clients::for_api`].
     pub(super) fn api_client(
         &self,
         url: &Url,
         redirects: redirect::Policy,
         version: ApiVersion,
     ) -> Result<(reqwest::Client, Option<String>), IssuerError> {
-        let route = Route::to(url);
-        let client = checked(route, || {
-            let builder = self.builder(route)?.redirect(redirects);
-            let builder = if version == ApiVersion::Http1 { builder.http1_only() } else { builder };
-            builder
-                // Many servers close a connection that has been idle for five seconds; a request sent at that moment is lost.
-                .pool_idle_timeout(API_IDLE_LIMIT)
-                .tcp_keepalive(API_IDLE_LIMIT * 8)
-                .build()
-        })?;
-        Ok((client, self.proxies().for_url(url)?.as_ref().and_then(authority)))
+        let client = self.shared.clients.for_api(url, redirects, version)?;
+        Ok((client, self.shared.clients.proxies().for_url(url)?.as_ref().and_then(authority)))
     }
-
-    fn build(&self, route: Route) -> Result<reqwest::Client, reqwest::Error> {
-        self.builder(route)?
-            .user_agent(USER_AGENT)
-            .http1_only()
-            .read_timeout(self.clients.limits.read)
-            .timeout(self.clients.limits.total)
-            // Each request has a connection of its own. The server may have closed an idle one, and a request sent on it would
-            // count as lost: codes and refresh tokens must not be sent twice.
-            .pool_max_idle_per_host(0)
-            .build()
-    }
-
-    /// Returns the settings that the clients have in common: one connects to no other server than it is asked to.
-    fn builder(&self, route: Route) -> Result<reqwest::ClientBuilder, reqwest::Error> {
-        let builder = reqwest::Client::builder()
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .referer(false)
-            .dns_resolver(self.clients.resolver.clone())
-            .connect_timeout(self.clients.limits.connect);
-        let builder = match route {
-            Route::Remote => match self.proxies().explicit() {
-                Some((proxy, no_proxy)) => {
-                    let no_proxy = reqwest::NoProxy::from_string(no_proxy);
-                    builder.proxy(reqwest::Proxy::https(proxy)?.no_proxy(no_proxy))
-                }
-                None => builder,
-            },
-            Route::LoopbackTls | Route::LoopbackPlain => {
-                // A hosts file that maps `localhost` to another machine must not receive requests for this one.
-                let loopback = [([127, 0, 0, 1], 0).into(), ([0, 0, 0, 0, 0, 0, 0, 1], 0).into()];
-                builder.no_proxy().resolve_to_addrs("localhost", &loopback)
-            }
-        };
-        Ok(match route {
-            Route::LoopbackPlain => builder.tls_certs_only([]),
-            Route::Remote | Route::LoopbackTls => builder.tls_certs_merge(self.clients.ca_certificates.iter().cloned()),
-        })
-    }
-}
-
-/// Builds a client after a check of the certificate authorities that it needs.
-fn checked(
-    route: Route,
-    build: impl FnOnce() -> Result<reqwest::Client, reqwest::Error>,
-) -> Result<reqwest::Client, IssuerError> {
-    if route != Route::LoopbackPlain {
-        ca_certificates::check_ssl_cert_file()?;
-    }
-    build().map_err(|error| {
-        ca_certificates::ssl_cert_file_error().unwrap_or_else(|| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            IssuerError::Unreachable {
-                message: excerpt(&format!("cannot set up TLS: {cause}"), 200),
-                proxy: None,
-                phase: Phase::Tls,
-                delivery: Delivery::NotSent,
-            }
-        })
-    })
 }
 
 /// Returns the host and port of a proxy, without its user name and password.

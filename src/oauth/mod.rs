@@ -23,6 +23,7 @@ mod error;
 mod form;
 pub mod github_actions;
 mod http;
+mod http_clients;
 mod http_response;
 pub mod jwks;
 pub mod jwt_bearer;

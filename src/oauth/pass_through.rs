@@ -5,7 +5,8 @@ use reqwest::{Method, redirect};
 use url::Url;
 
 use super::error::IssuerError;
-use super::http::{ApiVersion, Http, host_of};
+use super::http::{Http, host_of};
+use super::http_clients::ApiVersion;
 use super::transport_error::Destination;
 
 /// The body of a request.

@@ -143,7 +143,8 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use url::Url;
 
-    use super::super::http::{Http, Limits};
+    use super::super::http::Http;
+    use super::super::http_clients::Limits;
     use super::super::resolver::{Lookup, system_lookup};
     use super::*;
 

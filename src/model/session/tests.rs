@@ -1,4 +1,6 @@
 use super::*;
+use crate::model::ProfileName;
+use crate::secret::SecretBytes;
 
 fn work() -> ProfileName {
     "work".parse().expect("valid")

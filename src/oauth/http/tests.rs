@@ -1,7 +1,10 @@
 //! Requests to servers that redirect, hang up, have no TLS, or are where the issuer must not lead.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::super::error::{Delivery, Phase};
 use super::super::testing::{TestServer, answer, fetch, http, json, unused_address};
 use super::*;
 
@@ -230,7 +233,7 @@ fn latest_time_of_each_host_is_remembered_up_to_a_limit() {
         record(&format!("{other}.example"), 40);
     }
     assert_eq!([time("a.example"), time("b.example"), time("0.example")], [Some(20), None, Some(40)]);
-    assert_eq!(http.clients.server_clocks.lock().expect("unpoisoned").len(), MAX_SERVER_CLOCKS);
+    assert_eq!(http.shared.server_clocks.lock().expect("unpoisoned").len(), MAX_SERVER_CLOCKS);
 }
 
 #[tokio::test]

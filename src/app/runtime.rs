@@ -1,0 +1,150 @@
+//! Runs what waits: the runtime, the signals that end it, and the reports of a long wait.
+
+use std::future::{Future, pending};
+use std::time::Duration;
+
+use super::signals::TERMINATION;
+use super::{App, Signals};
+use crate::error::{Error, ErrorCode, Hint};
+use crate::session::{MAX_REFRESH, Settled, UNSAVED_LIMIT, UnsavedSession};
+use crate::text::without_error_numbers;
+use crate::ui;
+
+/// How long to wait before a progress message.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The maximum number of threads for blocking calls: stores, name lookups and prompts.
+const MAX_THREADS: usize = 512;
+
+/// How long an idle thread of the agent stays. Threads are woken in turn: with tokio's default of ten seconds none would ever
+/// exit, and the C library keeps memory for each.
+const THREAD_KEEP_ALIVE: Duration = Duration::from_millis(200);
+
+/// The same for a command, which ends soon: the thread that has prepared the store for a refreshed session still exists when the
+/// issuer replies.
+const COMMAND_THREAD_KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+impl App {
+    /// Runs `work` on a single-threaded runtime. Ctrl-C, SIGTERM and SIGHUP end it after a refresh in flight; a second signal
+    /// ends it at once.
+    ///
+    /// # Errors
+    /// The error of `work`, or [`ErrorCode::Interrupted`].
+    pub fn run<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        self.run_then(work, async |_| ())
+    }
+
+    /// Does the same, and calls `end` with the result, also after a signal. Another signal ends that.
+    ///
+    /// # Errors
+    /// As [`App::run`].
+    pub fn run_then<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+        end: impl AsyncFnOnce(&Result<T, Error>),
+    ) -> Result<T, Error> {
+        self.block_on(COMMAND_THREAD_KEEP_ALIVE, |mut signals| async move {
+            let result = tokio::select! {
+                result = work => result,
+                _ = signals.next() => {
+                    ui::restore_terminal();
+                    Err(self.finish_refresh(&mut signals).await)
+                }
+            };
+            tokio::select! {
+                () = end(&result) => {}
+                _ = signals.next() => {}
+            }
+            result
+        })
+    }
+
+    /// Runs `work` on a single-threaded runtime, and leaves the handling of signals to it.
+    ///
+    /// # Errors
+    /// The error of `work`.
+    pub fn run_with_signals<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        work: impl FnOnce(Signals) -> F,
+    ) -> Result<T, Error> {
+        self.block_on(THREAD_KEEP_ALIVE, work)
+    }
+
+    fn block_on<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        thread_keep_alive: Duration,
+        work: impl FnOnce(Signals) -> F,
+    ) -> Result<T, Error> {
+        let unexpected =
+            |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::advice("close some programs and try again"));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(MAX_THREADS)
+            .thread_keep_alive(thread_keep_alive)
+            .build()
+            .map_err(unexpected)?;
+        let result = runtime.block_on(async { work(Signals::listen(&TERMINATION).map_err(unexpected)?).await });
+        for (path, reason) in self.sessions.get().into_iter().flat_map(|sessions| sessions.failed_token_files()) {
+            let path = path.display();
+            self.ui().notice(&format!("warning: the token file {path} is not up to date: {reason}"));
+        }
+        // An unanswered prompt blocks its thread; the process exits without it.
+        runtime.shutdown_background();
+        result
+    }
+
+    /// Waits for a refresh in flight, and returns the error that describes the interruption.
+    async fn finish_refresh(&self, signals: &mut Signals) -> Error {
+        let Some(sessions) = self.sessions.get() else { return Error::interrupted() };
+        let settled = async {
+            match sessions.settled().await {
+                Settled::Idle => Error::interrupted(),
+                Settled::Finished => Error::interrupted_after_change(),
+                Settled::Failed => Error::interrupted_during_refresh(),
+            }
+        };
+        tokio::pin!(settled);
+        let error = tokio::select! {
+            error = &mut settled => error,
+            () = self.clock.sleep(Duration::from_millis(200)) => {
+                self.ui().notice("Finishing the refresh; press Ctrl-C again to abort, which may lose the session");
+                tokio::select! {
+                    error = settled => error,
+                    _ = signals.next() => Error::interrupted_during_refresh(),
+                    () = self.clock.sleep(MAX_REFRESH) => Error::interrupted_during_refresh(),
+                }
+            }
+        };
+        let unsaved = sessions.unsaved();
+        match unsaved.borrow().iter().next() {
+            Some((name, unsaved)) => {
+                let lost = Error::from(unsaved.given_up()).about(name);
+                Error::msg(ErrorCode::Interrupted, format!("interrupted; {}", lost.message()), lost.hint)
+            }
+            None => error,
+        }
+    }
+
+    /// Awaits `work`, and shows what is waited for if it takes long and the terminal is interactive. A store that does not
+    /// take a refreshed session is always reported: the user may be able to unlock it.
+    pub async fn with_progress<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
+        let progress = async {
+            self.clock.sleep(PATIENCE).await;
+            if self.ui().is_interactive() {
+                self.ui().notice(&format!("Waiting for {what}; press Ctrl-C to abort"));
+            }
+        };
+        let report_unsaved = async {
+            let mut unsaved = self.sessions().ok()?.unsaved();
+            let unsaved = unsaved.wait_for(|unsaved| !unsaved.is_empty()).await.ok()?;
+            let (name, UnsavedSession { error, .. }) = unsaved.iter().next()?;
+            let (limit, reason) = (UNSAVED_LIMIT.as_secs(), without_error_numbers(&error.to_string()));
+            self.ui().instruct(&format!("Waiting up to {limit} s to store the refreshed session of {name}: {reason}"));
+            Some(())
+        };
+        tokio::select! {
+            done = work => done,
+            never = async { tokio::join!(progress, report_unsaved); pending().await } => never,
+        }
+    }
+}
