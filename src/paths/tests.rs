@@ -1,5 +1,6 @@
 //! Tests of the locations and of the environment.
 
+use super::locations::{bus_socket, machine_wide_files};
 use super::*;
 
 #[test]

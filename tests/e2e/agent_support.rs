@@ -3,20 +3,11 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use crate::support::Sandbox;
+pub use crate::support::process::KillOnDrop;
 use crate::support::process::{LIMIT, wait_until};
-
-/// A process that is killed when dropped.
-pub struct KillOnDrop(pub Child);
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// Returns the socket path of the home's agent.
 pub fn socket_of(home: &Sandbox) -> PathBuf {

@@ -4,31 +4,22 @@ use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{ChildStdout, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
 use crate::support::parts;
+use crate::support::process::KillOnDrop;
 
 /// The password of the keyring.
 const PASSWORD: &[u8] = b"a password of the tests";
-
-/// A process that is killed when dropped.
-struct KillOnDrop(Child);
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// A private bus with a keyring.
 pub struct Keyring {
     // Dropped in this order: the daemon before its bus, both before their directory.
     daemon: Option<KillOnDrop>,
     bus: KillOnDrop,
-    /// Open as long as the bus: a program that it starts may exit when nobody reads its output.
+    /// Open as long as the bus: a program that it starts may exit when its output is not read.
     _output: BufReader<ChildStdout>,
     address: String,
     dir: TempDir,

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::oneshot;
 
 use crate::support::parts;
-use crate::support::process::wait_until;
+use crate::support::process::{KillOnDrop, wait_until};
 use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, issuer};
 
 /// The issuer's host name, which resolves only with [`CompanyNetwork::names`].
@@ -189,17 +189,10 @@ impl Drop for TlsFront {
 
 /// A third-party proxy server; stops when dropped.
 pub struct Proxy {
-    child: Child,
+    _process: KillOnDrop,
     log: PathBuf,
     /// The address with the port.
     pub at: String,
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Proxy {
@@ -231,8 +224,8 @@ impl Proxy {
     }
 
     fn start(company: &CompanyNetwork, mut command: Command, log: PathBuf, port: u16) -> Self {
-        let child = command.envs(company.names()).stdin(Stdio::null()).spawn().expect("spawned");
-        let proxy = Self { child, log, at: format!("127.0.0.1:{port}") };
+        let process = KillOnDrop(command.envs(company.names()).stdin(Stdio::null()).spawn().expect("spawned"));
+        let proxy = Self { _process: process, log, at: format!("127.0.0.1:{port}") };
         wait_until("the proxy", || TcpStream::connect(&proxy.at).ok());
         proxy
     }

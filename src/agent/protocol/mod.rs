@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+mod agent_status;
 mod client;
 mod messages;
 mod socket;
@@ -12,11 +13,11 @@ mod socket;
 /// then.
 pub const STOP_LIMIT: Duration = Duration::from_secs(180);
 
+pub use agent_status::{AgentStatus, Confinement, Refusal, UnsavedStatus};
 pub use client::{AgentClient, ClientError, Reply};
 pub use messages::{
-    AgentStatus, AuditLogEntry, AuditLogResponse, Confinement, ForgetResponse, HandoverItem, HandoverRequest,
-    LockRequest, LogoutResponse, MAX_WAIT, OPENAPI, Problem, ProofRequest, ProofResponse, ProxyReport, ProxyReported,
-    ReceivedToken, RefreshResponse, Refusal, StopResponse, TokenResponse, UnlockRequest, UnsavedStatus, refresh_query,
-    token_query,
+    AuditLogEntry, AuditLogResponse, ForgetResponse, HandoverItem, HandoverRequest, LockRequest, LogoutResponse,
+    MAX_WAIT, OPENAPI, Problem, ProofRequest, ProofResponse, ProxyReport, ProxyReported, ReceivedToken,
+    RefreshResponse, StopResponse, TokenResponse, UnlockRequest, refresh_query, token_query,
 };
 pub use socket::{ListenError, Listening, check_socket_path, home_id, listen};

@@ -10,14 +10,11 @@ use super::cache::CachedSession;
 use super::events::EventKind;
 use super::peer::Peer;
 use super::response::{AgentResponse, document, json, ok, problem_with_retry, see_openapi, stream, text, to_json};
-use super::route::{
-    AgentRequest, VerifyBody, handover_body, lock_body, proof_body, proxy_body, unlock_body, verify_body,
-};
+use super::route::{AgentRequest, VerifyBody, lock_body, proof_body, proxy_body, unlock_body, verify_body};
 use super::state::Agent;
 use super::tokens::IssuedToken;
 use crate::agent::protocol::{
-    ForgetResponse, HandoverItem, HandoverRequest, LogoutResponse, OPENAPI, ProofResponse, ProxyReport, ProxyReported,
-    RefreshResponse, StopResponse,
+    ForgetResponse, LogoutResponse, OPENAPI, ProofResponse, ProxyReport, ProxyReported, RefreshResponse, StopResponse,
 };
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
@@ -110,7 +107,7 @@ impl Agent {
 
     /// Records a request for a token that was denied or failed, with the profile that it would have been of. Unknown names
     /// are left out: a process that makes them up would push all other entries out.
-    fn record_denied(&self, peer: &Peer, action: AuditAction, named: Option<&ProfileName>, failure: &Error) {
+    pub(super) fn record_denied(&self, peer: &Peer, action: AuditAction, named: Option<&ProfileName>, failure: &Error) {
         let chosen = self.profiles.choose(named).ok();
         let profile = chosen.as_ref().map(|profile| &profile.name);
         self.audit_log.record_denied(peer, action, failure.code, profile, self.now());
@@ -341,40 +338,6 @@ impl Agent {
         }
         self.audit_log.record(peer, AuditAction::Unlock, None, self.now());
         Ok(json(&self.state()))
-    }
-
-    /// Takes over the session of a login, in memory. Its profile is saved afterwards.
-    async fn handover_request(self: &Arc<Self>, peer: &Peer, body: &SecretBytes) -> Result<AgentResponse, SharedError> {
-        let request = handover_body(body)?;
-        let name = &request.profile;
-        let taken = self.take_over(&request).await;
-        taken.inspect_err(|failure| self.record_denied(peer, AuditAction::Handover, Some(name), failure))?;
-        self.audit_log.record(peer, AuditAction::Handover, Some(name), self.now());
-        if let Ok(profile) = self.profiles.choose(Some(name)) {
-            self.forget(&profile);
-        }
-        Ok(json(&self.state()))
-    }
-
-    async fn take_over(self: &Arc<Self>, request: &HandoverRequest) -> Result<(), SharedError> {
-        self.agent_lock.check(self.now())?;
-        let open = |item: &HandoverItem| Some((item.name.clone(), self.handover.open(&item.sealed()?)?));
-        let items: Option<Vec<(String, SecretBytes)>> = request.items.iter().map(open).collect();
-        let Some(items) = items else {
-            let message = "an item is not encrypted to this agent";
-            return Err(Arc::new(Error::msg(ErrorCode::AgentUnavailable, message, see_openapi())));
-        };
-        if items.is_empty() {
-            return Err(Arc::new(Error::msg(ErrorCode::InvalidRequest, "there are no items", see_openapi())));
-        }
-        let name = &request.profile;
-        let taken = self.sessions.take_over(name, items, request.replace, request.holds_profile_lock).await;
-        if !taken.map_err(|e| Error::from(e).about(name))? {
-            let message = format!("`{name}` still has the session of another account");
-            let hint = Hint::login().with_flag("--replace").about(name);
-            return Err(Arc::new(Error::msg(ErrorCode::OtherSubject, message, hint)));
-        }
-        Ok(())
     }
 
     /// Logs out of a profile whose session only the agent can read.

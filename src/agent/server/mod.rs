@@ -14,6 +14,7 @@ mod cache;
 mod confine;
 mod events;
 mod handlers;
+mod handover;
 mod harden;
 mod limiter;
 mod lock_requests;

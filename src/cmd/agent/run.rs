@@ -22,6 +22,19 @@ use crate::ui::Background;
 /// What `agent run --detach` writes to stdout once requests are answered.
 pub(super) const READY: &str = "ready";
 
+/// Returns the command that runs `authctl agent run` in another process, in this mode.
+pub(super) fn agent_process(mode: &str, notify: bool, login: LoginMode) -> std::io::Result<Command> {
+    let mut command = Command::new(own_program()?);
+    command.args(["agent", "run", mode, "--no-input"]);
+    if notify {
+        command.arg("--notify");
+    }
+    if login == LoginMode::Ask {
+        command.arg("--login=ask");
+    }
+    Ok(command)
+}
+
 /// Runs the agent until it is stopped.
 pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::command("agent start"));
@@ -81,14 +94,7 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
 /// Starts the process that does for the agent what that may not do itself. It ends with the agent.
 fn start_broker(app: &App, socket: &Path, args: &AgentRun) -> std::io::Result<()> {
     let (ours, theirs) = UnixStream::pair()?;
-    let mut command = Command::new(own_program()?);
-    command.args(["agent", "run", "--broker", "--no-input"]);
-    if args.notify {
-        command.arg("--notify");
-    }
-    if args.login == LoginMode::Ask {
-        command.arg("--login=ask");
-    }
+    let mut command = agent_process("--broker", args.notify, args.login)?;
     if let Some(config) = &app.common.config {
         command.arg("--config").arg(config);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::run::READY;
+use super::run::{READY, agent_process};
 use crate::agent::protocol::{STOP_LIMIT, StopResponse};
 use crate::app::App;
 use crate::cli::{AgentStart, LoginMode};
@@ -15,7 +15,7 @@ use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::{is_locked, lock_holder};
 use crate::model::StoreKind;
-use crate::paths::{own_program, without_tokens};
+use crate::paths::without_tokens;
 
 /// How long a concurrent start may take.
 const CONCURRENT_START_LIMIT: Duration = Duration::from_secs(10);
@@ -33,14 +33,7 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
         return started(app, "the agent is already running");
     }
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::command("agent run"));
-    let mut command = Command::new(own_program().map_err(unexpected)?);
-    command.args(["agent", "run", "--detach", "--no-input"]);
-    if args.notify {
-        command.arg("--notify");
-    }
-    if args.login == LoginMode::Ask {
-        command.arg("--login=ask");
-    }
+    let mut command = agent_process("--detach", args.notify, args.login).map_err(unexpected)?;
     if app.common.json {
         command.arg("--json");
     }
