@@ -38,13 +38,13 @@
 //! `agent/server/accept`, `route`, `handlers`, `tokens`, `cache`, `response`. The client reads no `config.toml` and starts
 //! no runtime. The agent decides with `session/refresh_policy`, as the command line does, and needs no disk or network for
 //! a token that is fresh. A refresh goes through `session/refresh`: take the profile lock, read the session again, record
-//! that the refresh token is about to be sent and send it (`session/send_refresh`), store the reply (`session/commit`, or
-//! `session/unsaved` where the store fails), serve the token.
+//! that the refresh token is about to be sent and send it (`session/send_refresh`), store the reply
+//! (`session/commit_refresh`, or `session/unsaved` where the store fails), serve the token.
 //!
 //! *A device login*: `cmd/login`, `login` (merges options, profile and provider; waits for concurrent logins),
-//! `oauth/discovery`, `oauth/device_code`, `session/login` (verifies the ID token), `login/commit` (stores session and
-//! profile). `login` calls `cmd/login/grants` three times for what depends on the user: `endpoints` before the metadata is
-//! fetched, `choose_grant` by the metadata, and `sign_in`.
+//! `oauth/discovery`, `oauth/device_code`, `session/login` (verifies the ID token), `login/commit` (saves the profile once
+//! `session/login/commit` has stored the session). `login` calls `cmd/login/grants` three times for what depends on the
+//! user: `endpoints` before the metadata is fetched, `choose_grant` by the metadata, and `sign_in`.
 //!
 //! *A login for an API*: `cmd/login/api` asks `session/api` for the API's issuers (`oauth/resource`, `oauth/challenge`) and their
 //! metadata, and adds what it finds to the options of a device or browser login; `login` takes the client from
@@ -72,7 +72,7 @@
 //! | a grant | a file in `oauth`, a variant of [`model::Grant`] and what the compiler then asks for, such as branches in `cmd/login/grants.rs`; an option in `cli/login.rs`, there also in `GRANTS`; the presets that support it in `model/provider/table.rs` |
 //! | a setting | a row of the table in `config/settings`, a field of [`model::Profile`], a section of authctl.toml(5); `man/json/profile.json` |
 //! | a store | an implementation of `store::Store`, a variant of [`model::StoreKind`], its place in `session/stores.rs`; what `app.rs` builds; the help of `AUTHCTL_STORE` in `cli.rs` |
-//! | an agent endpoint | a variant in `agent/server/route.rs`, a branch in `handlers.rs`, its types in `agent/protocol/messages.rs`, `openapi.json`, authctl-agent(7) |
+//! | an agent endpoint | a variant in `agent/server/route.rs`, a branch in `handlers.rs`, its types in `agent/protocol/messages.rs` (of the state: `agent_status.rs`), `openapi.json`, authctl-agent(7) |
 //! | a field of an agent response | its type in `agent/protocol/messages.rs` (of a token: `TokenResponse`, built in `session/token_response.rs`, and `ReceivedToken`), `handlers.rs`, `openapi.json` |
 //! | an error | a row in `model/error_code.rs`; the layer's own type is converted, with its hint, in `error/conversions.rs` or `error/session.rs`; its HTTP status in `agent/server/response.rs`; `openapi.json`, authctl-agent(7) and authctl(1) list it |
 //! | a helper for a tool | a variant of `cli::Tool`; a file in `cmd/helper` that implements `Protocol`, a branch in `cmd/helper/mod.rs`; `tests/cli/helper`, `tests/e2e` |

@@ -218,7 +218,7 @@ fn secrets_are_exposed_only_in_listed_files() {
     ];
     const MODULES: [&str; 4] = ["store", "oauth", "verify", "dev_issuer"];
     const SESSION_FILES: [&str; 14] = [
-        "session/commit.rs",
+        "session/commit_refresh.rs",
         "session/refresh_policy.rs",
         "session/limited_command.rs",
         "session/login.rs",

@@ -10,7 +10,7 @@ pub use hyper::body::Bytes;
 
 use super::error::IssuerError;
 use super::http::{Http, host_of};
-use super::http_clients::{ApiVersion, USER_AGENT};
+use super::reqwest_clients::{ApiVersion, USER_AGENT};
 use super::transport_error::Destination;
 use crate::model::{ApiUrl, secure_url};
 use crate::secret::Secret;

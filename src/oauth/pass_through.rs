@@ -6,7 +6,7 @@ use url::Url;
 
 use super::error::IssuerError;
 use super::http::{Http, host_of};
-use super::http_clients::ApiVersion;
+use super::reqwest_clients::ApiVersion;
 use super::transport_error::Destination;
 
 /// The body of a request.

@@ -144,7 +144,7 @@ mod tests {
     use url::Url;
 
     use super::super::http::Http;
-    use super::super::http_clients::Limits;
+    use super::super::reqwest_clients::Limits;
     use super::super::resolver::{Lookup, system_lookup};
     use super::*;
 

@@ -1,6 +1,10 @@
 //! Tests of the locations and of the environment.
 
-use super::locations::{bus_socket, machine_wide_files};
+use std::path::Path;
+
+#[cfg(not(target_os = "macos"))]
+use super::locations::bus_socket;
+use super::locations::machine_wide_files;
 use super::*;
 
 #[test]

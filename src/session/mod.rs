@@ -2,10 +2,11 @@
 //! a store.
 
 mod api;
-mod commit;
+mod commit_refresh;
 mod error;
 mod exchange;
-mod failed_files;
+mod failed_token_files;
+mod handover;
 mod hooks;
 mod http_clients;
 mod issuer;
@@ -58,7 +59,7 @@ pub use unsaved::{UNSAVED_LIMIT, UnsavedSession, UnsavedSessions};
 pub use verifier::{TokenVerifier, is_unverified};
 pub use workload::{KUBERNETES_TOKEN, run_workload_command};
 
-use failed_files::FailedFiles;
+use failed_token_files::FailedTokenFiles;
 use http_clients::HttpClients;
 use marks::Marks;
 
@@ -81,7 +82,7 @@ pub struct SessionService {
     unsaved: watch::Sender<UnsavedSessions>,
     serves_unsaved: AtomicBool,
     marks: Arc<Marks>,
-    failed_files: FailedFiles,
+    failed_token_files: FailedTokenFiles,
     hook_failures: broadcast::Sender<HookFailure>,
     /// The configuration that was named, for the programs that are started.
     config: OnceLock<PathBuf>,
@@ -159,7 +160,7 @@ impl SessionService {
             refresh_failed: AtomicBool::new(false),
             unsaved: watch::Sender::default(),
             serves_unsaved: AtomicBool::new(false),
-            failed_files: FailedFiles::default(),
+            failed_token_files: FailedTokenFiles::default(),
             hook_failures: broadcast::Sender::new(MAX_HOOK_FAILURES),
             config: OnceLock::new(),
             keychain_calls: Semaphore::new(MAX_KEYCHAIN_CALLS),

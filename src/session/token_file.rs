@@ -86,7 +86,7 @@ impl SessionService {
                     Err(std::io::Error::other("the file system does not respond").into())
                 }
             };
-            self.failed_files.record(path, result);
+            self.failed_token_files.record(path, result);
         }
     }
 
@@ -113,7 +113,7 @@ impl SessionService {
         let Some(first) = expected.first().map(|(path, _)| path.clone()) else { return };
         let is_done = unblock(&first, move || expected.iter().all(|(path, token)| is_current(path, token.as_ref())));
         match tokio::time::timeout(FILE_LIMIT, is_done).await {
-            Ok(Ok(true)) => files(profile).for_each(|(path, _)| self.failed_files.record(path, Ok(()))),
+            Ok(Ok(true)) => files(profile).for_each(|(path, _)| self.failed_token_files.record(path, Ok(()))),
             _ => self.update_token_files(profile).await,
         }
     }
@@ -186,6 +186,6 @@ impl SessionService {
     /// Returns the token files that this process could not write or remove, each with the reason.
     #[must_use]
     pub fn failed_token_files(&self) -> Vec<(PathBuf, String)> {
-        self.failed_files.all()
+        self.failed_token_files.all()
     }
 }

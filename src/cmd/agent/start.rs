@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use super::run::{READY, agent_process};
 use crate::agent::protocol::{STOP_LIMIT, StopResponse};
 use crate::app::App;
-use crate::cli::{AgentStart, LoginMode};
+use crate::cli::AgentStart;
 use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::{is_locked, lock_holder};

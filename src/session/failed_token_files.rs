@@ -9,9 +9,9 @@ use crate::text::without_error_numbers;
 
 /// The files, each with the reason.
 #[derive(Default)]
-pub(super) struct FailedFiles(Mutex<BTreeMap<PathBuf, String>>);
+pub(super) struct FailedTokenFiles(Mutex<BTreeMap<PathBuf, String>>);
 
-impl FailedFiles {
+impl FailedTokenFiles {
     /// Records the outcome for a file.
     pub(super) fn record(&self, path: &Path, result: Result<(), TokenFileError>) {
         let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
