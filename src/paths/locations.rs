@@ -13,7 +13,7 @@ use directories::ProjectDirs;
 use percent_encoding::percent_decode_str;
 
 /// The machine-wide configuration below those in `XDG_CONFIG_DIRS`.
-const MACHINE_CONFIG: &str = "/etc/authctl/config.toml";
+pub(super) const MACHINE_CONFIG: &str = "/etc/authctl/config.toml";
 
 /// The configuration files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

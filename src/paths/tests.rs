@@ -4,7 +4,7 @@ use std::path::Path;
 
 #[cfg(not(target_os = "macos"))]
 use super::locations::bus_socket;
-use super::locations::machine_wide_files;
+use super::locations::{MACHINE_CONFIG, machine_wide_files};
 use super::*;
 
 #[test]

@@ -17,7 +17,7 @@ use crate::agent::protocol::{
     ForgetResponse, LogoutResponse, OPENAPI, ProofResponse, ProxyReport, ProxyReported, RefreshResponse, StopResponse,
 };
 use crate::clock::UnixTime;
-use crate::error::{Error, ErrorCode, Hint};
+use crate::error::{Error, ErrorCode};
 use crate::fs::unblock;
 use crate::model::{DecidingToken, Profile, ProfileName, Session, TokenTarget};
 use crate::secret::SecretBytes;
