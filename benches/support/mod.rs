@@ -5,6 +5,8 @@ pub mod constant;
 pub mod faults;
 pub mod http;
 pub mod issuer;
+#[path = "../../tests/support/kill_on_drop.rs"]
+pub mod kill_on_drop;
 pub mod load;
 #[path = "../../tests/support/parts.rs"]
 pub mod parts;

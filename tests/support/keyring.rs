@@ -9,7 +9,7 @@ use std::process::{ChildStdout, Command, Output, Stdio};
 use tempfile::TempDir;
 
 use crate::support::parts;
-use crate::support::process::KillOnDrop;
+use crate::support::kill_on_drop::KillOnDrop;
 
 /// The password of the keyring.
 const PASSWORD: &[u8] = b"a password of the tests";

@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "tests")]
 
 pub mod agent;
+pub mod kill_on_drop;
 pub mod login_pages;
 pub mod mcp_server;
 mod output;

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
+pub use super::kill_on_drop::KillOnDrop;
 use super::stepper::{self, Action, Call, Watch};
 use super::{AUTHCTL, CommandOutput, Sandbox};
 
@@ -30,16 +31,6 @@ pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         }
         assert!(started.elapsed() < LIMIT, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// A process that is killed when dropped.
-pub struct KillOnDrop(pub Child);
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
