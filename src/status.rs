@@ -7,7 +7,7 @@ use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::error::{Error, ErrorCode};
 use crate::model::{Grant, IssuerUrl, Profile, ProfileName, RefreshFailure, Session, StoreKind, Subject, TokenTarget};
-use crate::session::refresh_policy::{SessionView, backoff, decide};
+use crate::session::refresh_policy::{SessionView, backoff, decide, next_attempt};
 use crate::session::{
     Decision, RefusedToken, SessionError, SessionService, TokenFileStatus, TokenRequest, is_unverified,
 };
@@ -123,7 +123,7 @@ impl ProfileStatus {
     #[must_use]
     pub fn next_attempt(&self) -> Option<UnixTime> {
         let failure = self.last_failure.as_ref()?;
-        Some(failure.at.plus(backoff(failure.failures)).max(failure.retry_at.unwrap_or(failure.at)))
+        Some(next_attempt(failure.at, backoff(failure.failures), failure.retry_at))
     }
 
     /// Returns the account of the session.

@@ -7,11 +7,8 @@ use crate::app::App;
 use crate::cli::{StoreCommand, StorePassphrase};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::secret::Secret;
-use crate::store::StoreKey;
+use crate::store::{StoreKey, check_passphrase};
 use crate::ui::read_stdin_secret;
-
-/// The maximum length of a passphrase, in bytes.
-const MAX_LENGTH: usize = 1024;
 
 /// Runs the command.
 pub fn run(app: &App, command: StoreCommand) -> Result<u8, Error> {
@@ -108,9 +105,6 @@ fn new_passphrase(app: &App, after_current: bool) -> Result<Secret, Error> {
     };
     let code = if app.common.passphrase_stdin { ErrorCode::Usage } else { ErrorCode::PassphraseRequired };
     let new = new.ok_or_else(|| Error::msg(code, missing, hint().at_terminal(app.ui().is_interactive())))?;
-    if new.expose().len() > MAX_LENGTH {
-        let message = format!("the passphrase must have 1 to {MAX_LENGTH} bytes");
-        return Err(Error::msg(ErrorCode::Usage, message, hint()));
-    }
+    check_passphrase(&new).map_err(|invalid| Error::new(ErrorCode::Usage, invalid, hint()))?;
     Ok(new)
 }

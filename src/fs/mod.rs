@@ -100,11 +100,12 @@ pub async fn unblock<T: Send + 'static>(
 }
 
 /// Creates `dir` and its missing parents with mode 0700, durably: a power failure must not take what is synced in them later.
-/// An existing directory keeps its mode.
+/// An existing directory keeps its mode. A symbolic link of this user to a missing directory is followed.
 ///
 /// # Errors
 /// As [`DirBuilder::create`].
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {
+    let dir = &through_own_links(dir);
     let missing = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.is_dir());
     let parents: Vec<&Path> = missing.map(directory_of).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
@@ -115,6 +116,24 @@ pub fn create_private_dir(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Returns `dir` without the symbolic links of this user that lead nowhere so far. Those of others could choose where a directory
+/// is created.
+fn through_own_links(dir: &Path) -> PathBuf {
+    let own = rustix::process::geteuid().as_raw();
+    let leads_nowhere = |path: &&Path| {
+        let is_own_link = |about: std::fs::Metadata| about.is_symlink() && about.uid() == own;
+        path.symlink_metadata().is_ok_and(is_own_link) && !path.exists()
+    };
+    let mut target = dir.to_owned();
+    for _ in 0..MAX_LINKS {
+        let Some(link) = target.ancestors().find(leads_nowhere) else { break };
+        let below = target.strip_prefix(link).unwrap_or(Path::new("")).to_owned();
+        // Joining an empty path would add a slash.
+        target = link_target(link).components().chain(below.components()).collect();
+    }
+    target
 }
 
 /// Identifies the content of a file: another one each time that the file is written, replaced, or its attributes change. The

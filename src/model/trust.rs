@@ -85,9 +85,12 @@ pub struct Trust {
     pub fetched: Option<TrustedKeys>,
     /// Its pinned keys. If there are any, no others are trusted.
     pub pinned: Option<PinnedKeys>,
-    /// When its keys were last fetched because a token named an unknown key.
+    /// When a request for its keys last failed, or did not bring the key of a token.
     #[serde(rename = "asked_at")]
     pub unknown_key_fetched_at: Option<UnixTime>,
+    /// How often in a row.
+    #[serde(rename = "asked", default, skip_serializing_if = "is_zero")]
+    pub unknown_key_fetches: u32,
     /// When it last responded, by this machine's clock.
     pub contact_at: Option<UnixTime>,
     /// When it last responded, by its own clock (`Date`, RFC 9110, section 6.6.1).
@@ -118,6 +121,7 @@ impl Trust {
             fetched: None,
             pinned: None,
             unknown_key_fetched_at: None,
+            unknown_key_fetches: 0,
             contact_at: None,
             issuer_time: None,
             lists: Vec::new(),
@@ -149,6 +153,11 @@ impl Trust {
 
 /// The stored form's version. A reader refuses any other.
 const FORMAT: u64 = 1;
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
 
 #[derive(Serialize, Deserialize)]
 struct Stored<T> {
@@ -187,6 +196,7 @@ mod tests {
             }),
             pinned: Some(PinnedKeys { keys: "pem".into(), source: "k.pem".into(), pinned_at: UnixTime(8) }),
             unknown_key_fetched_at: Some(UnixTime(1)),
+            unknown_key_fetches: 4,
             contact_at: Some(UnixTime(2)),
             issuer_time: Some(ClockMark { latest: UnixTime(3), uptime }),
             lists: vec![list(1)],
@@ -195,7 +205,7 @@ mod tests {
         let bytes = trust.to_stored();
         let expected = "{\"format\":1,\"issuer\":\"https://a.example\",\"fetched\":{\"jwks\":\"{}\",\
             \"source\":\"https://a.example/k\",\"fetched_at\":7},\"pinned\":{\"keys\":\"pem\",\"source\":\"k.pem\",\
-            \"pinned_at\":8},\"asked_at\":1,\"contact_at\":2,\"issuer_time\":{\"latest\":3,\"uptime\":{\"boot\":\"b\",\
+            \"pinned_at\":8},\"asked_at\":1,\"asked\":4,\"contact_at\":2,\"issuer_time\":{\"latest\":3,\"uptime\":{\"boot\":\"b\",\
             \"seconds\":5}},\"lists\":[{\"uri\":\"https://a.example/1\",\"jwt\":\"j\",\"fetched_at\":9}]}";
         assert_eq!(std::str::from_utf8(bytes.expose()).expect("text"), expected);
         assert_eq!(Trust::from_stored(&bytes), Ok(trust));

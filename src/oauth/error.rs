@@ -286,10 +286,8 @@ impl IssuerError {
     pub fn is_response_lost(&self) -> bool {
         match self {
             Self::Unreachable { delivery, .. } => *delivery == Delivery::ResponseLost,
-            Self::Unavailable { status, retry_after, .. } => {
-                // RFC 9110, section 15.6, and those of a large network of gateways.
-                matches!(status, 502..=504 | 520..=527) && retry_after.is_none()
-            }
+            // RFC 9110, sections 15.5.9 and 15.6, and those of a large network of gateways.
+            Self::Unavailable { status, .. } => matches!(status, 408 | 502..=504 | 520..=527),
             _ => false,
         }
     }
@@ -308,7 +306,7 @@ impl IssuerError {
     pub fn is_in_doubt(&self) -> bool {
         match self {
             Self::Unreachable { delivery, .. } => *delivery != Delivery::NotSent,
-            Self::Unavailable { status, .. } => *status != 429,
+            Self::Unavailable { status, .. } => !matches!(status, 425 | 429),
             Self::InvalidResponse { .. } | Self::NoJwt { .. } => true,
             Self::Insecure(_)
             | Self::IssuerMismatch { .. }
@@ -433,16 +431,23 @@ mod tests {
             (unreachable(Delivery::NotSent), false, false),
             (unavailable(502, None), true, true),
             (unavailable(504, None), true, true),
-            (unavailable(502, wait(1)), false, true),
+            (unavailable(502, wait(1)), true, true),
             (unavailable(500, None), false, true),
+            (unavailable(500, wait(1)), false, true),
             (unavailable(503, None), true, true),
-            (unavailable(503, wait(1)), false, true),
+            (unavailable(503, wait(1)), true, true),
             (unavailable(501, None), false, true),
             (unavailable(505, None), false, true),
+            (unavailable(519, None), false, true),
             (unavailable(520, None), true, true),
             (unavailable(524, None), true, true),
+            (unavailable(527, wait(1)), true, true),
             (unavailable(528, None), false, true),
+            (unavailable(408, None), true, true),
+            (unavailable(408, wait(1)), true, true),
+            (unavailable(425, None), false, false),
             (unavailable(429, None), false, false),
+            (unavailable(429, wait(1)), false, false),
             (invalid, false, true),
             (IssuerError::NoJwt { from: String::new(), names: String::new() }, false, true),
             (IssuerError::Rejected { message: String::new(), status: 400 }, false, false),

@@ -110,6 +110,11 @@ impl HttpResponse {
             let (proxy, phase, delivery) = (None, Phase::Exchange, Delivery::ResponseLost);
             return IssuerError::Unreachable { message, proxy, phase, delivery };
         }
+        // Of timing (RFC 9110, section 15.5.9; RFC 8470, section 5.2), which an issuer may still refuse in its own words.
+        if matches!(status, 408 | 425) {
+            let (host, retry_after) = (host.clone(), self.retry_after);
+            return IssuerError::Unavailable { host, status, retry_after };
+        }
         // Only an issuer asks for authentication in plain text. With another status a proxy may be the author of a text that
         // says more than the status.
         let is_own = matches!(kind, BodyKind::Empty | BodyKind::Reason | BodyKind::OtherObject | BodyKind::OtherJson)
@@ -284,6 +289,10 @@ mod tests {
         for status in [429, 500, 502, 599] {
             let response = fetch(json(status, "{}")).await.expect("a response");
             assert!(response.unavailable().is_some(), "{status}");
+        }
+        for (status, body) in [(408, "{}"), (408, "<p>"), (408, ""), (425, "")] {
+            let response = fetch(answer(status, html, body)).await.expect("a response");
+            assert!(matches!(response.unexpected("tokens"), IssuerError::Unavailable { .. }), "{status} {body}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Selects the proxy of a request from the environment. An invalid proxy address is an error: the proxy is never bypassed.
 
 use std::ffi::OsStr;
+use std::net::Ipv4Addr;
 
 use hyper::Uri;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
@@ -64,7 +65,7 @@ fn no_proxy(text: &str) -> String {
     let hosts = text.split([',', ' ', '\t', '\n', '\r']).filter(|host| !host.is_empty()).map(|host| {
         let host = host.strip_prefix("*.").unwrap_or(host).trim_start_matches('.').trim_end_matches('.');
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let is_name = host.ends_with(|last: char| last.is_ascii_alphabetic()) && !host.contains(':');
+        let is_name = !host.contains([':', '/', '*']) && host.parse::<Ipv4Addr>().is_err();
         if is_name { format!("{host},{host}.") } else { host.to_owned() }
     });
     hosts.collect::<Vec<_>>().join(",")
@@ -132,6 +133,10 @@ mod tests {
             ("*.corp", "https://a.notcorp/", false),
             (".corp", "https://a.b.corp/", true),
             ("corp.", "https://a.corp/", true),
+            ("*.corp.", "https://a.corp./", true),
+            ("a.corp1.", "https://a.corp1/", true),
+            ("corp1", "https://a.corp1./", true),
+            ("corp.", "https://a.notcorp./", false),
             ("x.example *.corp", "https://a.corp/", true),
             ("x.example, *.corp", "https://a.corp/", true),
             ("*.CORP", "https://a.corp/", true),

@@ -126,7 +126,7 @@ impl SessionService {
                     other_target: false,
                     code: ErrorCode::RefreshInDoubt,
                     message: format!("the issuer's reply to the refresh at {since} was lost"),
-                    retry_at: session.tokens.expires_at,
+                    retry_at: Some(refresh_policy::held_back_until(session.tokens.expires_at, since)),
                 })
             }),
         };

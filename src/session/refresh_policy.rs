@@ -307,18 +307,27 @@ impl LastFailure {
             Demand::ValidFor(_) if self.source == FailureSource::ThisProcess => SHARE_FAILURE,
             Demand::ValidFor(_) => Duration::ZERO,
         };
-        now < self.retry_at.unwrap_or(self.at).max(self.at.plus(own_delay))
+        now < next_attempt(self.at, own_delay, self.retry_at)
     }
+}
+
+/// Returns when the next attempt is due after a failure `at` this time: after `delay`, or later if the issuer asks for that.
+#[must_use]
+pub fn next_attempt(at: UnixTime, delay: Duration, retry_at: Option<UnixTime>) -> UnixTime {
+    at.plus(delay).max(retry_at.unwrap_or(at))
 }
 
 /// Returns whether the refresh token must not be sent again after a reply lost at `since`: until the session's own
 /// access token has expired, as far as the clock can be trusted.
 fn is_held_back(own: Validity, since: UnixTime, now: UnixTime) -> bool {
-    let is_valid = match own.expires_at {
-        Some(end) => end > now && !is_from_the_future(own.obtained_at, now),
-        None => since.plus(MAX_HOLD_BACK) > now,
-    };
-    is_valid && !is_from_the_future(since, now)
+    let is_dated = own.expires_at.is_none() || !is_from_the_future(own.obtained_at, now);
+    held_back_until(own.expires_at, since) > now && is_dated && !is_from_the_future(since, now)
+}
+
+/// Returns until when a refresh token is held back after a reply lost at `since`.
+#[must_use]
+pub fn held_back_until(own_expiry: Option<UnixTime>, since: UnixTime) -> UnixTime {
+    own_expiry.unwrap_or(since.plus(MAX_HOLD_BACK))
 }
 
 #[cfg(test)]

@@ -18,10 +18,10 @@ use crate::store::ProfileLock;
 use crate::text::excerpt;
 use crate::verify::unverified_claims;
 
-/// The wait before a request is sent once more.
+/// The shortest wait before a request is sent once more.
 const RESEND_WAIT: Duration = Duration::from_millis(300);
 
-/// How long the first request may have taken. Issuers that accept a spent refresh token do so for seconds only.
+/// How long the first request and the wait may take. Issuers that accept a spent refresh token do so for seconds only.
 const RESEND_LIMIT: Duration = Duration::from_secs(10);
 
 impl SessionService {
@@ -111,6 +111,8 @@ impl SessionService {
     /// Sends, and at once a second time if the first request certainly did not reach the issuer, or if the response to it is
     /// lost.
     ///
+    /// A server that asks to wait (`Retry-After`) is given that time, if it is short.
+    ///
     /// After a lost response the refresh token may be spent. An issuer that accepts it a second time for a while, against
     /// just this, then keeps the session, and so does one that has not received it or does not rotate. One that accepts no
     /// token twice ends the session, which it would do at the next refresh too.
@@ -119,17 +121,18 @@ impl SessionService {
         send: impl Fn() -> F,
     ) -> Result<TokenSet, SessionError> {
         let started = self.clock.monotonic();
+        let wait = |error: &IssuerError| error.retry_after().unwrap_or_default().max(RESEND_WAIT);
         let first = match send().await {
             Err(error @ IssuerError::Unreachable { delivery: Delivery::NotSent, .. }) => error,
             Err(error)
                 if error.is_response_lost()
-                    && self.clock.monotonic().saturating_duration_since(started) < RESEND_LIMIT =>
+                    && self.clock.monotonic().saturating_duration_since(started) + wait(&error) < RESEND_LIMIT =>
             {
                 error
             }
             result => return Ok(result?),
         };
-        self.clock.sleep(RESEND_WAIT).await;
+        self.clock.sleep(wait(&first)).await;
         match send().await {
             // Unless the issuer has refused the second one, the first may have been acted on.
             Err(second) if first.is_response_lost() && !second.is_refusal() => Err(first.into()),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::observed_time::{RECORD_INTERVAL, difference};
+use super::refresh_policy::backoff;
 use super::trust::trusted_keys;
 use super::{SessionError, SessionService};
 use crate::clock::UnixTime;
@@ -14,13 +15,6 @@ use crate::verify::{CLOCK_TOLERANCE, StatusList, StatusListPolicy, unverified_st
 /// The age at which a refresh fetches the keys again.
 const KEYS_DUE: Duration = Duration::from_secs(3600);
 
-/// The shortest time between two requests for keys that are made because a token names an unknown one (RFC 8725, section
-/// 3.10 warns of requests that a token can cause).
-const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(300);
-
-/// The shortest time after such a request that brought no answer.
-const FAILED_REQUEST_INTERVAL: Duration = Duration::from_secs(30);
-
 /// How long a caller that waits for a token waits for keys or for a status list. A later refresh fetches them again.
 const FETCH_LIMIT: Duration = Duration::from_secs(5);
 
@@ -29,10 +23,8 @@ const FETCH_LIMIT: Duration = Duration::from_secs(5);
 struct IssuerUpdate {
     keys: Option<TrustedKeys>,
     lists: Vec<StoredStatusList>,
-    /// Whether the keys were requested because one was unknown, without finding it.
-    key_not_found: bool,
-    /// Whether there was no answer.
-    keys_not_fetched: bool,
+    /// Whether the keys of all tokens are known, or what was requested has not brought them.
+    keys_found: Option<bool>,
     /// The time by the issuer's own clock.
     issuer_time: Option<UnixTime>,
 }
@@ -63,14 +55,15 @@ impl SessionService {
         let now = self.clock.now();
         let is_past = |moment: UnixTime, interval: Duration| moment.plus(interval) <= now || moment > now;
         let old = trust.fetched.as_ref().is_none_or(|keys| is_past(keys.fetched_at, KEYS_DUE));
-        let (known, _) = trusted_keys(trust, now);
-        let lacks_key = !tokens.iter().all(|token| known.verifies(token.expose()));
-        let may_ask = trust.unknown_key_fetched_at.is_none_or(|at| is_past(at, UNKNOWN_KEY_INTERVAL));
-        let mut update = IssuerUpdate {
-            issuer_time: self.issuer_time(profile).await,
-            key_not_found: lacks_key && may_ask,
-            ..IssuerUpdate::default()
+        let knows_keys = |trust: &Trust| {
+            let (keys, _) = trusted_keys(trust, now);
+            tokens.iter().all(|token| keys.verifies(token.expose()))
         };
+        let lacks_key = !knows_keys(trust);
+        // Requests that bring nothing are delayed: a token can cause them (RFC 8725, section 3.10).
+        let delay = trust.unknown_key_fetched_at.filter(|_| trust.unknown_key_fetches > 0);
+        let may_ask = delay.is_none_or(|since| is_past(since, backoff(trust.unknown_key_fetches)));
+        let mut update = IssuerUpdate { issuer_time: self.issuer_time(profile).await, ..IssuerUpdate::default() };
         let may_fetch = trust.pinned.is_none() && may_ask;
         if may_fetch && (old || lacks_key) {
             self.fetch_keys_again(profile, trust, lacks_key, &mut update).await;
@@ -80,9 +73,12 @@ impl SessionService {
         let mut fetched = self.fetch_due_lists(profile, &updated(&update), tokens).await;
         if fetched.lacks_key && may_fetch && !old && !lacks_key {
             // The issuer signs its status lists with a new key before any token here is signed with it.
-            update.key_not_found = true;
             self.fetch_keys_again(profile, trust, true, &mut update).await;
             fetched = self.fetch_due_lists(profile, &updated(&update), tokens).await;
+        }
+        let is_missing = fetched.lacks_key || lacks_key && !knows_keys(&updated(&update));
+        if may_fetch && update.keys_found.is_none() {
+            update.keys_found = Some(!is_missing);
         }
         update.lists = fetched.lists;
         match self.store_update(profile, update).await {
@@ -109,7 +105,7 @@ impl SessionService {
         match fetched {
             Ok(keys) => update.keys = keys,
             Err(reason) => {
-                update.keys_not_fetched = true;
+                update.keys_found = Some(false);
                 tracing::info!("the issuer's keys were not fetched: {reason}");
             }
         }
@@ -231,12 +227,13 @@ impl SessionService {
                     trust.fetched = Some(keys);
                 }
                 update.lists.into_iter().for_each(|list| trust.store_list(list));
-                // Recorded as if it was earlier: the next attempt is due after FAILED_REQUEST_INTERVAL.
-                let early = UNKNOWN_KEY_INTERVAL - FAILED_REQUEST_INTERVAL;
-                if update.keys_not_fetched {
-                    trust.unknown_key_fetched_at = Some(UnixTime(now.0 - early.as_secs().cast_signed()));
-                } else if update.key_not_found {
-                    trust.unknown_key_fetched_at = Some(now);
+                match update.keys_found {
+                    Some(false) => {
+                        trust.unknown_key_fetched_at = Some(now);
+                        trust.unknown_key_fetches = trust.unknown_key_fetches.saturating_add(1);
+                    }
+                    Some(true) => trust.unknown_key_fetches = 0,
+                    None => {}
                 }
                 let is_recorded = |at: UnixTime| at <= now && now < at.plus(RECORD_INTERVAL);
                 if !trust.contact_at.is_some_and(is_recorded) {

@@ -12,7 +12,7 @@ use age::x25519::Identity;
 use zeroize::Zeroizing;
 
 use super::StoreError;
-use crate::fs::{AtomicFile, create_private_dir, regular_file};
+use crate::fs::{AtomicFile, create_private_dir, link_target, regular_file};
 use crate::secret::Secret;
 
 /// Where the key file is.
@@ -66,6 +66,25 @@ pub enum KeyProblem {
     /// It could not be read.
     #[error("{0}")]
     Unreadable(io::ErrorKind),
+}
+
+/// The maximum length of a passphrase, in bytes.
+const MAX_PASSPHRASE: usize = 1024;
+
+/// A passphrase that is empty or too long.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the passphrase must have 1 to {MAX_PASSPHRASE} bytes")]
+pub struct InvalidPassphrase;
+
+/// Checks the length of a passphrase, of the store or of an agent.
+///
+/// # Errors
+/// [`InvalidPassphrase`].
+pub fn check_passphrase(passphrase: &Secret) -> Result<(), InvalidPassphrase> {
+    match passphrase.expose().len() {
+        1..=MAX_PASSPHRASE => Ok(()),
+        _ => Err(InvalidPassphrase),
+    }
 }
 
 /// The scrypt work factor, as a power of two: 2^17 takes 0.33 s and 128 MiB, age's default of 2^18 twice as much.
@@ -251,6 +270,8 @@ pub(super) fn write(
     is_new: bool,
 ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     let failed = |e: io::Error| StoreError::io(if is_new { "create" } else { "write" }, path, e);
+    // As for the configuration, which some have beside it in a directory of their own.
+    let path = &*link_target(path);
     path.parent().map_or(Ok(()), create_private_dir).map_err(failed)?;
     let file = AtomicFile::beside(path).map_err(failed)?;
     // A store has no clock, but the file system has.

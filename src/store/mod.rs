@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use file::FileStore;
-pub use key_file::{KeyProblem, KeySource};
+pub use key_file::{InvalidPassphrase, KeyProblem, KeySource, check_passphrase};
 pub use keychain::Keychain;
 pub use keys::{AskPassphrase, StoreKey, UnlockedKey};
 pub use memory::{HandoverKey, MemoryStore, seal_for};

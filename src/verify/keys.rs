@@ -14,7 +14,7 @@ use super::header::{self, decoded};
 use super::pem::{self, PublicKey};
 use super::policy::Algorithm;
 use super::reason::{Reason, ReasonCode, quoted};
-use super::rsa::RsaKey;
+use super::rsa::{RsaKey, without_zeros};
 use super::strict_json;
 use crate::model::MAX_JWKS_LENGTH;
 
@@ -292,16 +292,18 @@ impl Key {
         }
         // A restriction of the wrong type must not be ignored.
         let text = |name: &str| member(name).map(|value| value.as_str().ok_or(MALFORMED)).transpose();
-        let number = |name: &str| text(name)?.and_then(|number| decoded(number).ok()).ok_or(MALFORMED);
+        // Some also write the padding of base64.
+        let bytes = |text: &str| decoded(text.trim_end_matches('=')).map_err(|_| MALFORMED);
+        let number = |name: &str| text(name)?.ok_or(MALFORMED).and_then(bytes);
         // The only member in which the empty string means something: a token's `kid` may be empty too.
         let kid = jwk.get("kid").filter(|kid| !kid.is_null()).map(|kid| kid.as_str().ok_or(MALFORMED)).transpose()?;
         if member("use").is_some_and(|usage| usage.as_str() != Some("sig")) || !member("key_ops").is_none_or(has_verify)
         {
             return Err("not for signatures");
         }
-        let point = |size: usize| {
-            let (x, y) = (number("x")?, number("y")?);
-            if x.len() == size && y.len() == size { Ok([&[4], &x[..], &y[..]].concat()) } else { Err(MALFORMED) }
+        let point = |size: usize| -> Result<Vec<u8>, &'static str> {
+            let (x, y) = (of_size(&number("x")?, size)?, of_size(&number("y")?, size)?);
+            Ok([&[4], &x[..], &y[..]].concat())
         };
         let key = match (text("kty")?.ok_or(MALFORMED)?, text("crv")?) {
             ("RSA", _) => PublicKey::Rsa { n: number("n")?, e: number("e")? },
@@ -353,6 +355,13 @@ impl Key {
         };
         Ok(Self { kid: kid.map(str::to_owned), kty, algorithms, weakness, verifier })
     }
+}
+
+/// Returns the number in `size` bytes: a serializer may have removed zeros at its beginning, or added one, as with any integer.
+fn of_size(number: &[u8], size: usize) -> Result<Vec<u8>, &'static str> {
+    let number = without_zeros(number);
+    let zeros = size.checked_sub(number.len()).ok_or(MALFORMED)?;
+    Ok([&vec![0; zeros][..], number].concat())
 }
 
 /// Returns whether `key_ops` is an array of distinct strings (RFC 7517, section 4.3) that contains `verify`.

@@ -52,7 +52,8 @@ fn parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> {
     }
 }
 
-fn without_zeros(number: &[u8]) -> &[u8] {
+/// Returns the number without the zeros at its beginning.
+pub(super) fn without_zeros(number: &[u8]) -> &[u8] {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     &number[zeros..]
 }

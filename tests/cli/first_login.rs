@@ -252,6 +252,45 @@ fn client_id_with_spaces_is_quoted_in_the_printed_command() {
     assert!(command.ends_with(r"--client-id 'it'\''s my client'"), "{command}");
 }
 
+/// As of a manager of dotfiles, on a new machine.
+#[test]
+fn first_login_writes_through_links_to_what_is_missing() {
+    for link in [
+        "config",
+        "config/authctl",
+        "config/authctl/authctl.key",
+        "config/authctl/config.toml",
+        "data",
+        "data/authctl",
+        "data/authctl/sessions",
+        "data/authctl/locks",
+    ] {
+        let (home, idp) = (Sandbox::new(), quick_issuer());
+        let (path, target) = (home.path().join(link), home.path().join("dotfiles/new/target"));
+        let _ = std::fs::remove_dir(&path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        home.log_in("work", &idp);
+        assert!(path.is_symlink() && target.exists(), "{link}");
+        home.run(&["refresh", "work"]).exits(0);
+        home.run(&["verify", "work"]).exits(0);
+        assert_eq!(idp.stats().families_revoked, 0, "{link}");
+    }
+    // A link that leads to itself is an error before the sign-in.
+    for link in ["config/authctl/authctl.key", "data/authctl"] {
+        let (home, idp) = (Sandbox::new(), quick_issuer());
+        let path = home.path().join(link);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        let login = ["login", "work", "--issuer", idp.issuer(), "--client-id", "authctl", "--password"];
+        let args = [&login[..], &["--username", crate::support::USER, "--password-stdin"]].concat();
+        let ran = home.run_with(&args, &format!("{}\n", crate::support::PASSWORD));
+        assert!(matches!(ran.code, 2 | 7), "{link}: {} {}", ran.code, ran.stderr);
+        assert!(ran.stderr.contains(path.to_str().unwrap()), "{link}: {}", ran.stderr);
+        assert!(!idp.stats().requests.contains_key("token"), "{link}");
+    }
+}
+
 #[test]
 fn misspelt_profile_is_corrected_without_questions() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());

@@ -164,17 +164,27 @@ fn unknown_key_is_fetched_rarely_and_never_by_verify() {
     issuer.fault(Fault { endpoint: Endpoint::Jwks, kind: FaultKind::Html, times: 0 });
     let before = jwks_requests();
     home.run(&["verify"]).exits(0);
-    for _ in 0..3 {
+    for (failures, wait) in [(1, 4), (2, 8), (3, 16)] {
         home.run(&["refresh"]).exits(0);
         assert_eq!(codes(&home), ["unknown_key"]);
+        assert_eq!(home.trust(&issuer).unknown_key_fetches, failures);
+        home.change_trust(&issuer, |trust| trust.unknown_key_fetched_at.as_mut().expect("a time").0 -= wait);
     }
-    assert_eq!(jwks_requests() - before, 1, "one request for three refreshes");
-    issuer.clear_faults();
-    home.change_trust(&issuer, |trust| trust.unknown_key_fetched_at.as_mut().expect("a time").0 -= 31);
-    home.run(&["verify"]).exits(4);
-    assert_eq!(jwks_requests() - before, 1, "verify sends no request");
+    assert_eq!(jwks_requests() - before, 3, "each after the backoff");
+    home.change_trust(&issuer, |trust| trust.unknown_key_fetches = 10);
     home.run(&["refresh"]).exits(0);
-    assert_eq!(jwks_requests() - before, 2);
+    assert_eq!(jwks_requests() - before, 3, "at most one in five minutes");
+    issuer.clear_faults();
+    home.change_trust(&issuer, |trust| trust.unknown_key_fetched_at.as_mut().expect("a time").0 -= 301);
+    home.run(&["verify"]).exits(4);
+    assert_eq!(jwks_requests() - before, 3, "verify sends no request");
+    home.run(&["refresh"]).exits(0);
+    assert_eq!(jwks_requests() - before, 4);
+    home.run(&["verify"]).exits(0);
+    // A request that brought the key delays none.
+    assert_eq!(home.trust(&issuer).unknown_key_fetches, 0);
+    issuer.rotate_keys(Some(Algorithm::ES256)).unwrap();
+    home.run(&["refresh"]).exits(0);
     home.run(&["verify"]).exits(0);
 }
 
@@ -204,6 +214,7 @@ fn hanging_key_fetch_delays_a_token_only_briefly_and_once() {
     let (before, begun) = (jwks_requests(), std::time::Instant::now());
     home.run(&["refresh"]).exits(0);
     assert!(begun.elapsed() < std::time::Duration::from_secs(15), "{:?}", begun.elapsed());
+    home.change_trust(&issuer, |trust| trust.unknown_key_fetches = 10);
     home.run(&["refresh"]).exits(0);
     assert_eq!(jwks_requests() - before, 1);
     home.run(&["verify"]).exits(0);

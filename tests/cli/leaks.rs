@@ -7,6 +7,7 @@ use std::process::Stdio;
 use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
 use proptest::prelude::*;
 
+use crate::support::process::{open_memory, wait_until};
 use crate::support::stub_server::StubServer;
 use crate::support::{PASSWORD, Sandbox, TOTP, contains, issuer, quick_issuer};
 
@@ -278,6 +279,29 @@ fn arguments_and_environment_of_a_process_hold_no_secret() {
     home.finish(child, &["refresh"]).exits(0);
     home.session("work");
     assert_no_leaks(&home);
+}
+
+#[test]
+fn memory_of_a_command_is_closed_to_other_processes() {
+    let (home, idp) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &idp);
+    home.expire("work");
+    idp.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::HoldReply, times: 1 });
+    let before = idp.stats().requests["token"];
+    let refreshing = home.spawn(&["token", "work"]);
+    wait_until("the refresh", || (idp.stats().requests["token"] > before).then_some(()));
+    assert!(open_memory("$$").status.success(), "a process can open its own memory");
+    let refused = open_memory(&refreshing.id().to_string());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("Permission denied"), "{refused:?}");
+    idp.clear_faults();
+    refreshing.wait().exits(0);
+    // The command that is run with the token is an ordinary one.
+    let mut running = home.spawn(&["exec", "work", "--", "sh", "-c", "echo started; cat"]);
+    running.wait_for_output("the command", |output| output.contains("started").then_some(()));
+    let opened = open_memory(&running.id().to_string());
+    assert!(opened.status.success(), "{opened:?}");
+    running.close_stdin();
+    running.wait().exits(0);
 }
 
 #[test]

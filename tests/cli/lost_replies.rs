@@ -1,5 +1,6 @@
 //! Replies to refreshes that are lost: the request is repeated once, where that keeps sessions and cannot end one for nothing.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use authctl::dev_issuer::{FaultKind, ReplyEdit};
@@ -7,6 +8,7 @@ use serde_json::Value;
 
 use super::refresh::{DUE, LIFETIME, fault, logged_in, token_requests};
 use crate::support::process::wait_until;
+use crate::support::stub_server::{Reply, StubServer};
 use crate::support::{Sandbox, issuer};
 
 /// The response is lost after the issuer has acted on the request, at the first refresh after a login and at a later one.
@@ -21,6 +23,10 @@ fn lost_reply_keeps_sessions_where_the_issuer_accepts_a_token_twice() {
             }),
         );
         let gateway = |status| FaultKind::Edited(ReplyEdit { status: Some(status), ..ReplyEdit::default() });
+        let page = |status| {
+            let (content_type, body) = (Some("text/html".into()), Some("<h1>Timeout</h1>".into()));
+            FaultKind::Edited(ReplyEdit { status: Some(status), content_type, body, ..ReplyEdit::default() })
+        };
         let cut_off = ReplyEdit { body: Some("{\"access_token\":\"a".into()), chunked: true, ..ReplyEdit::default() };
         for (name, kind, age, refreshed_before) in [
             ("first-valid", FaultKind::LostReply, DUE, false),
@@ -30,6 +36,8 @@ fn lost_reply_keeps_sessions_where_the_issuer_accepts_a_token_twice() {
             ("gateway", gateway(502), LIFETIME + 1, true),
             ("unavailable", gateway(503), LIFETIME + 1, true),
             ("network", gateway(524), LIFETIME + 1, true),
+            ("page-of-gateway", page(504), LIFETIME + 1, true),
+            ("page-of-timeout", page(408), LIFETIME + 1, true),
             ("cut-off", FaultKind::Edited(cut_off), LIFETIME + 1, true),
         ] {
             home.log_in(name, &issuer);
@@ -51,6 +59,65 @@ fn lost_reply_keeps_sessions_where_the_issuer_accepts_a_token_twice() {
         }
         assert_eq!(issuer.stats().families_revoked > 0, !survive);
     }
+}
+
+/// Responses to the first request, which is not processed, and how often the request is sent.
+#[test]
+fn request_is_sent_again_by_status_and_retry_after_alone() {
+    let (page, text, json) = ("text/html", "text/plain", "application/json");
+    let problem = r#"{"message":"later"}"#;
+    let rows = [
+        (408, page, "<p>", None, 2),
+        (408, page, "<p>", Some(1), 2),
+        (408, json, problem, None, 2),
+        (408, text, "", Some(1), 2),
+        (425, page, "<p>", None, 1),
+        (429, page, "<p>", None, 1),
+        (429, text, "slow down", Some(1), 1),
+        (500, page, "<p>", None, 1),
+        (500, json, problem, Some(1), 1),
+        (501, text, "", None, 1),
+        (502, page, "<p>", None, 2),
+        (502, json, problem, Some(1), 2),
+        (503, page, "<p>", Some(1), 2),
+        (503, json, problem, None, 2),
+        (503, text, "busy", Some(60), 1),
+        (504, page, "<p>", Some(1), 2),
+        (504, text, "", Some(60), 1),
+        (505, text, "", None, 1),
+        (519, page, "<p>", None, 1),
+        (520, page, "<p>", None, 2),
+        (524, json, problem, Some(1), 2),
+        (527, text, "", None, 2),
+        (528, text, "", None, 1),
+    ];
+    std::thread::scope(|scope| {
+        for (status, kind, body, retry_after, expected) in rows {
+            scope.spawn(move || {
+                let requests = AtomicUsize::new(0);
+                let issuer = StubServer::start(move |own, request| {
+                    let tokens = r#"{"access_token":"new","token_type":"Bearer","expires_in":60,"refresh_token":"R"}"#;
+                    let metadata = format!(r#"{{"issuer":"{own}","token_endpoint":"{own}/token"}}"#);
+                    let is_first = request.path == "/token" && requests.fetch_add(1, Ordering::SeqCst) == 0;
+                    match is_first {
+                        true => {
+                            let wait = retry_after.map(|wait: u32| format!("retry-after: {wait}\r\n")).unwrap_or_default();
+                            Reply { status, headers: format!("content-type: {kind}\r\n{wait}"), body: body.to_owned() }
+                        }
+                        false if request.path == "/token" => (200, tokens.to_owned()).into(),
+                        false => (200, metadata).into(),
+                    }
+                });
+                let home = Sandbox::new();
+                let login = ["login", "work", "--issuer", &issuer.url, "--client-id", "c", "--with-token"];
+                let tokens = r#"{"access_token":"old","token_type":"Bearer","expires_in":300,"refresh_token":"R"}"#;
+                home.run_with(&login, tokens).exits(0);
+                home.run(&["refresh", "work"]).exits(if expected == 2 { 0 } else { 6 });
+                let sent = issuer.requests().iter().filter(|request| request.path == "/token").count();
+                assert_eq!(sent, expected, "{status} {kind} {retry_after:?}");
+            });
+        }
+    });
 }
 
 #[test]

@@ -372,6 +372,30 @@ fn keychain_that_stops_during_a_login_has_a_working_session() {
     }
 }
 
+/// The token is still valid, and so are the keys that were read before.
+#[test]
+fn keychain_locked_during_a_refresh_stops_neither_token_nor_exec() {
+    for command in [&["token", "work"][..], &["exec", "work", "--", "echo", "ran"]] {
+        let (mut keyring, issuer) =
+            (Keyring::start(), support::issuer(|options| options.access_token_ttl = Duration::from_secs(40)));
+        let home = home_at(keyring.address());
+        home.log_in("work", &issuer);
+        wait_until("a token that expires soon", || {
+            (home.status("work")["expires_in"].as_u64().unwrap_or(0) <= 19).then_some(())
+        });
+        issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::HoldReply, times: 1 });
+        let running = home.spawn(command);
+        wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+        keyring.lock();
+        issuer.clear_faults();
+        assert!(!running.wait().exits(0).stdout.is_empty(), "{command:?}");
+        keyring.kill_daemon();
+        keyring.start_daemon(true);
+        home.run(&["refresh", "work"]).exits(0);
+        assert_eq!(issuer.stats().refresh_reuses, 0);
+    }
+}
+
 #[test]
 fn keychain_locked_before_the_refreshed_session_is_stored_loses_nothing() {
     let (home, mut keyring, issuer) = logged_in();

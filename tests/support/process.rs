@@ -392,6 +392,12 @@ pub fn assert_signals_arrive(home: &Sandbox, exec: &[&str]) {
     assert_eq!(lines(&running.wait().exits(9).stdout), expected);
 }
 
+/// Opens the memory of a process as another of the same user would: root without CAP_SYS_PTRACE has no more rights.
+pub fn open_memory(process: &str) -> std::process::Output {
+    let memory = format!("dd if=/proc/{process}/mem count=0 status=none; exit $?");
+    Command::new("setpriv").args(["--bounding-set=-sys_ptrace", "sh", "-c", &memory]).output().expect("setpriv")
+}
+
 /// The writable memory of a process. Reading it needs root: agents and commands are not dumpable.
 pub struct Memory(Vec<String>);
 

@@ -16,7 +16,7 @@ pub struct Request {
     pub body: String,
 }
 
-/// A response with JSON. The headers are lines that end with CRLF.
+/// A response, with JSON unless its headers have another `content-type`. The headers are lines that end with CRLF.
 pub struct Reply {
     pub status: u16,
     pub headers: String,
@@ -107,8 +107,9 @@ fn serve<R: Into<Reply>>(
     let request = read(&mut reader)?;
     seen.lock().expect("not poisoned").push(request.clone());
     let Reply { status, headers: own_headers, body } = respond(own, &request).into();
+    let json = if own_headers.contains("content-type:") { "" } else { "content-type: application/json\r\n" };
     let head = format!(
-        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{headers}{own_headers}\r\n",
+        "HTTP/1.1 {status} x\r\n{json}content-length: {}\r\n{headers}{own_headers}\r\n",
         body.len()
     );
     reader.get_mut().write_all(head.as_bytes())?;

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::events::EventKind;
-use super::lock_state::{FIRST_DELAY, LockPassphrase, MAX_DELAY, MAX_LENGTH, Verifier, locked, too_many};
+use super::lock_state::{FIRST_DELAY, LockPassphrase, MAX_DELAY, Verifier, locked, too_many};
 use super::state::Agent;
-use super::turns::{ProcessSession, Turn};
+use super::turns::{Source, Turn};
 use crate::error::{Error, ErrorCode, Hint, forgotten_passphrase};
 use crate::model::StoreKind;
 use crate::secret::Secret;
 use crate::session::{SessionError, SessionService};
-use crate::store::{StoreError, UnlockedKey};
+use crate::store::{InvalidPassphrase, StoreError, UnlockedKey, check_passphrase};
 
 /// A process's attempt. It ends when the hashing ends, even if the process no longer waits for it.
 struct Attempt {
@@ -42,7 +42,7 @@ enum Checked {
 
 impl LockPassphrase {
     fn check(&self, passphrase: &Secret, sessions: &SessionService) -> Result<Option<UnlockedKey>, StoreError> {
-        if passphrase.expose().len() > MAX_LENGTH {
+        if check_passphrase(passphrase).is_err() {
             return Err(StoreError::WrongPassphrase);
         }
         match (self, sessions.file_key()) {
@@ -66,7 +66,10 @@ impl Agent {
         self.agent_lock.begin_attempt(pid, self.clock.monotonic())?;
         let attempt = Attempt { agent: Arc::clone(self), pid };
         let turn = match guess {
-            true => Some(self.agent_lock.turns.next(ProcessSession::of(pid)).await.ok_or_else(too_many)?),
+            true => {
+                let waiting = || too_many("too many other passphrases are waiting to be checked");
+                Some(self.agent_lock.turns.next(Source::of(pid)).await.ok_or_else(waiting)?)
+            }
             false => None,
         };
         let permit = Arc::clone(&self.agent_lock.hashing).acquire_owned().await.map_err(|_| cut())?;
@@ -125,20 +128,21 @@ impl Agent {
         after: Option<u64>,
     ) -> Result<(), Error> {
         let passphrase = passphrase.into();
-        let usage = |message: String| Error::msg(ErrorCode::Usage, message, Hint::command("agent lock"));
+        let usage = |message: &str| Error::msg(ErrorCode::Usage, message, Hint::command("agent lock"));
         if self.agent_lock.is_locked() {
             return Err(locked());
         }
         let lock_passphrase = match (passphrase, self.uses_sealed_store().await) {
             (None, true) => LockPassphrase::OfStore,
             (Some(_), true) => {
-                return Err(usage("the passphrase of the file store unlocks the agent; no other is needed".to_owned()));
+                return Err(usage("the passphrase of the file store unlocks the agent; no other is needed"));
             }
-            (Some(chosen), false) if (1..=MAX_LENGTH).contains(&chosen.expose().len()) => {
+            (Some(chosen), false) => {
+                check_passphrase(&chosen).map_err(|invalid| usage(&invalid.to_string()))?;
                 let hash = move |_: Option<&Turn>| Verifier::of(&chosen);
                 LockPassphrase::Chosen(self.hash_passphrase(pid, false, hash).await??)
             }
-            (_, false) => return Err(usage(format!("the passphrase must have 1 to {MAX_LENGTH} bytes"))),
+            (None, false) => return Err(usage(&InvalidPassphrase.to_string())),
         };
         self.lock_if_idle();
         {

@@ -18,7 +18,7 @@ pub(super) struct AgentLock {
     inner: Mutex<Inner>,
     /// Allows one hash at a time: hashing a passphrase takes a core and 19 MiB.
     pub(super) hashing: Arc<Semaphore>,
-    pub(super) turns: Arc<Turns>,
+    pub(super) turns: Turns,
     pub(super) changed: Notify,
 }
 
@@ -63,17 +63,13 @@ pub(super) const MAX_DELAY: Duration = Duration::from_secs(8);
 /// The number of processes whose attempts are remembered.
 const MAX_ATTEMPTS: usize = 1024;
 
-/// The maximum length of a passphrase, in bytes.
-pub(super) const MAX_LENGTH: usize = 1024;
-
 /// Returns the error for requests to a locked agent.
 pub(super) fn locked() -> Error {
     Error::msg(ErrorCode::AgentLocked, "the agent is locked", Hint::command("agent unlock"))
 }
 
-/// Returns the error for an attempt that is not admitted.
-pub(super) fn too_many() -> Error {
-    let message = "a passphrase is already being checked";
+/// Returns the error for an attempt that is not admitted, and why.
+pub(super) fn too_many(message: &'static str) -> Error {
     Error::msg(ErrorCode::TooManyRequests, message, Hint::command("agent unlock"))
 }
 
@@ -100,7 +96,7 @@ fn hash(passphrase: &Secret, salt: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
 }
 
 impl AgentLock {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(clock: &Arc<dyn Clock>) -> Self {
         let (hashing, turns) = (Arc::new(Semaphore::new(1)), Turns::new(clock));
         Self { inner: Mutex::default(), hashing, turns, changed: Notify::new() }
     }
@@ -143,8 +139,11 @@ impl AgentLock {
             inner.attempts.retain(|_, attempts| attempts.in_progress || attempts.not_before.is_some_and(|at| at > now));
         }
         let attempts = inner.attempts.entry(pid).or_default();
-        if attempts.in_progress || attempts.not_before.is_some_and(|at| at > now) {
-            return Err(too_many());
+        if attempts.in_progress {
+            return Err(too_many("a passphrase of this process is already being checked"));
+        }
+        if attempts.not_before.is_some_and(|at| at > now) {
+            return Err(too_many("the last passphrase of this process was wrong; wait for the response"));
         }
         attempts.in_progress = true;
         Ok(())
@@ -168,6 +167,10 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
 
+    fn system_clock() -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
+
     #[test]
     fn only_the_passphrase_matches() {
         let verifier = Verifier::of(&Secret::new("open sesame".into())).expect("hashed");
@@ -179,7 +182,7 @@ mod tests {
 
     #[test]
     fn request_after_the_idle_time_is_refused_and_one_before_counts_as_use() {
-        let lock = AgentLock::new(Arc::new(SystemClock));
+        let lock = AgentLock::new(&system_clock());
         lock.check(UnixTime(0)).expect("no idle time is set");
         lock.inner().after = Some(Duration::from_secs(60));
         lock.inner().used_at = Some(UnixTime(1000));
@@ -197,7 +200,7 @@ mod tests {
     #[test]
     fn process_has_one_attempt_and_the_next_after_its_delay() {
         let clock = SystemClock;
-        let lock = AgentLock::new(Arc::new(clock));
+        let lock = AgentLock::new(&system_clock());
         let now = clock.monotonic();
         lock.begin_attempt(1, now).expect("the first");
         assert_eq!(lock.begin_attempt(1, now).expect_err("in progress").code, ErrorCode::TooManyRequests);
@@ -212,7 +215,7 @@ mod tests {
     #[test]
     fn many_processes_do_not_fill_memory_or_end_the_delay_of_one() {
         let clock = SystemClock;
-        let lock = AgentLock::new(Arc::new(clock));
+        let lock = AgentLock::new(&system_clock());
         let now = clock.monotonic();
         let later = now + Duration::from_secs(8);
         let count = u32::try_from(MAX_ATTEMPTS).expect("small");

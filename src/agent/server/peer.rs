@@ -134,8 +134,15 @@ pub(super) fn executables(pid: u32) -> (Option<String>, Option<String>) {
     (program(pid), parent)
 }
 
-fn parent_of(pid: u32) -> Option<u32> {
+/// Returns the process that started the process `pid`, if the system shows it.
+pub(super) fn parent_of(pid: u32) -> Option<u32> {
     stat_field(pid, 4)
+}
+
+/// Returns whether a terminal has the process in the foreground, if the system shows that.
+pub(super) fn is_foreground(pid: u32) -> bool {
+    let [group, terminal, foreground] = [5, 7, 8].map(|number| stat_field::<i64>(pid, number));
+    terminal.is_some_and(|terminal| terminal != 0) && group == foreground
 }
 
 /// Returns when the process started, in clock ticks since the boot, if the system shows it.

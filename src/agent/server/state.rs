@@ -74,7 +74,7 @@ impl Agent {
             profiles: Profiles::load(config)?,
             reloading: tokio::sync::Mutex::default(),
             cache: Arc::default(),
-            agent_lock: AgentLock::new(Arc::clone(&clock)),
+            agent_lock: AgentLock::new(&clock),
             events: Events::default(),
             prompts,
             token_files: Notify::new(),

@@ -12,7 +12,7 @@ use super::state::Agent;
 use crate::agent::protocol::MAX_WAIT;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{Profile, RefreshFailure, Session, TokenSet, TokenTarget};
-use crate::session::refresh_policy::{FailureSource, LastFailure, SessionView, can_fall_back, decide};
+use crate::session::refresh_policy::{FailureSource, LastFailure, SessionView, can_fall_back, decide, next_attempt};
 use crate::session::{
     Decision, LoginReason, Obstacle, RequestedToken, ServedToken, SessionError, SessionService, TokenRequest,
 };
@@ -346,7 +346,7 @@ impl Agent {
         }
         if !login_required || ended {
             let failures = before.map_or(0, |before| before.failure.failures).saturating_add(1);
-            let next_attempt = now.plus(super::background::backoff_with_jitter(failures)).max(retry_at.unwrap_or(now));
+            let next_attempt = next_attempt(now, super::background::backoff_with_jitter(failures), retry_at);
             if ended && !stays_stored {
                 // If the end of the session could not be stored, its refresh token must still not be sent with each request.
                 retry_at = Some(next_attempt);

@@ -1,4 +1,5 @@
-//! The turns in which passphrases are checked: at most one wrong one a second for long, however many processes guess.
+//! The turns in which passphrases are checked: at most one wrong one a second for long, however many processes guess. The
+//! processes that a terminal has in the foreground have turns of their own, as only a user who types brings about.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::peer;
 use crate::clock::Clock;
 
 /// The time between two wrong passphrases in the long run.
@@ -14,47 +16,55 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How many may be wrong at once before the next ones wait.
 const BURST: u32 = 10;
 
+/// How many wrong passphrases do not make an attempt come later: a user mistypes one.
+const TYPOS: u32 = 2;
+
 /// How many attempts may wait for their turn.
 const MAX_WAITING: usize = 64;
 
-/// How many sessions have their wrong passphrases counted.
-const MAX_SESSIONS: usize = 1024;
+/// How many sources have their wrong passphrases counted.
+const MAX_SOURCES: usize = 1024;
 
-/// The session of processes that an attempt comes from (setsid(2)), such as all programs of one terminal. A process that guesses
-/// can fork as often as it likes, and its children are in its session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ProcessSession {
-    /// When its first process started, in clock ticks; the maximum if that has ended. A process that starts a session for each
-    /// guess has later ones than a user's terminal.
+/// A process that others come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Origin {
+    /// When it started, in clock ticks; the maximum if it has ended. A process that makes a new origin for each guess has later
+    /// ones than a user's terminal.
     started: u64,
-    id: u32,
+    pid: u32,
 }
 
-impl ProcessSession {
-    /// Returns the session of the process. One that has ended counts as a session of its own; those that began outside of
-    /// this container, which have the number 0 here, count as one.
-    pub(super) fn of(pid: u32) -> Self {
-        let process = i32::try_from(pid).ok().map(nix::unistd::Pid::from_raw);
-        let leader = process.and_then(|process| nix::unistd::getsid(Some(process)).ok());
-        let id = leader.map_or(pid, |leader| leader.as_raw().unsigned_abs());
-        Self { started: super::peer::start_time(id).unwrap_or(u64::MAX), id }
-    }
+/// Where an attempt comes from. A process that guesses can fork as often as it likes: its children are in its session
+/// (setsid(2)), and those that run `authctl` are parents that remain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    session: Origin,
+    parent: Origin,
+    is_foreground: bool,
+}
+
+/// The turns of foreground processes and those of the others. Each has a limit of its own, so that neither can use up the
+/// other's.
+pub(super) struct Turns {
+    foreground: Arc<Queue>,
+    background: Arc<Queue>,
 }
 
 /// Admits one attempt at a time. After too many wrong ones each waits, and those of the session with the fewest wrong ones come
-/// first, then those of the session that started first: the user who comes with the right passphrase does not wait for
-/// processes that guess. Within a session, the newest and the oldest are admitted in turn.
-pub(super) struct Turns {
+/// first, then those of the session that started first, and within it the same by parent: the user who comes with the right
+/// passphrase does not wait for processes that guess. Of one parent, the newest and the oldest are admitted in turn.
+struct Queue {
     clock: Arc<dyn Clock>,
-    queue: Mutex<Queue>,
+    inner: Mutex<Inner>,
 }
 
 #[derive(Default)]
-struct Queue {
+struct Inner {
     /// The oldest first.
-    waiting: Vec<(ProcessSession, oneshot::Sender<Turn>)>,
-    /// The number of wrong passphrases of each session.
-    wrong: HashMap<u32, u32>,
+    waiting: Vec<(Source, oneshot::Sender<Turn>)>,
+    /// The number of wrong passphrases of each session and of each parent.
+    wrong_by_session: HashMap<Origin, u32>,
+    wrong_by_parent: HashMap<Origin, u32>,
     /// Whether an attempt has its turn, or the next one waits for its time.
     is_taken: bool,
     oldest_is_next: bool,
@@ -64,47 +74,77 @@ struct Queue {
 
 /// The permission to check one passphrase. The next attempt has its turn when it is dropped.
 pub(super) struct Turn {
-    turns: Arc<Turns>,
-    session: Option<ProcessSession>,
+    queue: Arc<Queue>,
+    source: Option<Source>,
 }
 
-impl Queue {
-    /// Returns the order in which sessions have their turns.
-    fn rank(&self, session: ProcessSession) -> (u32, ProcessSession) {
-        (self.wrong.get(&session.id).copied().unwrap_or(0), session)
+impl Origin {
+    fn of(pid: u32) -> Self {
+        Self { started: peer::start_time(pid).unwrap_or(u64::MAX), pid }
     }
+}
 
-    /// Takes the attempt that is next.
-    fn pop(&mut self) -> Option<(ProcessSession, oneshot::Sender<Turn>)> {
-        let best = self.waiting.iter().map(|(session, _)| self.rank(*session)).min()?.1;
-        let mut of_best = (0..self.waiting.len()).filter(|at| self.waiting[*at].0 == best);
-        let next = if self.oldest_is_next { of_best.next() } else { of_best.next_back() };
-        self.oldest_is_next = !self.oldest_is_next && self.waiting.len() > 1;
-        next.map(|at| self.waiting.remove(at))
+impl Source {
+    /// Returns the source of an attempt of the process `pid`. One that has ended counts as a session of its own; those whose
+    /// session began outside of this container, which has the number 0 here, count as one.
+    pub(super) fn of(pid: u32) -> Self {
+        let process = i32::try_from(pid).ok().map(nix::unistd::Pid::from_raw);
+        let leader = process.and_then(|process| nix::unistd::getsid(Some(process)).ok());
+        let session = Origin::of(leader.map_or(pid, |leader| leader.as_raw().unsigned_abs()));
+        let parent = Origin::of(peer::parent_of(pid).unwrap_or(0));
+        Self { session, parent, is_foreground: peer::is_foreground(pid) }
     }
 }
 
 impl Turns {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { clock, queue: Mutex::default() })
+    pub(super) fn new(clock: &Arc<dyn Clock>) -> Self {
+        let queue = || Arc::new(Queue { clock: Arc::clone(clock), inner: Mutex::default() });
+        Self { foreground: queue(), background: queue() }
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits for a turn for an attempt from `source`. Returns `None` if too many attempts wait that come first.
+    pub(super) async fn next(&self, source: Source) -> Option<Turn> {
+        let queue = if source.is_foreground { &self.foreground } else { &self.background };
+        queue.next(source).await
+    }
+}
+
+impl Inner {
+    /// Returns the order in which sources have their turns.
+    fn rank(&self, source: &Source) -> (u32, Origin, u32, Origin) {
+        let wrong = |counts: &HashMap<Origin, u32>, origin| {
+            counts.get(origin).map_or(0, |wrong: &u32| wrong.saturating_sub(TYPOS))
+        };
+        let Source { session, parent, .. } = source;
+        (wrong(&self.wrong_by_session, session), *session, wrong(&self.wrong_by_parent, parent), *parent)
     }
 
-    /// Waits for a turn for an attempt from `session`. Returns `None` if too many attempts wait that come first.
-    pub(super) async fn next(self: &Arc<Self>, session: ProcessSession) -> Option<Turn> {
+    /// Takes the attempt that is next.
+    fn pop(&mut self) -> Option<(Source, oneshot::Sender<Turn>)> {
+        let best = self.waiting.iter().map(|(source, _)| self.rank(source)).min()?;
+        let mut of_best = (0..self.waiting.len()).filter(|at| self.rank(&self.waiting[*at].0) == best);
+        let next = if self.oldest_is_next { of_best.next() } else { of_best.next_back() }?;
+        self.oldest_is_next = !self.oldest_is_next && self.waiting.len() > 1;
+        Some(self.waiting.remove(next))
+    }
+}
+
+impl Queue {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn next(self: &Arc<Self>, source: Source) -> Option<Turn> {
         let (sender, turn) = oneshot::channel();
         {
-            let mut queue = self.queue();
+            let mut inner = self.inner();
             // A process that has gone does not wait any more.
-            queue.waiting.retain(|(_, waiting)| !waiting.is_closed());
-            queue.waiting.push((session, sender));
-            if queue.waiting.len() > MAX_WAITING {
+            inner.waiting.retain(|(_, waiting)| !waiting.is_closed());
+            inner.waiting.push((source, sender));
+            if inner.waiting.len() > MAX_WAITING {
                 // The newest of those that come last.
-                let last = (0..queue.waiting.len()).max_by_key(|at| queue.rank(queue.waiting[*at].0));
-                last.map(|at| queue.waiting.remove(at));
+                let last = (0..inner.waiting.len()).max_by_key(|at| inner.rank(&inner.waiting[*at].0));
+                last.map(|at| inner.waiting.remove(at));
             }
         }
         self.advance();
@@ -113,27 +153,27 @@ impl Turns {
 
     /// Gives the next attempt its turn when it is time.
     fn advance(self: &Arc<Self>) {
-        let mut queue = self.queue();
-        if queue.is_taken || queue.waiting.is_empty() {
+        let mut inner = self.inner();
+        if inner.is_taken || inner.waiting.is_empty() {
             return;
         }
-        queue.is_taken = true;
+        inner.is_taken = true;
         let allowed = self.clock.monotonic() + INTERVAL * BURST;
-        let wait = queue.used_until.map_or(Duration::ZERO, |used| used.saturating_duration_since(allowed));
+        let wait = inner.used_until.map_or(Duration::ZERO, |used| used.saturating_duration_since(allowed));
         if !wait.is_zero() {
-            drop(queue);
-            let turns = Arc::clone(self);
+            drop(inner);
+            let queue = Arc::clone(self);
             tokio::spawn(async move {
-                turns.clock.sleep(wait).await;
-                drop(Turn { turns, session: None });
+                queue.clock.sleep(wait).await;
+                drop(Turn { queue, source: None });
             });
             return;
         }
-        let next = queue.pop();
-        drop(queue);
-        if let Some((session, next)) = next {
+        let next = inner.pop();
+        drop(inner);
+        if let Some((source, next)) = next {
             // If the process has gone, the turn is dropped, and the next attempt has it.
-            let _ = next.send(Turn { turns: Arc::clone(self), session: Some(session) });
+            let _ = next.send(Turn { queue: Arc::clone(self), source: Some(source) });
         }
     }
 }
@@ -141,23 +181,29 @@ impl Turns {
 impl Turn {
     /// Counts a wrong passphrase.
     pub(super) fn wrong(&self) {
-        let now = self.turns.clock.monotonic();
-        let mut queue = self.turns.queue();
+        let now = self.queue.clock.monotonic();
+        let mut inner = self.queue.inner();
         // The counts start again once the delay of all wrong passphrases has passed.
-        if queue.used_until.is_none_or(|used| used < now) || queue.wrong.len() >= MAX_SESSIONS {
-            queue.wrong.clear();
+        let is_full = |counts: &HashMap<Origin, u32>| counts.len() >= MAX_SOURCES;
+        if inner.used_until.is_none_or(|used| used < now)
+            || is_full(&inner.wrong_by_session)
+            || is_full(&inner.wrong_by_parent)
+        {
+            inner.wrong_by_session.clear();
+            inner.wrong_by_parent.clear();
         }
-        if let Some(session) = self.session {
-            *queue.wrong.entry(session.id).or_default() += 1;
+        if let Some(Source { session, parent, .. }) = self.source {
+            *inner.wrong_by_session.entry(session).or_default() += 1;
+            *inner.wrong_by_parent.entry(parent).or_default() += 1;
         }
-        queue.used_until = Some(queue.used_until.map_or(now, |used| used.max(now)) + INTERVAL);
+        inner.used_until = Some(inner.used_until.map_or(now, |used| used.max(now)) + INTERVAL);
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.turns.queue().is_taken = false;
-        self.turns.advance();
+        self.queue.inner().is_taken = false;
+        self.queue.advance();
     }
 }
 
@@ -167,25 +213,43 @@ mod tests {
     use crate::clock::SystemClock;
     use crate::oauth::testing::TestClock;
 
-    const TERMINAL: ProcessSession = ProcessSession { started: 100, id: 10 };
+    /// A process that started before those with higher numbers.
+    fn origin(pid: u32) -> Origin {
+        Origin { started: u64::from(pid), pid }
+    }
 
-    /// Lets an attempt of each session wait for its turn, and returns the sessions in the order of their turns.
-    async fn order(turns: &Arc<Turns>, sessions: impl IntoIterator<Item = ProcessSession>) -> Vec<(usize, u32)> {
-        let first = turns.next(TERMINAL).await.expect("a turn");
-        let (order, mut admitted) = tokio::sync::mpsc::unbounded_channel();
-        for (number, session) in sessions.into_iter().enumerate() {
-            let (own, order) = (Arc::clone(turns), order.clone());
-            let waiting = tokio::spawn(async move {
-                if let Some(turn) = own.next(session).await {
-                    order.send((number, session.id)).expect("open");
+    fn source(session: u32, parent: u32) -> Source {
+        Source { session: origin(session), parent: origin(parent), is_foreground: false }
+    }
+
+    fn at_terminal(session: u32, parent: u32) -> Source {
+        Source { is_foreground: true, ..source(session, parent) }
+    }
+
+    fn turns() -> (Arc<TestClock>, Turns) {
+        let clock = Arc::new(TestClock::new());
+        let shared: Arc<dyn Clock> = Arc::<TestClock>::clone(&clock);
+        (clock, Turns::new(&shared))
+    }
+
+    async fn wrong(turns: &Turns, source: Source) {
+        turns.next(source).await.expect("a turn").wrong();
+    }
+
+    /// Lets an attempt of each source wait for its turn while one of the first has it, and returns their numbers in the order of
+    /// their turns.
+    async fn order(turns: Turns, sources: impl IntoIterator<Item = Source>) -> Vec<usize> {
+        let mut sources = sources.into_iter().peekable();
+        let first = turns.next(*sources.peek().expect("one")).await.expect("a turn");
+        let (turns, (order, mut admitted)) = (Arc::new(turns), tokio::sync::mpsc::unbounded_channel());
+        for (number, source) in sources.enumerate() {
+            let (own, order) = (Arc::clone(&turns), order.clone());
+            tokio::spawn(async move {
+                if let Some(turn) = own.next(source).await {
+                    order.send(number).expect("open");
                     drop(turn);
                 }
             });
-            let waits = |turns: &Turns| turns.queue().waiting.len();
-            let before = waits(turns);
-            while waits(turns) == before && !waiting.is_finished() && before < MAX_WAITING {
-                tokio::task::yield_now().await;
-            }
             for _ in 0..4 {
                 tokio::task::yield_now().await;
             }
@@ -199,75 +263,103 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn users_terminal_comes_before_processes_that_guess() {
-        let guessing = ProcessSession { started: 50, id: 5 };
-        let turns = Turns::new(Arc::new(SystemClock));
-        turns.next(guessing).await.expect("a turn").wrong();
-        let sessions = std::iter::repeat_n(guessing, 100).chain([TERMINAL]).chain(std::iter::repeat_n(guessing, 100));
-        let order = order(&turns, sessions).await;
-        assert_eq!((order[0], order.len()), ((100, TERMINAL.id), MAX_WAITING), "{order:?}");
+    async fn users_attempt_comes_before_those_of_processes_that_guess() {
+        type Guesser = fn(u32) -> Source;
+        let (typing, scripted) = (at_terminal(100, 100), source(100, 100));
+        let rows: [(&str, Source, Guesser); 8] = [
+            ("background jobs of the terminal", typing, |n| source(100, 200 + n % 40)),
+            ("older sessions", typing, |n| source(n % 90, n % 90)),
+            ("newer sessions", typing, |n| source(200 + n, 200 + n)),
+            ("newer terminals", typing, |n| at_terminal(200 + n, 200 + n)),
+            ("one older terminal", typing, |_| at_terminal(50, 50)),
+            ("newer sessions, without a terminal", scripted, |n| source(200 + n, 200 + n)),
+            ("one older session, without a terminal", scripted, |n| source(50, 50 + n % 40)),
+            ("the same session, without a terminal", scripted, |n| source(100, 200 + n % 40)),
+        ];
+        for (name, user, guesser) in rows {
+            for typos in 0..=TYPOS {
+                let (clock, turns) = turns();
+                for n in 0..120 {
+                    wrong(&turns, guesser(n)).await;
+                }
+                for _ in 0..typos {
+                    wrong(&turns, user).await;
+                }
+                let before = clock.monotonic();
+                let sources = (0..100).map(guesser).chain([user]).chain((100..200).map(guesser));
+                let order = order(turns, sources).await;
+                assert_eq!(order[0], 100, "{name}, {typos} typos: {order:?}");
+                assert!(order.len() <= MAX_WAITING + 1, "{name}: {order:?}");
+                assert!(clock.monotonic() - before <= INTERVAL * 2, "{name}, {typos} typos");
+            }
+        }
     }
 
     #[tokio::test]
-    async fn users_terminal_comes_before_sessions_that_start_later() {
-        let turns = Turns::new(Arc::new(SystemClock));
-        let fresh = |at: u32| ProcessSession { started: 200 + u64::from(at), id: 1000 + at };
-        let order = order(&turns, (0..100).map(fresh).chain([TERMINAL]).chain((100..200).map(fresh))).await;
-        assert_eq!((order[0], order.len()), ((100, TERMINAL.id), MAX_WAITING), "{order:?}");
-    }
-
-    #[tokio::test]
-    async fn wrong_passphrases_of_a_session_are_forgotten_once_made_up_for() {
-        let clock = Arc::new(TestClock::new());
-        let turns = Turns::new(Arc::<TestClock>::clone(&clock));
-        turns.next(TERMINAL).await.expect("a turn").wrong();
-        clock.sleep(INTERVAL * 2).await;
-        let other = ProcessSession { started: 200, id: 20 };
-        turns.next(other).await.expect("a turn").wrong();
-        assert_eq!(order(&turns, [other, TERMINAL]).await[0].1, TERMINAL.id);
+    async fn wrong_passphrases_are_forgotten_once_made_up_for() {
+        let (clock, turns) = turns();
+        let (older, newer) = (source(100, 100), source(200, 200));
+        for _ in 0..=TYPOS {
+            wrong(&turns, older).await;
+        }
+        clock.sleep(INTERVAL * (TYPOS + 2)).await;
+        wrong(&turns, newer).await;
+        assert_eq!(order(turns, [newer, older]).await, [1, 0]);
     }
 
     #[test]
-    fn child_is_in_the_session_of_its_parent() {
-        let own = ProcessSession::of(std::process::id());
+    fn child_has_the_session_of_its_parent() {
+        let own = Source::of(std::process::id());
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("spawned");
-        let session = ProcessSession::of(child.id());
+        let source = Source::of(child.id());
         child.kill().and_then(|()| child.wait()).expect("ended");
-        assert_eq!(session, own);
-        assert!(!cfg!(target_os = "linux") || own.started > 0);
+        assert_eq!(source.session, own.session);
+        if cfg!(target_os = "linux") {
+            assert_eq!(source.parent.pid, std::process::id());
+            assert!(own.session.started > 0 && source.parent.started >= own.parent.started);
+        }
     }
 
     #[tokio::test]
     async fn wrong_passphrases_are_checked_once_a_second_after_a_few() {
-        let clock = Arc::new(TestClock::new());
-        let turns = Turns::new(Arc::<TestClock>::clone(&clock));
-        let start = clock.monotonic();
-        for _ in 0..100 {
-            turns.next(TERMINAL).await.expect("a turn").wrong();
+        type Guesser = fn(u32) -> Source;
+        // One a second at terminals, and one elsewhere.
+        let rows: [(&str, Guesser, u64); 4] = [
+            ("one process", |_| source(1, 1), 89),
+            ("a session for each", |n| source(n, n), 89),
+            ("a terminal for each", |n| at_terminal(n, n), 89),
+            ("both", |n| if n % 2 == 0 { source(n, n) } else { at_terminal(n, n) }, 39),
+        ];
+        for (name, guesser, seconds) in rows {
+            let (clock, turns) = turns();
+            let start = clock.monotonic();
+            for n in 0..100 {
+                wrong(&turns, guesser(n)).await;
+            }
+            let passed = (clock.monotonic() - start).as_secs();
+            assert!((seconds..=seconds + 2).contains(&passed), "{name}: {passed} s");
         }
-        let passed = clock.monotonic() - start;
-        assert!((Duration::from_secs(89)..Duration::from_secs(91)).contains(&passed), "{passed:?}");
     }
 
     #[tokio::test]
     async fn newest_attempt_does_not_wait_for_those_that_came_before() {
-        let turns = Turns::new(Arc::new(SystemClock));
-        let order = order(&turns, std::iter::repeat_n(TERMINAL, 10)).await;
-        let numbers: Vec<usize> = order.into_iter().map(|(number, _)| number).collect();
-        assert_eq!(numbers, [9, 0, 8, 1, 7, 2, 6, 3, 5, 4]);
+        let order = order(turns().1, std::iter::repeat_n(source(1, 1), 10)).await;
+        assert_eq!(order, [9, 0, 8, 1, 7, 2, 6, 3, 5, 4]);
     }
 
     #[tokio::test]
     async fn number_of_waiting_attempts_is_limited() {
-        let turns = Turns::new(Arc::new(SystemClock));
-        let first = turns.next(TERMINAL).await.expect("a turn");
-        let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(turns.next(TERMINAL))).collect();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let turns = Turns::new(&clock);
+        let source = source(1, 1);
+        let first = turns.next(source).await.expect("a turn");
+        let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(turns.next(source))).collect();
         for one in &mut waiting {
             assert!(tokio::time::timeout(Duration::ZERO, one).await.is_err());
         }
-        assert!(turns.next(TERMINAL).await.is_none());
+        assert!(turns.next(source).await.is_none());
         drop(waiting);
-        let mut next = Box::pin(turns.next(TERMINAL));
+        let mut next = Box::pin(turns.next(source));
         assert!(tokio::time::timeout(Duration::ZERO, &mut next).await.is_err(), "those that have gone leave room");
         drop(first);
         assert!(next.await.is_some(), "those that have gone are forgotten");

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::Sandbox;
 use crate::support::agent::Agent;
-use crate::support::process::Memory;
+use crate::support::process::{Memory, wait_until};
 
 use super::{REFRESHED_ID_TOKEN, fault, logged_in, set_half_expired_id_token};
 
@@ -130,6 +130,42 @@ fn guessing_processes_do_not_keep_the_user_from_unlocking() {
     let session = Pid::from_child(&guessing);
     let _ = rustix::process::kill_process_group(session, Signal::KILL);
     guessing.wait().expect("ended");
+}
+
+#[test]
+fn user_at_a_terminal_comes_before_background_jobs_of_the_same_terminal() {
+    let (home, _issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    agent.post("/v1/lock", &body()).expect_status(200);
+    // More than may wait at once. With job control each is in a process group of its own.
+    let guess = "while sleep 0.5; do echo not it | \"$0\" agent unlock --passphrase-stdin; done >/dev/null 2>&1";
+    let script = format!(
+        "set -m; for i in $(seq 70); do {{ {guess}; }} & done 2>/dev/null; read line; \"$0\" agent unlock; \"$0\" agent unlock"
+    );
+    let mut shell = home.spawn_program_in_terminal("sh", &["-c", &script, crate::support::AUTHCTL], 80);
+    let guesses = || {
+        let log = agent.get("/v1/log").expect_status(200);
+        log["entries"].as_array().unwrap().iter().filter(|entry| entry["action"] == "wrong_passphrase").count()
+    };
+    wait_until("more than the first ten", || (guesses() >= 12).then_some(()));
+    shell.type_text("go\n");
+    shell.reports("Passphrase: ");
+    shell.type_text("a typo\n");
+    shell.reports("wrong passphrase");
+    shell.wait_until("the second prompt", |text| (text.matches("Passphrase: ").count() > 1).then_some(()));
+    let before = guesses();
+    shell.type_text(&format!("{PASSPHRASE}\n"));
+    shell.reports("agent unlocked");
+    let checked = guesses() - before;
+    assert!(checked < 20, "{checked} guesses were checked first");
+    // The jobs, which are in the session of the shell.
+    let session = Pid::from_raw(shell.id().cast_signed()).expect("a process");
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+        if let Some(pid) = pid.filter(|pid| rustix::process::getsid(Some(*pid)) == Ok(session)) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::support::agent::Agent;
-use crate::support::process::wait_until;
+use crate::support::process::{open_memory, wait_until};
 use crate::support::{AUTHCTL, Sandbox, contains, issuer, quick_issuer};
 
 use super::logged_in;
@@ -122,10 +122,6 @@ fn agent_refuses_debuggers_and_writes_no_core() {
     let limits = fs::read_to_string(format!("/proc/{}/limits", agent.pid)).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");
-    let open_memory = |process: &str| {
-        let memory = format!("dd if=/proc/{process}/mem count=0 status=none; exit $?");
-        std::process::Command::new("setpriv").args([no_ptrace, "sh", "-c", &memory]).output().expect("setpriv")
-    };
     let ordinary = open_memory("$$");
     assert!(ordinary.status.success(), "a process can open its own memory: {ordinary:?}");
     let refused = open_memory(&agent.pid.to_string());

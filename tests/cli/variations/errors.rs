@@ -69,7 +69,7 @@ fn invalid_response_is_described_and_not_quoted() {
             row(section, "token", body(404, "application/json", r#"{"message":"UNSEEN"}"#), 6, other.leak()),
             row(section, "token", body(404, "application/json", r#"["UNSEEN"]"#), 6, &["JSON that is not an object"]),
             row(section, "token", body(404, "", ""), 6, nothing.leak()),
-            row(section, "token", body(408, "", ""), 6, &["HTTP 408 with an empty body"]),
+            row(section, "token", body(408, "", ""), 6, &["returned HTTP 408"]),
             row(section, "token", body(400, "application/json", twice), 6, &["with a duplicate or mistyped member"]),
             row(section, "token", body(302, "text/html", "UNSEEN"), 6, &["HTTP 302 (a redirect) instead of"]),
             row(

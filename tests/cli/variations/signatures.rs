@@ -122,7 +122,16 @@ fn new_key_without_a_new_kid_is_fetched_at_the_next_refresh() {
         home.run(&["profile", "set", "work", "verify_token=id_token"]).exits(0);
         home.run(&["verify", "work"]).exits(0);
         home.run(&["profile", "set", "work", "verify_token="]).exits(0);
-        // Again at once: the issuer is not asked for its keys each time, and the hint says how to.
+        // Again at once.
+        give(&Signer::new());
+        home.run(&["refresh", "work"]).exits(0);
+        home.run(&["verify", "work"]).exits(0);
+        // After requests that did not bring the key, the issuer is not asked each time, and the hint says how to.
+        home.change_trust(&issuer, |trust| {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+            trust.unknown_key_fetched_at = Some(authctl::clock::UnixTime(now.cast_signed()));
+            trust.unknown_key_fetches = 10;
+        });
         let jwks_requests = || issuer.stats().requests["jwks"];
         let before = jwks_requests();
         give(&Signer::new());
