@@ -101,7 +101,8 @@ fn request_is_sent_again_by_status_and_retry_after_alone() {
                     let is_first = request.path == "/token" && requests.fetch_add(1, Ordering::SeqCst) == 0;
                     match is_first {
                         true => {
-                            let wait = retry_after.map(|wait: u32| format!("retry-after: {wait}\r\n")).unwrap_or_default();
+                            let wait =
+                                retry_after.map(|wait: u32| format!("retry-after: {wait}\r\n")).unwrap_or_default();
                             Reply { status, headers: format!("content-type: {kind}\r\n{wait}"), body: body.to_owned() }
                         }
                         false if request.path == "/token" => (200, tokens.to_owned()).into(),

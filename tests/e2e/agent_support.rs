@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::support::Sandbox;
-pub use crate::support::process::KillOnDrop;
+pub use crate::support::kill_on_drop::KillOnDrop;
 use crate::support::process::{LIMIT, wait_until};
 
 /// Returns the socket path of the home's agent.

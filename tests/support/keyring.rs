@@ -8,8 +8,8 @@ use std::process::{ChildStdout, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-use crate::support::parts;
 use crate::support::kill_on_drop::KillOnDrop;
+use crate::support::parts;
 
 /// The password of the keyring.
 const PASSWORD: &[u8] = b"a password of the tests";

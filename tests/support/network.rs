@@ -13,8 +13,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::oneshot;
 
+use crate::support::kill_on_drop::KillOnDrop;
 use crate::support::parts;
-use crate::support::process::{KillOnDrop, wait_until};
+use crate::support::process::wait_until;
 use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, issuer};
 
 /// The issuer's host name, which resolves only with [`CompanyNetwork::names`].

@@ -14,7 +14,6 @@ use rustix::process::{Pid, Signal};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
-pub use super::kill_on_drop::KillOnDrop;
 use super::stepper::{self, Action, Call, Watch};
 use super::{AUTHCTL, CommandOutput, Sandbox};
 

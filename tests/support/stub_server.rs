@@ -108,10 +108,7 @@ fn serve<R: Into<Reply>>(
     seen.lock().expect("not poisoned").push(request.clone());
     let Reply { status, headers: own_headers, body } = respond(own, &request).into();
     let json = if own_headers.contains("content-type:") { "" } else { "content-type: application/json\r\n" };
-    let head = format!(
-        "HTTP/1.1 {status} x\r\n{json}content-length: {}\r\n{headers}{own_headers}\r\n",
-        body.len()
-    );
+    let head = format!("HTTP/1.1 {status} x\r\n{json}content-length: {}\r\n{headers}{own_headers}\r\n", body.len());
     reader.get_mut().write_all(head.as_bytes())?;
     reader.get_mut().write_all(body.as_bytes())?;
     if headers.is_empty() {
