@@ -7,7 +7,7 @@ mod surroundings;
 
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::secret::Secret;
