@@ -23,7 +23,7 @@ const FETCH_LIMIT: Duration = Duration::from_secs(5);
 struct IssuerUpdate {
     keys: Option<TrustedKeys>,
     lists: Vec<StoredStatusList>,
-    /// Whether the keys of all tokens are known, or what was requested has not brought them.
+    /// Whether the keys are known, or a request for them has brought one. False if it has not.
     keys_found: Option<bool>,
     /// The time by the issuer's own clock.
     issuer_time: Option<UnixTime>,
@@ -55,11 +55,9 @@ impl SessionService {
         let now = self.clock.now();
         let is_past = |moment: UnixTime, interval: Duration| moment.plus(interval) <= now || moment > now;
         let old = trust.fetched.as_ref().is_none_or(|keys| is_past(keys.fetched_at, KEYS_DUE));
-        let knows_keys = |trust: &Trust| {
-            let (keys, _) = trusted_keys(trust, now);
-            tokens.iter().all(|token| keys.verifies(token.expose()))
-        };
-        let lacks_key = !knows_keys(trust);
+        let (known, _) = trusted_keys(trust, now);
+        let unknown: Vec<&&Secret> = tokens.iter().filter(|token| !known.verifies(token.expose())).collect();
+        let lacks_key = !unknown.is_empty();
         // Requests that bring nothing are delayed: a token can cause them (RFC 8725, section 3.10).
         let delay = trust.unknown_key_fetched_at.filter(|_| trust.unknown_key_fetches > 0);
         let may_ask = delay.is_none_or(|since| is_past(since, backoff(trust.unknown_key_fetches)));
@@ -76,7 +74,10 @@ impl SessionService {
             self.fetch_keys_again(profile, trust, true, &mut update).await;
             fetched = self.fetch_due_lists(profile, &updated(&update), tokens).await;
         }
-        let is_missing = fetched.lacks_key || lacks_key && !knows_keys(&updated(&update));
+        // An ID token from before the refresh may be signed with a key that is no longer published.
+        let (known, _) = trusted_keys(&updated(&update), now);
+        let brings_key = unknown.iter().any(|token| known.verifies(token.expose()));
+        let is_missing = fetched.lacks_key || lacks_key && !brings_key;
         if may_fetch && update.keys_found.is_none() {
             update.keys_found = Some(!is_missing);
         }

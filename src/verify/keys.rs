@@ -357,10 +357,14 @@ impl Key {
     }
 }
 
+/// How many zeros at its beginning a number of a key may lack: more are not found in practice.
+const MAX_ZEROS: usize = 4;
+
 /// Returns the number in `size` bytes: a serializer may have removed zeros at its beginning, or added one, as with any integer.
 fn of_size(number: &[u8], size: usize) -> Result<Vec<u8>, &'static str> {
     let number = without_zeros(number);
-    let zeros = size.checked_sub(number.len()).ok_or(MALFORMED)?;
+    let zeros = size.checked_sub(number.len()).filter(|zeros| *zeros <= MAX_ZEROS || number.is_empty());
+    let zeros = zeros.ok_or(MALFORMED)?;
     Ok([&vec![0; zeros][..], number].concat())
 }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::support::process::{open_memory, wait_until};
 use crate::support::stub_server::StubServer;
-use crate::support::{PASSWORD, Sandbox, TOTP, contains, issuer, quick_issuer};
+use crate::support::{AUTHCTL, PASSWORD, Sandbox, TOTP, contains, issuer, quick_issuer};
 
 /// Fails the test if a file of this home contains a secret.
 #[track_caller]
@@ -288,7 +288,12 @@ fn memory_of_a_command_is_closed_to_other_processes() {
     home.expire("work");
     idp.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::HoldReply, times: 1 });
     let before = idp.stats().requests["token"];
-    let refreshing = home.spawn(&["token", "work"]);
+    // Without CAP_SYS_PTRACE as well: a process with fewer capabilities is refused in any case.
+    let spawn = |args: &[&str]| {
+        let words = [&["--bounding-set=-sys_ptrace", AUTHCTL][..], args].concat();
+        home.spawn_command(home.command_for("setpriv", &words), args)
+    };
+    let refreshing = spawn(&["token", "work"]);
     wait_until("the refresh", || (idp.stats().requests["token"] > before).then_some(()));
     assert!(open_memory("$$").status.success(), "a process can open its own memory");
     let refused = open_memory(&refreshing.id().to_string());
@@ -296,7 +301,7 @@ fn memory_of_a_command_is_closed_to_other_processes() {
     idp.clear_faults();
     refreshing.wait().exits(0);
     // The command that is run with the token is an ordinary one.
-    let mut running = home.spawn(&["exec", "work", "--", "sh", "-c", "echo started; cat"]);
+    let mut running = spawn(&["exec", "work", "--", "sh", "-c", "echo started; cat"]);
     running.wait_for_output("the command", |output| output.contains("started").then_some(()));
     let opened = open_memory(&running.id().to_string());
     assert!(opened.status.success(), "{opened:?}");

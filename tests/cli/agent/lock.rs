@@ -138,9 +138,11 @@ fn user_at_a_terminal_comes_before_background_jobs_of_the_same_terminal() {
     let agent = Agent::run(&home);
     agent.post("/v1/lock", &body()).expect_status(200);
     // More than may wait at once. With job control each is in a process group of its own.
-    let guess = "while sleep 0.5; do echo not it | \"$0\" agent unlock --passphrase-stdin; done >/dev/null 2>&1";
+    let guess =
+        "for i in $(seq 100); do sleep 0.5; echo not it | \"$0\" agent unlock --passphrase-stdin; done >/dev/null 2>&1";
     let script = format!(
-        "set -m; for i in $(seq 70); do {{ {guess}; }} & done 2>/dev/null; read line; \"$0\" agent unlock; \"$0\" agent unlock"
+        "set -m; for i in $(seq 70); do {{ {guess}; }} & jobs=\"$jobs $!\"; done; read line; \"$0\" agent unlock; \"$0\" agent unlock; \
+         for job in $jobs; do kill -KILL -$job; done; exit 0"
     );
     let mut shell = home.spawn_program_in_terminal("sh", &["-c", &script, crate::support::AUTHCTL], 80);
     let guesses = || {
@@ -158,14 +160,7 @@ fn user_at_a_terminal_comes_before_background_jobs_of_the_same_terminal() {
     shell.reports("agent unlocked");
     let checked = guesses() - before;
     assert!(checked < 20, "{checked} guesses were checked first");
-    // The jobs, which are in the session of the shell.
-    let session = Pid::from_raw(shell.id().cast_signed()).expect("a process");
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid.filter(|pid| rustix::process::getsid(Some(*pid)) == Ok(session)) {
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
-        }
-    }
+    shell.wait().exits(0);
 }
 
 #[test]
