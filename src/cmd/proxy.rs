@@ -88,7 +88,7 @@ fn run_in_foreground(app: &App, args: &ProxyRun) -> Result<u8, Error> {
     })
 }
 
-/// A proxy that listens, and does not accept yet.
+/// A proxy that listens, before it accepts connections.
 pub(super) struct Prepared {
     profile: ProfileName,
     api: ApiUrl,

@@ -104,7 +104,7 @@ impl Sandbox {
             return Err(Error::msg(ErrorCode::Configuration, message, Hint::shell("unset AUTHCTL_SOCK")));
         }
         let config = app.config()?;
-        // What does not exist yet could not be hidden.
+        // Only a directory that exists can be hidden.
         for directory in [&paths.data, directory_of(&paths.agent_socket)] {
             create_private_dir(directory).map_err(unexpected)?;
         }
@@ -215,7 +215,7 @@ fn replaced_files(app: &App, config: &Config) -> Result<Vec<(PathBuf, Option<Pro
         };
         let of_profile = [profile.token_file.as_ref(), profile.id_token_file.as_ref(), workload];
         for file in of_profile.into_iter().flatten() {
-            // A link leads to the file that is read, and a file that does not exist yet is written later.
+            // A link leads to the file that is read, and a missing file may be written later.
             let target = file.canonicalize().ok();
             if target.is_none() && workload != Some(file) {
                 let failed =
