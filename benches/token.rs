@@ -1,4 +1,4 @@
-//! The time to print a token, whole process, compared with a minimal C client and with peers.
+//! The time to print a token, and the state for a shell prompt, whole process, compared with a minimal C client and with peers.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench")]
 
 mod support;
@@ -57,6 +57,7 @@ fn main() {
     let home = Home::new();
     home.log_in("work", &issuer);
     let token = home.token("work");
+    let in_prompt = "`authctl status --short`";
     let peers = support::peers::all(&issuer, 1);
     let agent = home.agent();
     assert_eq!(agent.request("GET", "/v1/token/work").member("access_token"), token, "the agent has the token");
@@ -65,6 +66,7 @@ fn main() {
         Competitor::new("`/bin/true`", home.command("/bin/true", &[]), ""),
         Competitor::new("minimal client in C", floor(&home), &token),
         Competitor::new("`authctl token work`", home.authctl(&["token", "work"]), &token),
+        Competitor::new(in_prompt, home.authctl(&["status", "--short"]), "work"),
     ];
     for found in &peers {
         if let Ok(peer) = &found.peer {
@@ -99,7 +101,8 @@ fn main() {
     print(&format!("Printing a token through the agent, {ROUNDS} alternating runs each"), &columns, &rows);
 
     let mut results = vec![Bar::at_most("at most 1.3 of the minimal client in C", ratio(medians[2], medians[1]), 1.3)];
-    for (one, median) in all.iter().zip(&medians).skip(3) {
+    results.push(Bar::at_most(format!("{in_prompt} in ms"), medians[3].as_secs_f64() * 1e3, 5.0));
+    for (one, median) in all.iter().zip(&medians).skip(4) {
         results.push(Bar::at_most(format!("less than {}", one.name), ratio(medians[2], *median), 1.0));
     }
     bars(&results);

@@ -84,6 +84,18 @@ impl Cli {
         help::overview(&Self::command())
     }
 
+    /// Returns the words after `authctl help` with a synonym replaced.
+    #[must_use]
+    pub fn explained(words: &[String]) -> Vec<String> {
+        guess::explained(words)
+    }
+
+    /// Returns the command or topic that was probably meant by words after `authctl help`; no words if none is similar.
+    #[must_use]
+    pub fn explained_suggestion(words: &[String]) -> Vec<String> {
+        guess::explained_suggestion(&Self::command(), words)
+    }
+
     /// Returns the help of a command, with colours if `color`; `None` if there is no such command.
     #[must_use]
     pub fn help_of(words: &[String], color: bool) -> Option<String> {
@@ -94,13 +106,19 @@ impl Cli {
         Some(if color { text.ansi().to_string() } else { text.to_string() })
     }
 
-    /// Parses `authctl token` and `authctl token PROFILE`, and nothing else. Scripts run these most, and building the full
-    /// definition takes longer than the rest of a request to the agent.
+    /// Parses `token` and `status --short`, each with or without a profile, and nothing else. Scripts and shell prompts run these
+    /// most, and building the full definition takes longer than the rest of a request to the agent.
     #[must_use]
-    pub fn parse_token_shortcut(args: &[OsString]) -> Option<Self> {
-        let profile = match args {
-            [_, verb] if verb == "token" => None,
-            [_, verb, name] if verb == "token" => Some(name.to_str()?.parse().ok()?),
+    pub fn parse_shortcut(args: &[OsString]) -> Option<Self> {
+        let words: Vec<&str> = args.get(1..)?.iter().map(|word| word.to_str()).collect::<Option<_>>()?;
+        let named = |name: &&str| name.parse::<ProfileName>().ok();
+        let command = match words.as_slice() {
+            ["token"] => Command::Token(Token::default()),
+            ["token", name] => Command::Token(Token { profile: Some(named(name)?), ..Token::default() }),
+            ["status", "--short"] => Command::Status(Status { short: true, ..Status::default() }),
+            ["status", "--short", name] | ["status", name, "--short"] => {
+                Command::Status(Status { profile: Some(named(name)?), short: true, ..Status::default() })
+            }
             _ => return None,
         };
         let common = Common {
@@ -113,17 +131,7 @@ impl Cli {
             config: None,
             profile: None,
         };
-        let token = Token {
-            profile,
-            min_ttl: None,
-            target: TargetArgs::default(),
-            id_token: false,
-            header: false,
-            api: None,
-            challenge: None,
-            refresh_only: false,
-        };
-        Some(Self { common, command: Command::Token(token) })
+        Some(Self { common, command })
     }
 }
 
@@ -265,11 +273,11 @@ pub struct Help {
 }
 
 /// `authctl status`
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Status {
     /// Profile to show instead of all
     pub profile: Option<ProfileName>,
-    /// Print nothing; exit 0 if a token is available without a login, 3 if not
+    /// Print nothing but with --json; exit 0 if a token is available without a login, 3 if not
     #[arg(long)]
     pub check: bool,
     /// Show every detail: issuer, scopes, refreshes, store, and why a profile is used if none is named

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 pub use crate::model::ErrorCode;
 use crate::model::ProfileName;
-use crate::text::{escape_json, without_error_numbers};
+use crate::text::{escape_json, hide_tokens, without_error_numbers};
 use crate::ui;
 pub use conversions::{SET_CLOCK, forgotten_passphrase};
 pub use hint::Hint;
@@ -95,8 +95,8 @@ impl Error {
         Self::msg(ErrorCode::Interrupted, "interrupted during the refresh", Hint::profile_command("status"))
     }
 
-    /// Prints the error on stderr. `args` is the command line; its hint repeats what was typed. A closed stderr is not an
-    /// error.
+    /// Prints the error on stderr. `args` is the command line; its hint repeats what was typed. Tokens in both are hidden: one may
+    /// have been typed by mistake. A closed stderr is not an error.
     pub fn report(&self, format: Format, args: &[String]) {
         #[derive(Serialize)]
         struct Report<'a> {
@@ -110,7 +110,8 @@ impl Error {
             #[serde(skip_serializing_if = "Option::is_none")]
             note: Option<String>,
         }
-        let (message, hint) = (self.message(), self.hint.clone().repeating(args));
+        let message = hide_tokens(&self.message()).into_owned();
+        let hint = self.hint.clone().repeating(args).without_tokens();
         let text = match format {
             Format::Json => {
                 let (hint, note) = match hint.parts() {

@@ -135,7 +135,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         return 0;
     }
     let args = Cli::expand(args);
-    let parsed = Cli::parse_token_shortcut(&args).map_or_else(|| Cli::try_parse_from(&args), Ok);
+    let parsed = Cli::parse_shortcut(&args).map_or_else(|| Cli::try_parse_from(&args), Ok);
     let Cli { mut common, command } = match parsed {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &args),
@@ -167,7 +167,7 @@ fn usage(error: &clap::Error, line: &[OsString]) -> u8 {
     let args = line.split(|arg| arg == "--").next().unwrap_or_default();
     if matches!(error.kind(), UsageKind::DisplayHelp | UsageKind::DisplayVersion) {
         if STDOUT_WAS_CLOSED.load(Ordering::Relaxed) {
-            return printed("");
+            return printed(cmd::output::data(""));
         }
         let _ = error.print();
         return 0;
@@ -177,7 +177,7 @@ fn usage(error: &clap::Error, line: &[OsString]) -> u8 {
     let no_command =
         matches!(error.kind(), UsageKind::DisplayHelpOnMissingArgumentOrSubcommand | UsageKind::MissingSubcommand);
     if no_command && command.is_empty() && !is_json {
-        return printed(&Cli::overview());
+        return printed(cmd::overview());
     }
     let words = ["authctl"].into_iter().chain(command.iter().map(String::as_str)).chain(["--help"]);
     let mut hint = Hint::shell(words.collect::<Vec<_>>().join(" "));
@@ -211,16 +211,12 @@ fn usage(error: &clap::Error, line: &[OsString]) -> u8 {
             lines.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ")
         }
     };
-    let values =
-        args.iter().filter_map(|arg| arg.to_str()).map(|arg| arg.split_once('=').map_or(arg, |(_, value)| value));
-    let tokens = values.filter(|value| text::resembles_token(value));
-    let message = tokens.fold(message, |message, token| message.replace(token, "TOKEN"));
     reported(&Error::msg(ErrorCode::Usage, message, hint), is_json)
 }
 
-/// Prints text on stdout; returns the exit code.
-fn printed(text: &str) -> u8 {
-    cmd::output::data(text).map_or_else(|error| reported(&error, false), |()| 0)
+/// Returns the exit code after text was printed on stdout.
+fn printed(result: Result<(), Error>) -> u8 {
+    result.map_or_else(|error| reported(&error, false), |()| 0)
 }
 
 /// Reports an error before the options are known; returns its exit code.

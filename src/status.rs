@@ -118,6 +118,9 @@ pub struct ProfileStatus {
     pub store_error: Option<ErrorCode>,
 }
 
+/// The state of a session with a supplied token that nothing has verified.
+pub const UNVERIFIED: &str = "unverified";
+
 impl ProfileStatus {
     /// Returns when an agent refreshes again after a failure.
     #[must_use]
@@ -136,7 +139,7 @@ impl ProfileStatus {
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self.state {
-            SessionState::Valid | SessionState::Refreshable if self.unverified => "unverified",
+            SessionState::Valid | SessionState::Refreshable if self.unverified => UNVERIFIED,
             state => state.label(),
         }
     }

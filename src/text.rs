@@ -1,6 +1,9 @@
 //! Text for terminals, JSON, shells and web pages: sanitized, escaped and quoted.
 
 pub mod html;
+mod tokens;
+
+pub use tokens::{hide_tokens, resembles_token};
 
 use std::borrow::Cow;
 use std::io;
@@ -92,12 +95,6 @@ pub fn excerpt(text: &str, max: usize) -> String {
         line.push('…');
     }
     line
-}
-
-/// Returns whether the text has the form of a JWT or a JWE, whose header is a JSON object.
-#[must_use]
-pub fn resembles_token(text: &str) -> bool {
-    text.trim_start().starts_with("eyJ") && text.matches('.').count() >= 2
 }
 
 /// Removes the numbers that the standard library adds to the system's errors, as in `(os error 2)`.

@@ -10,7 +10,7 @@ use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex, Termi
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
-use crate::text::{sanitize_for_terminal, sanitize_line};
+use crate::text::{hide_tokens, sanitize_for_terminal, sanitize_line};
 
 /// Writes to stderr, and prompts if a user can answer. A closed stderr is not an error.
 #[derive(Clone, Copy, Debug)]
@@ -63,10 +63,11 @@ impl Ui {
         self.interactive
     }
 
-    /// Prints progress or a result, unless `--quiet` was given.
+    /// Prints progress, a result or a warning, unless `--quiet` was given. Warnings repeat what was typed, as errors do.
     pub fn notice(self, text: &str) {
         if !self.quiet {
-            self.instruct(text);
+            let is_warning = text.starts_with("warning:");
+            self.instruct(&if is_warning { hide_tokens(text) } else { text.into() });
         }
     }
 

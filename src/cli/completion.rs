@@ -10,6 +10,7 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathComplete
 use clap_complete::env::{Bash, Elvish, EnvCompleter, Fish, Powershell, Zsh};
 
 use super::command_words::argument_positions;
+use super::guess::expand_or_suggest;
 use super::{Cli, TOPICS};
 use crate::config::{Config, Form, SETTINGS, Setting, Value, setting};
 use crate::paths::COMPLETION_VARIABLE;
@@ -161,11 +162,16 @@ fn join_words(request: &mut Request) -> usize {
 
 impl Request {
     fn candidates(self, config: Config) -> Vec<CompletionCandidate> {
-        let Self { mut words, index, search_path } = self;
+        let Self { mut words, mut index, search_path } = self;
         // Some shells leave out an empty word at the end.
         words.resize(index + 1, OsString::new());
         let current = words[index].clone();
         let program = Program { search_path };
+        // The word itself is completed, not what it stands for.
+        let rest = words.split_off(index);
+        words = expand_or_suggest(words);
+        index = words.len();
+        words.extend(rest);
         if let Some(start) = words[..index].iter().position(|word| word == "--") {
             return program.complete_at(index - start - 1, &current);
         }

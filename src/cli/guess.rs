@@ -64,15 +64,53 @@ const NEED_ARGUMENTS: [(&str, usize); 4] =
 /// How similar a mistyped word must be to the name of a command, between 0 and 1.
 const MIN_SIMILARITY: f64 = 0.8;
 
-/// Replaces a synonym with the command that it stands for.
+/// Replaces a synonym with the command that it stands for; `auth` may precede another one.
 pub(super) fn expand(mut args: Vec<OsString>) -> Vec<OsString> {
-    let position = argument_positions(&args).next();
-    let synonym =
-        position.and_then(|at| SYNONYMS.iter().find(|(word, _)| args[at] == *word).map(|found| (at, found.1)));
-    if let Some((at, command)) = synonym {
+    let synonym = |args: &[OsString]| {
+        let at = argument_positions(args).next()?;
+        SYNONYMS.iter().find(|(word, _)| args[at] == *word).map(|found| (at, found.1))
+    };
+    while let Some((at, command)) = synonym(&args) {
         args.splice(at..=at, command.iter().map(OsString::from));
     }
     args
+}
+
+/// Replaces a synonym, or a word for which a command is only suggested, to complete what follows it.
+pub(super) fn expand_or_suggest(args: Vec<OsString>) -> Vec<OsString> {
+    let mut args = expand(args);
+    let command = argument_positions(&args).next();
+    if let Some(at) = command
+        && let Some((_, command)) = SUGGESTIONS.iter().find(|(word, _)| args[at] == *word)
+    {
+        args.splice(at..=at, command.split(' ').map(OsString::from));
+    }
+    args
+}
+
+/// Returns the command that is named by words after `authctl help`, and were typed as if they were to run.
+pub(super) fn explained(words: &[String]) -> Vec<String> {
+    let line = ["authctl"].into_iter().chain(words.iter().map(String::as_str)).map(OsString::from).collect();
+    expand(line).into_iter().skip(1).filter_map(|word| word.into_string().ok()).collect()
+}
+
+/// Returns the command or topic that was probably meant by words after `authctl help`; no words if none is similar.
+pub(super) fn explained_suggestion(command: &Command, words: &[String]) -> Vec<String> {
+    if let [word] = words
+        && let Some(topic) = similar_name(&super::TOPICS, word)
+    {
+        return vec![topic.to_owned()];
+    }
+    let line: Vec<OsString> =
+        ["authctl"].into_iter().map(OsString::from).chain(words.iter().map(OsString::from)).collect();
+    let mut meant = suggestion(command, &line).unwrap_or_else(|| words.to_vec());
+    // Arguments are not explained.
+    let is_known =
+        |words: &[String]| words.iter().try_fold(command, |inner, word| inner.find_subcommand(word)).is_some();
+    while !is_known(&meant) {
+        meant.pop();
+    }
+    meant
 }
 
 /// Returns the command line with the command that was probably meant, without the program's name; `None` if no command is
@@ -104,7 +142,12 @@ pub(super) fn suggestion(root: &Command, args: &[OsString]) -> Option<Vec<String
 
 /// Returns the subcommand that was probably meant: the only one that begins so, else the most similar one.
 fn similar<'a>(command: &'a Command, typed: &str) -> Option<&'a str> {
-    let names = || command.get_subcommands().map(Command::get_name);
+    let names: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+    similar_name(&names, typed)
+}
+
+fn similar_name<'a>(names: &[&'a str], typed: &str) -> Option<&'a str> {
+    let names = || names.iter().copied();
     let mut beginning = names().filter(|name| name.starts_with(typed) || typed.starts_with(&format!("{name}-")));
     if let (Some(only), None) = (beginning.next(), beginning.next()) {
         return Some(only);
@@ -131,6 +174,8 @@ mod tests {
         for (typed, meant) in [
             ("authctl auth login work --device", "authctl login work --device"),
             ("authctl auth", "authctl"),
+            ("authctl auth list", "authctl profile list"),
+            ("authctl auth use work", "authctl profile use work"),
             ("authctl --config c.toml list", "authctl --config c.toml profile list"),
             ("authctl --profile use renew", "authctl --profile use refresh"),
             ("authctl use work", "authctl profile use work"),

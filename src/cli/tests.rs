@@ -6,11 +6,17 @@ fn definition_passes_the_checks_of_clap() {
 }
 
 #[test]
-fn shortcut_parses_token_as_the_full_definition_does() {
+fn shortcut_parses_as_the_full_definition_does() {
     let args = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
-    for words in [&["authctl", "token"][..], &["authctl", "token", "work"]] {
+    for words in [
+        &["authctl", "token"][..],
+        &["authctl", "token", "work"],
+        &["authctl", "status", "--short"],
+        &["authctl", "status", "--short", "work"],
+        &["authctl", "status", "work", "--short"],
+    ] {
         let parsed = Cli::try_parse_from(words).expect("parsed");
-        assert_eq!(format!("{:?}", Cli::parse_token_shortcut(&args(words)).expect("usual")), format!("{parsed:?}"));
+        assert_eq!(format!("{:?}", Cli::parse_shortcut(&args(words)).expect("usual")), format!("{parsed:?}"));
     }
     for words in [
         &["authctl"][..],
@@ -18,9 +24,11 @@ fn shortcut_parses_token_as_the_full_definition_does() {
         &["authctl", "token", "-h"],
         &["authctl", "token", "a", "b"],
         &["authctl", "status"],
+        &["authctl", "status", "--short", "--json"],
+        &["authctl", "status", "--short", "--short"],
         &["authctl", "token", "--"],
     ] {
-        assert!(Cli::parse_token_shortcut(&args(words)).is_none(), "{words:?}");
+        assert!(Cli::parse_shortcut(&args(words)).is_none(), "{words:?}");
     }
 }
 

@@ -13,7 +13,7 @@ use crate::cli::AgentCommand;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
 use crate::model::ProfileName;
-use crate::status::SessionState;
+use crate::status::{SessionState, UNVERIFIED};
 pub(super) use lock::share_passphrase;
 
 /// Runs the command.
@@ -85,6 +85,7 @@ fn status_lines(state: &AgentStatus, now: UnixTime) -> Vec<String> {
             ("refreshing", &state.refreshing),
             (SessionState::RefreshFailing.label(), &state.failing),
             (SessionState::LoginRequired.label(), &state.login_required),
+            (UNVERIFIED, &state.unverified),
         ];
         for (label, names) in listed.into_iter().filter(|(_, names)| !names.is_empty()) {
             let shown: Vec<&str> = names.iter().take(MAX_NAMES).map(ProfileName::as_str).collect();

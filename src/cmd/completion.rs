@@ -4,15 +4,15 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::output;
+use crate::app::App;
 use crate::cli::{Completion, CompletionRequest, Shell};
 use crate::config::Config;
 use crate::error::Error;
 use crate::paths::{CompletionVariables, Environment, Paths};
 
 /// Runs the command.
-pub fn run(args: &Completion) -> Result<u8, Error> {
-    output::data(&args.shell.script())?;
-    Ok(0)
+pub fn run(app: &App, args: &Completion) -> Result<u8, Error> {
+    output::text(app, &args.shell.script())
 }
 
 /// Prints the candidates for the command line after `--` in `args`. Reads nothing but the configuration, and prints no

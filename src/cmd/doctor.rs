@@ -188,6 +188,11 @@ impl Examination<'_> {
                     self.warning("session", error)?;
                 }
                 (None, Some(failure)) => self.warning("session", SessionError::RecentFailure(failure))?,
+                (None, None) if status.unverified => {
+                    let message = format!("the token of {} is not verified", profile.name);
+                    let hint = Hint::login().with_flag("--browser").about(&profile.name);
+                    self.warning("session", Error::msg(ErrorCode::LoginRequired, message, hint))?;
+                }
                 (None, None) => self.ok("session", "logged in")?,
             },
         }

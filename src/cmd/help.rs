@@ -24,25 +24,38 @@ Times are in seconds since 1970. Ignore members that you do not know.";
 
 /// Runs `help`.
 pub fn run(app: &App, args: &Help) -> Result<u8, Error> {
-    let text = match args.words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    let words = Cli::explained(&args.words);
+    let text = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => Cli::overview(),
         ["environment"] => ENVIRONMENT.to_owned(),
         ["files"] => FILES.to_owned(),
         ["exit-codes"] => EXIT_CODES.map(|(code, meaning)| format!("{code:>5}  {meaning}")).join("\n"),
         ["json"] => JSON.to_owned(),
-        words => Cli::help_of(&args.words, app.has_color(&io::stdout())).ok_or_else(|| {
-            let message = format!("no command or topic `{}`; topics: {}", words.join(" "), TOPICS.join(", "));
-            Error::msg(ErrorCode::Usage, message, Hint::command("help"))
+        typed => Cli::help_of(&words, app.has_color(&io::stdout()) && !app.common.json).ok_or_else(|| {
+            let message = format!("no command or topic `{}`; topics: {}", typed.join(" "), TOPICS.join(", "));
+            let meant = Cli::explained_suggestion(&words);
+            let hint = meant.into_iter().fold(Hint::command("help"), Hint::with_argument);
+            Error::msg(ErrorCode::Usage, message, hint)
         })?,
     };
-    match args.words.first().is_some_and(|word| TOPICS.contains(&word.as_str())) {
-        true => text
-            .lines()
-            .flat_map(|line| output::wrapped(line, meaning_column(line)))
-            .try_for_each(|line| output::data(&line))?,
-        false => output::data(text.trim_end())?,
+    match words.first().is_none_or(|word| TOPICS.contains(&word.as_str())) && !app.common.json {
+        true => print(&text).map(|()| 0),
+        false => output::text(app, text.trim_end()),
     }
-    Ok(0)
+}
+
+/// Prints the screen of `authctl` without arguments.
+///
+/// # Errors
+/// As [`output::data`].
+pub fn overview() -> Result<(), Error> {
+    print(&Cli::overview())
+}
+
+/// Prints text whose lines have a term and its meaning.
+fn print(text: &str) -> Result<(), Error> {
+    let lines = text.lines().flat_map(|line| output::wrapped(line, meaning_column(line)));
+    output::data(&lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// Returns the column of what a term in the line means: it follows two spaces.

@@ -84,6 +84,10 @@ fn log_in(app: &App, args: &mut Login) -> Result<CompletedLogin, Error> {
     report_directory_profile(app, args, &name)?;
     seal_store(app, args, &plan).map_err(with_profile)?;
     let pinned = pinned_keys(app, args)?;
+    if args.with_token && app.ui().is_interactive() {
+        // Before the user pastes a token in vain.
+        app.run(service.check_store(&request)).map_err(with_profile)?;
+    }
     let StdinSecrets { client_secret, password, token } = app.run(StdinSecrets::read(app, args))?;
     let browser = RefCell::default();
     let mut user = TerminalUser::new(app, args, password, token, &browser);

@@ -31,9 +31,10 @@ mod verify;
 mod whoami;
 
 use crate::app::App;
-use crate::cli::{Command, ProfileCommand};
+use crate::cli::Command;
 use crate::error::{Error, ErrorCode, Hint};
 pub use completion::complete;
+pub use help::overview;
 use own_frame::in_own_frame;
 
 /// Runs a command; returns its exit code.
@@ -42,10 +43,8 @@ use own_frame::in_own_frame;
 /// The error to be reported.
 pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
     let text_only = match command {
-        Command::Completion(_) => Some("completion"),
         Command::Helper(_) => Some("helper"),
         Command::Mcp(_) => Some("mcp"),
-        Command::Profile(ProfileCommand::Export { .. }) => Some("profile export"),
         #[cfg(feature = "dev-issuer")]
         Command::Demo => Some("demo"),
         _ => None,
@@ -77,7 +76,7 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
         Command::Profile(command) => in_own_frame(profile::run, app, command),
         Command::Store(command) => in_own_frame(store::run, app, command),
         Command::Doctor(args) => in_own_frame(doctor::run, app, &args),
-        Command::Completion(args) => completion::run(&args),
+        Command::Completion(args) => completion::run(app, &args),
         #[cfg(feature = "dev-issuer")]
         Command::Demo => in_own_frame(|app, ()| demo::run(app), app, ()),
         #[cfg(feature = "dev-issuer")]

@@ -59,6 +59,22 @@ pub fn json(value: &impl Serialize) -> Result<(), Error> {
     data(&escape_json(text))
 }
 
+/// Writes text for people or another program to stdout, and with `--json` as a member of an object. Returns the exit code.
+///
+/// # Errors
+/// As [`data()`].
+pub fn text(app: &App, text: &str) -> Result<u8, Error> {
+    #[derive(Serialize)]
+    struct Text<'a> {
+        text: &'a str,
+    }
+    match app.common.json {
+        true => json(&Text { text })?,
+        false => data(text)?,
+    }
+    Ok(0)
+}
+
 /// Reports what was done, and with `--json` prints the state after it. Returns the exit code.
 ///
 /// # Errors
@@ -258,7 +274,7 @@ pub fn wrapped(line: &str, indent: usize) -> Vec<String> {
     let line = sanitize_line(line);
     match width() {
         usize::MAX => vec![line.into_owned()],
-        width => fill(&line, width, "", &" ".repeat(indent.min(width / 3))),
+        width => fill(&line, width, "", &" ".repeat(indent.min(width * 3 / 8))),
     }
 }
 
@@ -269,7 +285,7 @@ pub fn indented(text: &str, indent: usize) -> Vec<String> {
     match width() {
         usize::MAX => vec![format!("{:indent$}{text}", "")],
         width => {
-            let indent = " ".repeat(indent.min(width / 3));
+            let indent = " ".repeat(indent.min(width * 3 / 8));
             fill(&text, width, &indent, &indent)
         }
     }

@@ -12,10 +12,12 @@ use crate::app::{App, StoreAccess};
 use crate::cli::Status;
 use crate::clock::UnixTime;
 use crate::config::Config;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{Profile, StoreKind};
+use crate::session::SessionError;
 use crate::status::{
-    AgentProfiles, EffectiveProfile, ProfileStatus, SessionState, StatusReport, profile_status, profile_statuses,
+    AgentProfiles, EffectiveProfile, ProfileStatus, SessionState, StatusReport, UNVERIFIED, profile_status,
+    profile_statuses,
 };
 use crate::text::{excerpt, sanitize_line};
 use words::{MAX_REASON, failure, login_command, look, token_file};
@@ -115,7 +117,15 @@ fn plan_attempt(status: &mut ProfileStatus) {
 
 /// Replaces the status of the profiles whose sessions only the agent can read.
 pub(super) fn ask_agent(app: &App, profiles: &mut [ProfileStatus]) {
-    if !profiles.iter().any(ProfileStatus::is_for_agent) || !app.agent_status().is_ok_and(|state| state.running) {
+    if !profiles.iter().any(ProfileStatus::is_for_agent) {
+        return;
+    }
+    let Some(state) = app.agent_status().ok().filter(|state| state.running) else { return };
+    if state.locked {
+        let locked = profiles.iter_mut().filter(|status| status.is_for_agent());
+        for problem in locked.filter_map(|status| status.problem.as_mut()) {
+            problem.hint = Hint::command("agent unlock").to_string();
+        }
         return;
     }
     let reply = app.require_agent("GET", "/v1/status", None).ok().and_then(|reply| reply.read::<AgentProfiles>().ok());
@@ -231,7 +241,7 @@ fn expiry(status: &ProfileStatus, now: UnixTime) -> (String, &'static str) {
 }
 
 /// Returns what each profile needs: its name, and the reason or the next command. Profiles of a keychain that cannot be
-/// used share a line.
+/// used, or of a locked file store, share a line.
 fn profile_needs(app: &App, report: &StatusReport, now: UnixTime) -> Vec<(String, String)> {
     let mut needs: Vec<(String, String)> = Vec::new();
     for status in &report.profiles {
@@ -244,15 +254,20 @@ fn profile_needs(app: &App, report: &StatusReport, now: UnixTime) -> Vec<(String
             SessionState::RefreshFailing => (name, failure(status, &report.agent, now)),
             SessionState::Unknown => {
                 let problem = status.problem.as_ref().map(|problem| format!("{}; {}", problem.message, problem.hint));
-                let is_shared =
-                    status.store == StoreKind::Keychain && status.store_error != Some(ErrorCode::SessionDamaged);
-                let subject = if is_shared { "keychain".to_owned() } else { name };
+                let shared = match (status.store, status.store_error) {
+                    (_, Some(ErrorCode::SessionDamaged)) => None,
+                    (StoreKind::Keychain, _) => Some("keychain"),
+                    (StoreKind::File, Some(ErrorCode::PassphraseRequired)) => Some("file store"),
+                    _ => None,
+                };
+                if needs.iter().any(|(subject, _)| Some(subject.as_str()) == shared) {
+                    continue;
+                }
+                let subject = shared.map_or(name, str::to_owned);
                 (subject, excerpt(&problem.unwrap_or_default(), MAX_REASON))
             }
         };
-        if need.0 != "keychain" || !needs.iter().any(|(subject, _)| *subject == need.0) {
-            needs.push(need);
-        }
+        needs.push(need);
     }
     needs
 }
@@ -298,6 +313,7 @@ fn short(app: &App, args: &Status) -> Result<u8, Error> {
         Some(agent) if agent.locked => Some("agent locked"),
         Some(agent) if agent.login_required.contains(&profile.name) => Some(SessionState::LoginRequired.label()),
         Some(agent) if agent.failing.contains(&profile.name) => Some(SessionState::RefreshFailing.label()),
+        Some(agent) if agent.unverified.contains(&profile.name) => Some(UNVERIFIED),
         Some(_) => None,
         None if profile.store == StoreKind::Keychain => None,
         None => needs_mention(app, &profile)?,
@@ -308,22 +324,53 @@ fn short(app: &App, args: &Status) -> Result<u8, Error> {
 }
 
 fn needs_mention(app: &App, profile: &Profile) -> Result<Option<&'static str>, Error> {
-    let state = profile_status(&*app.sessions()?, profile, false).state;
-    Ok((!matches!(state, SessionState::Valid | SessionState::Refreshable)).then_some(state.label()))
+    let status = profile_status(&*app.sessions()?, profile, false);
+    let is_signed_in = matches!(status.state, SessionState::Valid | SessionState::Refreshable) && !status.unverified;
+    Ok((!is_signed_in).then_some(status.label()))
 }
 
 /// Returns the exit code of `--check`: whether a token is available without a login.
 fn check(app: &App, args: &Status) -> Result<u8, Error> {
     if app.supplied_token(args.profile.as_ref())?.is_some() {
+        if app.common.json {
+            let agent = app.agent_status()?;
+            output::json(&StatusReport {
+                token_from_environment: true,
+                agent,
+                profiles: Vec::new(),
+                effective_profile: None,
+            })?;
+        }
         return Ok(0);
     }
     let profile = app.profile(args.profile.as_ref())?;
     let mut status = [profile_status(&*app.sessions()?, &profile, false)];
     ask_agent(app, &mut status);
     let [status] = status;
-    Ok(match (status.has_token(), status.store_error) {
-        (true, _) => 0,
-        (false, Some(code)) => code.exit_code(),
-        (false, None) => ErrorCode::LoginRequired.exit_code(),
-    })
+    if !status.has_token() {
+        let code = status.store_error.unwrap_or(ErrorCode::LoginRequired);
+        return match app.common.json {
+            true => Err(no_token(&status, code)),
+            false => Ok(code.exit_code()),
+        };
+    }
+    if app.common.json {
+        output::json(&StatusReport {
+            token_from_environment: false,
+            agent: app.agent_status()?,
+            profiles: vec![status],
+            effective_profile: None,
+        })?;
+    }
+    Ok(0)
+}
+
+/// Returns why `--check` fails.
+fn no_token(status: &ProfileStatus, code: ErrorCode) -> Error {
+    let error = match (&status.problem, &status.last_failure) {
+        (Some(problem), _) => Error::msg(code, problem.message.clone(), Hint::reported(problem.hint.clone(), None)),
+        (None, Some(failure)) => Error { code, ..Error::from(SessionError::RecentFailure(failure.clone())) },
+        (None, None) => Error::msg(code, format!("not logged in to {}", status.profile), Hint::login()),
+    };
+    error.about(&status.profile)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::cli::{argument_positions, is_grant_option};
 use crate::model::ProfileName;
-use crate::text::{sanitize_line, shell_line};
+use crate::text::{hide_tokens, sanitize_line, shell_line};
 use crate::ui;
 
 /// What to do next.
@@ -53,6 +53,9 @@ pub struct CommandLine {
 
 /// The scope by which a login requests an ID token (OpenID Connect Core 1.0, section 3.1.2.1).
 const OPENID: &str = "openid";
+
+/// The advice to run a command elsewhere, where the typed one may succeed.
+const AT_TERMINAL: &str = "run it at a terminal, which asks for what is missing";
 
 /// The command that shows the settings of a profile.
 const SHOW_PROFILE: &str = "profile show";
@@ -150,7 +153,7 @@ impl Hint {
     pub fn at_terminal(self, is_interactive: bool) -> Self {
         match is_interactive {
             true => self,
-            false => self.after_advice("run it at a terminal, which asks for what is missing"),
+            false => self.after_advice(AT_TERMINAL),
         }
     }
 
@@ -190,6 +193,23 @@ impl Hint {
             Self::AdviceAndCommand(text, command) => (Some(super::one_line(text)), Some(command.to_string())),
             Self::AdviceAndShell(text, line) => (Some(super::one_line(text)), Some(line.clone())),
             _ => (None, Some(self.to_string())),
+        }
+    }
+
+    /// Hides tokens in the advice. A command with one would not work without it, and is replaced by advice.
+    #[must_use]
+    pub(super) fn without_tokens(self) -> Self {
+        let (advice, command) = self.parts();
+        let hides = |text: &Option<String>| text.as_ref().is_some_and(|text| hide_tokens(text) != *text);
+        if !hides(&advice) && !hides(&command) {
+            return self;
+        }
+        let advice = advice.map(|text| hide_tokens(&text).into_owned());
+        match command {
+            Some(_) if hides(&command) => {
+                Self::Advice(advice.unwrap_or_else(|| "do not pass tokens as arguments; pipe them in".to_owned()))
+            }
+            command => Self::reported(command.unwrap_or_default(), advice),
         }
     }
 
@@ -257,8 +277,8 @@ impl Hint {
         self
     }
 
-    /// Repeats what the user typed: all options if the command is the same, else only `--config`. `args` starts with the
-    /// program's name.
+    /// Repeats what the user typed: all options if the command is the same, else only `--config`. Where that is the line that was
+    /// typed, only the advice is left. `args` starts with the program's name.
     #[must_use]
     pub fn repeating(mut self, args: &[String]) -> Self {
         if let Self::Correction { typed, meant, .. } = &self
@@ -313,7 +333,14 @@ impl Hint {
         } else if let Some(config) = config {
             command.typed = vec!["--config".to_owned(), config];
         }
-        self
+        match self {
+            Self::AdviceAndCommand(advice, command)
+                if advice != AT_TERMINAL && command.is_what_was(args.get(1..).unwrap_or_default()) =>
+            {
+                Self::Advice(advice)
+            }
+            hint => hint,
+        }
     }
 }
 
@@ -334,6 +361,18 @@ fn corrected(words: &[String], typed: &str, meant: &str) -> Option<String> {
 }
 
 impl CommandLine {
+    /// Returns whether the command is the typed one, which has just failed. Without the name of a profile it is for the same one.
+    fn is_what_was(&self, typed: &[String]) -> bool {
+        let sorted = |mut words: Vec<String>| {
+            words.sort_unstable();
+            words
+        };
+        let typed: Vec<String> = typed.iter().filter(|word| *word != "--json").cloned().collect();
+        let mut own = self.clone();
+        own.profile.take_if(|name| !typed.iter().any(|word| word == name.as_str()));
+        sorted(own.words()) == sorted(typed)
+    }
+
     /// Returns the words after `authctl`.
     fn words(&self) -> Vec<String> {
         let mut words: Vec<String> = self.verbs.split(' ').map(str::to_owned).collect();

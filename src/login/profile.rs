@@ -15,7 +15,8 @@ const API_CLIENT: &str = "authctl";
 /// The name of the first profile if none is given.
 const DEFAULT_NAME: &str = "default";
 
-/// Returns the profile that a login is for, and whether it is new.
+/// Returns the profile that a login is for, and whether it is new: then it gets the default scopes unless it has others. A profile
+/// of a machine-wide file that sets none does too, at its first login.
 ///
 /// # Errors
 /// [`ErrorCode::Usage`] if the options contradict each other, the provider or the grant.
@@ -44,7 +45,8 @@ pub(super) fn merged_profile(
     provider::check_grant(provider, profile.grant)?;
     // A profile that had a login API before has no scopes.
     let had_api = known.is_some_and(|known| known.server.api.login.is_some()) && profile.server.api.login.is_none();
-    Ok((profile, known.is_none() || had_api))
+    let misses_scopes = !config.is_own(&name) && config.machine_source(&profile, config::setting("scopes")?).is_none();
+    Ok((profile, known.is_none() || had_api || misses_scopes))
 }
 
 /// Returns the name of the profile that a login is for, which may not exist.

@@ -74,6 +74,27 @@ impl LoginService {
         target(request.args, request.name.as_ref(), &Config::load(&self.paths.config)?)
     }
 
+    /// Checks the store of the profile before the user is asked for what the profile needs. One that gets a passphrase at this
+    /// login is not touched before.
+    ///
+    /// # Errors
+    /// As [`LoginService::plan`], or that the store cannot be used.
+    pub async fn check_store(&self, request: &LoginRequest<'_>) -> Result<(), Error> {
+        if request.args.passphrase {
+            return Ok(());
+        }
+        let name = self.profile_name(request)?;
+        let known = Config::load(&self.paths.config)?.profiles.remove(&name).map(|profile| profile.store);
+        let given = request.args.settings.get("store").and_then(|items| items.first()?.parse().ok());
+        let kind = given.or(known).unwrap_or(request.default_store);
+        let checked = self.sessions.check_store(kind, &name).await.map_err(Error::from);
+        // The name may be that of the provider, which is chosen later.
+        checked.map_err(|error| match &request.name {
+            Some(name) => error.about(name),
+            None => error,
+        })
+    }
+
     /// Merges the profile from the configuration and the options.
     ///
     /// # Errors

@@ -167,6 +167,14 @@ impl AuthorizationCodeLogin {
         &self.authorization_url
     }
 
+    /// Returns a short address on this machine that redirects to that URL, while [`AuthorizationCodeLogin::wait`] runs.
+    ///
+    /// # Errors
+    /// [`IssuerError::Local`].
+    pub fn short_url(&mut self) -> Result<Url, IssuerError> {
+        self.listener.redirect_to(&self.authorization_url)
+    }
+
     /// Waits at most `limit` for the authorization response. Unrelated requests are rejected and change nothing. The code is
     /// an error if the user or the issuer refused ([`IssuerError::Refused`]), or if another issuer responded
     /// ([`IssuerError::IssuerMismatch`]; RFC 9207).

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, HOST, HeaderValue};
+use hyper::header::{ALLOW, HOST, HeaderValue, LOCATION};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -23,6 +23,7 @@ use url::Url;
 use super::authorization_response::RedirectRequest;
 use super::error::IssuerError;
 use super::loopback_page::{ANSWERED, LoginPage, NOT_FOUND, UNRELATED};
+use super::random::random;
 use crate::clock::Clock;
 use crate::model::{RedirectHost, RedirectUri};
 use crate::secret::Secret;
@@ -46,7 +47,18 @@ pub(super) struct LoopbackListener {
     /// The listener on `[::1]` beside the one on 127.0.0.1, since `localhost` may resolve to either.
     ipv6: Option<TcpListener>,
     redirect_uri: Url,
+    start: Option<Start>,
 }
+
+/// A path that redirects to where the login starts.
+#[derive(Clone)]
+struct Start {
+    path: String,
+    location: HeaderValue,
+}
+
+/// The length of that path: too many possibilities for the few minutes of a login.
+const START_LENGTH: usize = 6;
 
 /// The number of attempts to find a port that is free on both addresses.
 const MAX_PORT_TRIES: usize = 16;
@@ -115,7 +127,7 @@ impl LoopbackListener {
             },
         };
         let redirect_uri = Url::parse(&wanted.at(port)).map_err(std::io::Error::other)?;
-        Ok(Self { listener, ipv6, redirect_uri })
+        Ok(Self { listener, ipv6, redirect_uri, start: None })
     }
 
     /// Returns the redirect URI, with the port that is listened on.
@@ -123,12 +135,24 @@ impl LoopbackListener {
         &self.redirect_uri
     }
 
+    /// Redirects a path to `url`, and returns its address, which is short enough to be copied from a terminal. It cannot be guessed:
+    /// other users of this machine must not learn the state of the login.
+    pub(super) fn redirect_to(&mut self, url: &Url) -> Result<Url, IssuerError> {
+        let path: String = random()?.chars().take(START_LENGTH).collect();
+        let invalid = |detail| IssuerError::Local { action: "redirect the browser", detail };
+        let location = HeaderValue::from_str(url.as_str()).map_err(|error| invalid(error.to_string()))?;
+        let address = self.redirect_uri.join(&format!("/{path}")).map_err(|error| invalid(error.to_string()))?;
+        self.start = Some(Start { path: address.path().to_owned(), location });
+        Ok(address)
+    }
+
     /// Serves requests until one of them is the authorization response, and returns the browser that waits for its page.
     pub(super) async fn wait_for_response(&self, classify: Classify, clock: &dyn Clock) -> (Outcome, WaitingBrowser) {
         let host = self.redirect_uri.authority().to_owned();
         let rejected = Arc::new(RejectedCount::default());
         let path = self.redirect_uri.path().to_owned();
-        let handler = Arc::new(Handler { host, path, classify, rejected: Arc::clone(&rejected) });
+        let handler =
+            Arc::new(Handler { host, path, start: self.start.clone(), classify, rejected: Arc::clone(&rejected) });
         let _log = LogOnDrop(rejected);
         let (done, mut arrived) = mpsc::channel::<Arrived>(1);
         let mut connections = JoinSet::new();
@@ -239,10 +263,11 @@ async fn serve_connection(
     let respond = async |request: Request<Incoming>| {
         let outcome = match handler.respond(&request) {
             Ok(outcome) => outcome,
+            Err(response) if response.status() == StatusCode::FOUND => return Ok::<_, Infallible>(*response),
             Err(response) => {
                 handler.rejected.0.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!("rejected a request to the redirect URI with HTTP {}", response.status().as_u16());
-                return Ok::<_, Infallible>(*response);
+                return Ok(*response);
             }
         };
         *progress() = Progress::Complete;
@@ -298,12 +323,13 @@ impl Drop for LogOnDrop {
 struct Handler {
     host: String,
     path: String,
+    start: Option<Start>,
     classify: Classify,
     rejected: Arc<RejectedCount>,
 }
 
 impl Handler {
-    /// Returns the authorization response, or the page for any other request.
+    /// Returns the authorization response, or the reply to any other request.
     fn respond(&self, request: &Request<Incoming>) -> Result<Outcome, Box<Response<Full<Bytes>>>> {
         let page = |status, text| Box::new(LoginPage::from(text).response(status));
         let uri = request.uri();
@@ -311,6 +337,11 @@ impl Handler {
         let host_fits = hosts.next().is_some_and(|h| h.as_bytes() == self.host.as_bytes()) && hosts.next().is_none();
         if !host_fits || uri.authority().is_some() {
             return Err(page(StatusCode::BAD_REQUEST, NOT_FOUND));
+        }
+        if let Some(start) = self.start.as_ref().filter(|start| start.path == uri.path()) {
+            let mut redirect = page(StatusCode::FOUND, UNRELATED);
+            redirect.headers_mut().insert(LOCATION, start.location.clone());
+            return Err(redirect);
         }
         if uri.path() != self.path {
             return Err(page(StatusCode::NOT_FOUND, NOT_FOUND));

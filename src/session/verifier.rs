@@ -314,6 +314,8 @@ fn add_requirements(profile: &Profile, policy: &mut Policy) {
 #[must_use]
 pub fn is_unverified(session: &Session) -> bool {
     let tokens = &session.tokens;
-    let is_jwt = looks_like_jwt(tokens.access_token.expose());
-    session.grant == Grant::Token && session.subject.is_none() && tokens.id_token.is_none() && !is_jwt
+    session.grant == Grant::Token
+        && session.subject.is_none()
+        && tokens.id_token.is_none()
+        && !looks_like_jwt(tokens.access_token.expose())
 }

@@ -97,6 +97,15 @@ pub(super) fn parse_token(token: &str, max_bytes: usize) -> Result<ParsedToken<'
     }
 }
 
+/// Returns whether `token` has a header that names an algorithm, and is not encrypted.
+pub(super) fn begins_like_jws(token: &str) -> bool {
+    let Some((header, _)) = token.split_once('.').filter(|(header, _)| header.len() <= MAX_TOKEN_LENGTH) else {
+        return false;
+    };
+    let members = decoded(header).ok().and_then(|bytes| strict_json::object(&bytes, MAX_HEADER).ok());
+    members.is_some_and(|members| members.get("alg").is_some_and(Value::is_string) && !members.contains_key("enc"))
+}
+
 /// Returns whether `token` does not begin like a JWT. Some issuers' opaque tokens have a dot, but no JSON before it.
 fn is_opaque(token: &str) -> bool {
     let mut parts = token.splitn(3, '.');

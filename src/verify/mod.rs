@@ -136,10 +136,11 @@ pub fn verify_with_steps(token: &str, keys: &KeySet, policy: &Policy, record_ste
     Verification { verdict, steps }
 }
 
-/// Returns whether `token` has the form of a JWT: three parts, the first two of which are JSON objects. Verifies nothing.
+/// Returns whether `token` begins as a signed JWT does, with a header that names an algorithm. What follows may be damaged or cut
+/// off. Verifies nothing.
 #[must_use]
 pub fn looks_like_jwt(token: &str) -> bool {
-    header::parse(token).is_ok()
+    header::begins_like_jws(token)
 }
 
 /// A token's claims without verification: for display, and for the expiry of a supplied token.

@@ -434,6 +434,7 @@ fn proxies_are_listed_and_stopped() {
     wait_until("the proxy to exit", || two.child.try_wait().unwrap());
     assert!(!socket.exists());
     home.run(&["proxy", "stop", "http://127.0.0.1:1"]).exits(2).reports("no proxy runs at");
+    assert_eq!(home.run(&["proxy", "stop", "--json"]).exits(0).json(), serde_json::json!([]));
     home.run(&["proxy", "stop"]).exits(0);
     wait_until("the proxy to exit", || one.child.try_wait().unwrap());
     home.run(&["proxy", "list"]).exits(0).reports("no proxy is running");

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::login_pages::{post, token_response};
 use crate::support::stub_server::StubServer;
-use crate::support::{PASSWORD, Sandbox, USER, issuer};
+use crate::support::{AUTHCTL, PASSWORD, Sandbox, USER, issuer};
 
 pub fn plain() -> DevIssuer {
     issuer(|_| {})
@@ -103,7 +103,7 @@ pub fn device(options: &mut Options) {
 
 pub fn user_code(output: &str) -> Option<String> {
     let mut lines = output[..output.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
-    lines.nth(2).map(|line| line.trim().to_owned())
+    lines.nth(1).map(|line| line.trim().to_owned())
 }
 
 #[test]
@@ -121,16 +121,23 @@ fn device_login_shows_address_and_code() {
 }
 
 #[test]
-fn device_login_shows_address_and_code_below_the_qr_code() {
+fn device_login_shows_address_code_and_qr_code_on_24_lines() {
     let (home, issuer) = (Sandbox::new(), issuer(device));
-    let mut waiting = home.spawn_in_terminal(&login(&issuer, &["--device"]));
-    waiting.reports("Ctrl-C cancels");
-    waiting.type_text("\u{3}");
-    let shown = waiting.wait().exits(130).stderr;
-    let block = shown.rfind(['\u{2580}', '\u{2584}', '\u{2588}']).expect("a QR code");
-    let below = &shown[block..];
-    assert!(below.contains(&format!("{}/device", issuer.issuer())) && below.contains("enter the code"), "{shown}");
-    assert!(below.lines().count() < 24, "fits a terminal of 24 lines: {below}");
+    let address = format!("{}/device", issuer.issuer());
+    for (columns, has_code) in [(80, true), (40, false)] {
+        let args = login(&issuer, &["--device"]);
+        let mut waiting = home.spawn_program_in_terminal(AUTHCTL, &args, columns);
+        waiting.wait_until("the end", |text| text.replace("\r\n", " ").contains("(Ctrl-C cancels)").then_some(()));
+        waiting.type_text("\u{3}");
+        let shown = waiting.wait().exits(130).stderr;
+        let shown = shown.split("cancels)").next().expect("a part").to_owned();
+        let first = shown.find(['\u{2580}', '\u{2584}', '\u{2588}']);
+        assert_eq!(first.is_some(), has_code, "{columns}: {shown}");
+        let last = &shown[first.unwrap_or_default()..];
+        assert!(last.contains(&address) && last.contains("enter the code"), "{shown}");
+        // With the line of the cursor, where the width of each line is below that of the terminal.
+        assert!(!has_code || last.lines().count() < 24, "{last}");
+    }
 }
 
 #[test]

@@ -78,6 +78,31 @@ fn user_values_are_above_machine_wide_ones_in_their_order() {
 }
 
 #[test]
+fn profile_without_scopes_gets_the_default_ones_at_its_first_login() {
+    let issuer = quick_issuer();
+    let login = ["login", "corp", "--password", "--username", USER, "--password-stdin"];
+    let corp =
+        format!("[profiles.corp]\nissuer = \"{}\"\nclient_id = \"authctl\"\nstore = \"file\"\n", issuer.issuer());
+    for (machine, scopes) in [
+        (corp.clone(), json!(["openid", "profile", "offline_access"])),
+        (format!("{corp}locked = [\"scopes\"]\n"), json!([])),
+        (format!("{corp}scopes = [\"openid\"]\n"), json!(["openid"])),
+    ] {
+        let (home, _, second) = home();
+        fs::write(&second, machine).unwrap();
+        home.run_with(&login, &format!("{PASSWORD}\n")).exits(0);
+        assert_eq!(show(&home, "corp")["scopes"], scopes);
+        // Only the first login decides.
+        home.run(&["profile", "set", "corp", "audience=https://api.example"]).exits(0);
+        if scopes.as_array().unwrap().len() > 1 {
+            home.run(&["profile", "set", "corp", "scopes="]).exits(0);
+            home.run_with(&login, &format!("{PASSWORD}\n")).exits(0);
+            assert_eq!(show(&home, "corp")["scopes"], json!([]));
+        }
+    }
+}
+
+#[test]
 fn issuer_at_another_origin_inherits_no_endpoint() {
     let (home, _, second) = home();
     fs::write(&second, CORP.replace("locked", "#")).unwrap();

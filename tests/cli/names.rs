@@ -40,6 +40,35 @@ fn help_explains_commands_and_topics() {
         assert!(shown.contains(expected), "{words:?}: {shown}");
     }
     assert_eq!(home.run(&["help", "token"]).stdout, home.run(&["token", "--help"]).stdout);
+    for (typed, meant) in [
+        (&["use"][..], &["profile", "use"][..]),
+        (&["auth", "login"], &["login"]),
+        (&["list"], &["profile", "list"]),
+        (&["auth"], &[]),
+    ] {
+        let shown = home.run(&[&["help"], typed].concat()).exits(0).stdout;
+        assert_eq!(shown, home.run(&[&["help"], meant].concat()).exits(0).stdout, "{typed:?}");
+    }
+    for (typed, hint) in [
+        (&["rm"][..], "profile remove"),
+        (&["rm", "work"], "profile remove"),
+        (&["exec", "ls"], "exec"),
+        (&["tokne"], "token"),
+        (&["exit-code"], "exit-codes"),
+        (&["profile", "rmeove"], "profile remove"),
+        (&["config", "use-context"], "profile use"),
+    ] {
+        let typed = [&["help"], typed].concat();
+        let hint = format!("authctl help {hint}");
+        home.run(&typed).exits(2).reports(&format!("hint:  {hint}\n"));
+        home.run(&hint.split(' ').skip(1).collect::<Vec<_>>()).exits(0);
+    }
+    let script = home.run(&["completion", "bash"]).exits(0).stdout;
+    assert_eq!(home.run(&["completion", "bash", "--json"]).exits(0).json()["text"], script.trim_end());
+    assert_eq!(
+        home.run(&["help", "json", "--json"]).exits(0).json()["text"].as_str().map(|text| text.len() > 100),
+        Some(true)
+    );
     home.run(&["help", "nonsense"]).exits(2).reports("no command or topic `nonsense`").reports("hint:  authctl help");
 }
 
@@ -51,6 +80,8 @@ fn guessed_names_run_or_suggest_the_right_command() {
     home.log_in_as("other", &idp, "other");
     assert_eq!(home.run(&["list"]).exits(0).stdout, home.run(&["profile", "list"]).exits(0).stdout);
     home.run(&["use", "other"]).exits(0).reports("default profile: other");
+    assert_eq!(home.run(&["auth", "list"]).exits(0).stdout, home.run(&["profile", "list"]).exits(0).stdout);
+    home.run(&["auth", "rm", "work"]).exits(2).reports("hint:  authctl profile remove work");
     home.run(&["renew", "work"]).exits(0).reports("refreshed work");
     assert_eq!(home.run(&["auth", "whoami"]).exits(0).stdout, "other\n");
     home.run(&["auth", "login", "--device", "--nonsense"]).exits(2).reports("hint:  authctl login --help");

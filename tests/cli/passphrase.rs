@@ -356,6 +356,12 @@ fn hint_for_a_locked_store_follows_the_state_of_the_agent() {
     assert_eq!(hint(), "authctl agent start");
     let _agent = Agent::run(&home);
     assert_eq!(hint(), "authctl agent unlock");
+    // One line for all profiles, with the same command.
+    let status = home.run(&["status"]).exits(8).stdout;
+    assert_eq!(status.matches("file store:").count(), 1, "{status}");
+    assert!(status.contains("authctl agent unlock") && !status.contains("agent start"), "{status}");
+    let long = home.run(&["status", "work"]).exits(8).stdout;
+    assert!(long.contains("authctl agent unlock"), "{long}");
     home.run_with(&["agent", "unlock", "--passphrase-stdin"], &format!("{PASSPHRASE}\n")).exits(0);
     assert_eq!(hint(), "authctl --passphrase-stdin profile rename work renamed --json");
     home.run_with(&[&["--passphrase-stdin"], &rename[..]].concat(), &format!("{PASSPHRASE}\n")).exits(0);

@@ -73,6 +73,31 @@ fn token_in_place_of_a_profile_is_not_repeated() {
             assert!(!ran.stderr.contains("eyJ") && ran.stdout.is_empty(), "{words:?}: {}", ran.stderr);
         }
     }
+    // Where no profile is wanted, and with an opaque secret.
+    let secret = "v1Zq7-Rk3mX9_Tb2Nc8Lw5Hs4Jd6Gf0PyAaUuEe";
+    for token in [long.as_str(), secret] {
+        let url = format!("https://a.example/?access_token={token}");
+        for words in [
+            &["tokne", token][..],
+            &["frobnicate", "--", token],
+            &["help", token],
+            &["auth", "rm", token],
+            &["login", "--device", token],
+            &["login", "work", "--issuer", &url],
+            &["token", "--for", token],
+            &["verify", "-", "--jwks", token],
+            &["logout", &format!("--client-secret={token}")],
+            &["status", "--config", token, "nothing"],
+            &["profile", "import", token],
+            &["exec", "work", "--file", token],
+        ] {
+            for json in [false, true] {
+                let words: Vec<&str> = if json { [&["--json"], words].concat() } else { words.to_vec() };
+                let ran = home.run(&words);
+                assert!(ran.code != 0 && !ran.stderr.contains(&token[..20]), "{words:?}: {}", ran.stderr);
+            }
+        }
+    }
     let ran = home.command(&["token"]).env("AUTHCTL_PROFILE", &long).output().expect("run");
     assert!(!String::from_utf8_lossy(&ran.stderr).contains("eyJ"));
 }

@@ -1,11 +1,12 @@
 //! Every screen at 40, 80 and 200 columns and in a pipe (`tests/golden`).
 
-use authctl::dev_issuer::DevIssuer;
+use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
 use authctl::secret::Secret;
 
 use crate::support::agent::Agent;
 use crate::support::golden::Screen;
 use crate::support::login_pages::LoginPages;
+use crate::support::process::RunningCommand;
 use crate::support::{Sandbox, USER, quick_issuer};
 
 fn screen<'a>(name: &'a str, args: &'a [&'a str], code: i32) -> Screen<'a> {
@@ -16,16 +17,17 @@ fn screen<'a>(name: &'a str, args: &'a [&'a str], code: i32) -> Screen<'a> {
 /// ended by its issuer.
 fn every_state() -> (Sandbox, Vec<DevIssuer>) {
     let home = Sandbox::new();
-    let mut issuers = vec![quick_issuer(), quick_issuer(), quick_issuer()];
+    let issuers = vec![quick_issuer(), quick_issuer(), quick_issuer()];
     for (name, issuer) in ["work", "failing", "ended"].into_iter().zip(&issuers) {
         home.log_in(name, issuer);
     }
     home.run(&["use", "work"]).exits(0);
     home.expire("failing");
-    drop(issuers.remove(1));
+    // Not one that has stopped: another test's server could get its port.
+    issuers[1].fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Reset, times: u32::MAX });
     home.run(&["token", "failing"]).exits(6);
     home.expire("ended");
-    issuers[1].revoke_everything();
+    issuers[2].revoke_everything();
     home.run(&["token", "ended"]).exits(3);
     (home, issuers)
 }
@@ -68,8 +70,22 @@ fn status_with_an_agent() {
     agent.get("/v1/token/work").expect_status(200);
     agent.get("/v1/token/failing").expect_problem(503, "issuer_unreachable");
     agent.get("/v1/token/ended").expect_problem(401, "login_required");
+    // In the second in which it is due.
+    let varies = [("next attempt now".to_owned(), "next attempt in N s")];
+    home.assert_screens(&Screen { varies: &varies, ..screen("status-agent", &["status"], 0) });
     home.assert_screens(&screen("agent-status", &["agent", "status"], 0));
     home.assert_screens(&screen("status-short-agent", &["status", "ended", "--short"], 0));
+}
+
+/// Returns the address to visit: the issuer's in a pipe, and in a terminal a short one that leads there.
+fn shown_address(login: &RunningCommand<'_>) -> String {
+    login.wait_until("an address", |output| {
+        let complete = output.rfind('\n').map_or("", |end| &output[..end]);
+        let address = |line: &&str| {
+            line.starts_with("http://127.0.0.1:") && line.split('/').nth(3).is_some_and(|path| !path.is_empty())
+        };
+        complete.lines().map(str::trim).find(address).map(str::to_owned)
+    })
 }
 
 #[test]
@@ -79,9 +95,8 @@ fn login_in_the_browser() {
     home.set("DISPLAY", ":0");
     let issuer = quick_issuer();
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--browser"];
-    let authorize = format!("{}/authorize", issuer.issuer());
     home.assert_screens_while(&screen("login-browser", &args, 0), |command| {
-        let address = command.wait_for_line(&authorize);
+        let address = shown_address(command);
         LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
     });
 }
@@ -102,8 +117,7 @@ fn first_login() {
             login.type_text(&format!("{answer}\r"));
         }
         // Denied, so that the next one is the first login again.
-        let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
-        let mut pages = LoginPages::open(&issuer, &address);
+        let mut pages = LoginPages::open(&issuer, &shown_address(login));
         pages.log_in(USER);
         pages.deny();
         pages.follow_redirect();
@@ -116,7 +130,7 @@ fn errors_and_advice_are_wrapped_and_commands_are_not() {
     let issuer = quick_issuer();
     home.log_in("work", &issuer);
     let varies = [(issuer.issuer().to_owned(), "ISSUER")];
-    let unknown = ["login", "new", "--issuer", issuer.issuer(), "--client-id", "unknown", "--device"];
+    let unknown = ["login", "new", "--issuer", issuer.issuer(), "--client-id", "unknown", "--device", "--no-input"];
     home.assert_screens(&Screen { varies: &varies, ..screen("error-advice-and-command", &unknown, 5) });
     home.assert_screens(&Screen {
         varies: &varies,
@@ -124,7 +138,7 @@ fn errors_and_advice_are_wrapped_and_commands_are_not() {
     });
     home.assert_screens(&screen("error-command", &["token", "work", "--min-ttl", "soon"], 2));
     home.expire("work");
-    drop(issuer);
+    issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Reset, times: u32::MAX });
     home.assert_screens(&Screen { varies: &varies, ..screen("error-doctor", &["token", "work"], 6) });
 }
 

@@ -257,3 +257,22 @@ fn all_profiles_are_shown_with_the_default() {
     assert_eq!(rows, [(&json!("a"), &json!(false), &json!("developer")), (&json!("b"), &json!(true), &json!("other"))]);
     assert!(!home.run(&["status", "b"]).exits(0).stdout.contains("developer"));
 }
+
+#[test]
+fn check_prints_the_status_or_the_error_as_json() {
+    let (mut home, idp) = (Sandbox::new(), quick_issuer());
+    assert_eq!(home.run(&["status", "--check", "--json"]).exits(3).error()["hint"], "authctl login");
+    home.log_in("work", &idp);
+    let status = home.run(&["status", "--check", "--json"]).exits(0).json();
+    assert_eq!(status["profiles"][0]["state"], "valid");
+    assert_eq!(home.run(&["status", "--check"]).exits(0).stdout, "");
+    idp.revoke_everything();
+    home.expire("work");
+    home.run(&["token"]).exits(3);
+    let ran = home.run(&["status", "--check", "--json"]).exits(3);
+    assert_eq!((ran.stdout.as_str(), &ran.error()["hint"]), ("", &"authctl login work".into()));
+    home.run(&["logout"]).exits(0);
+    assert_eq!(home.run(&["status", "work", "--check", "--json"]).exits(3).error()["code"], "login_required");
+    home.set("AUTHCTL_TOKEN", "a-token");
+    assert_eq!(home.run(&["status", "--check", "--json"]).exits(0).json()["token_from_environment"], true);
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::login::{assert_nothing_stored, login, plain};
+use crate::support::agent::Agent;
 use crate::support::login_pages::token_response;
 use crate::support::time_travel::LaggingClock;
 use crate::support::{Sandbox, USER};
@@ -72,6 +73,15 @@ fn supplied_token_that_nothing_verified_is_reported_as_unverified() {
         let shown = home.run(args).exits(0).stdout;
         assert!(shown.contains("unverified") && !shown.contains("signed in"), "{args:?}: {shown}");
     }
+    assert_eq!(home.run(&["status", "--short"]).exits(0).stdout, "work (unverified)\n");
+    let doctor = home.run(&["doctor"]).exits(0).stdout;
+    assert!(doctor.contains("the token of work is not verified"), "{doctor}");
+    let agent = Agent::run(&home);
+    agent.get("/v1/token/work").expect_status(200);
+    assert_eq!(home.run(&["status", "--short"]).exits(0).stdout, "work (unverified)\n");
+    let status = home.run(&["agent", "status"]).exits(0).stdout;
+    assert!(status.contains("1 unverified: work"), "{status}");
+    drop(agent);
     let whoami = home.run(&["whoami"]).exits(3).reports("the token of work is not verified");
     whoami.reports("hint:  authctl login work --browser");
     let again = home.run_with(&login(&issuer, &["--with-token", "--replace", "--json"]), opaque).exits(0);
@@ -94,9 +104,17 @@ fn invalid_supplied_jwt_is_not_stored() {
     let middle = parts[2].len() / 2;
     let letter = if parts[2].as_bytes()[middle] == b'A' { "B" } else { "A" };
     let signature = format!("{}{letter}{}", &parts[2][..middle], &parts[2][middle + 1..]);
-    let tampered = format!("{}.{}.{signature}", parts[0], parts[1]);
+    let signed = format!("{}.{}", parts[0], parts[1]);
+    let response = |token: &str| format!("{{\"access_token\":\"{token}\"}}");
+    let without_claims = response(&format!("{}.*{}.{}", parts[0], parts[1], parts[2]));
     for (at, token, why) in [
-        (&issuer, tampered, "signature"),
+        (&issuer, format!("{signed}.{signature}"), "signature"),
+        // Damaged and cut off ones are not taken for opaque tokens.
+        (&issuer, response(&format!("{signed}.*{}", parts[2])), "signature"),
+        (&issuer, format!("{signed}.{}", &parts[2][..5]), "signature"),
+        (&issuer, response(&format!("{signed}.{}", &parts[2][..5])), "signature"),
+        (&issuer, response(&signed), "parts"),
+        (&issuer, without_claims, "payload"),
         (&issuer, text(&token_response(&other, USER)), ""),
         (&past, text(&token_response(&past, USER)), "expired"),
     ] {

@@ -6,7 +6,7 @@ use clap::{ArgAction, Command, CommandFactory as _};
 
 use crate::details::DETAILS;
 use crate::examples::EXAMPLES;
-use crate::roff::{escape, prose};
+use crate::roff::{escape, folded, prose};
 
 /// The date in the pages' footer.
 const DATE: &str = "2026-11-26";
@@ -72,7 +72,7 @@ fn page(command: &Command, name: &str) -> String {
     }
     page.push_str(&examples(name));
     page.push_str(&see_also(name));
-    page
+    folded(&page.replacen(&format!(".TH {name} "), &format!(".TH {} ", name.to_uppercase()), 1))
 }
 
 /// Renders the synopsis: every option of the command with its value, without those that all commands have.

@@ -232,7 +232,7 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  the identity token  Of a workload whose platform gives it once for a job: that of GitLab CI/CD, what \
                  authenticates a job of GitHub Actions when it requests one, and a file that has had the same token since the \
                  login. A file in a volume of a Kubernetes pod is replaced in time. A login does not help here.\n\n\
-                 If none of these is known, the session is assumed to last long enough, and the command says so. A client \
+                 If none of these is known, the session is assumed to last long enough, and the command reports that. A client \
                  that logs in as itself needs no user, and neither does a workload with a command.\n\n\
                  If the session ends too early, a terminal shows why and a login follows, as `authctl login` does it. \
                  Afterwards the new session is examined in the same way.",
@@ -255,7 +255,7 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  the server sends: one message a line, and nothing else on stdout. The client needs no token, and stores none.\n\n\
                  The profile is the one with the longest resource that covers the URL, as `authctl login` with `--for` creates it, or \
                  the one that `--profile` names, which must be for the URL unless it has neither resources nor hosts. The token in \
-                 AUTHCTL_TOKEN is sent to no server: nothing says which one it is for. The token comes from the agent where one runs, else from the store, and is \
+                 AUTHCTL_TOKEN is sent to no server: nothing shows which one it is for. The token comes from the agent where one runs, else from the store, and is \
                  refreshed before it expires. Without a profile, requests are sent without a token until the server asks for one.\n\n\
                  If the server refuses the token, it is refreshed once, and the request is sent again. What only a login resolves, \
                  such as a missing session or scope, is an error response to the request, at once: its message ends with the \
@@ -282,7 +282,7 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
              another method, path or host, such as X-Forwarded-Host, are removed. A request with X-Original-URL or X-Rewrite-URL is \
              refused, and where a rule limits methods also one with X-HTTP-Method, X-HTTP-Method-Override or X-Method-Override. A \
              parameter such as `_method` in the body or in the query is not looked at. The only change of protocol that is passed on \
-             is the one to WebSocket, and none with `--read-only` or `proxy_read_only`: nothing says what is sent after it. \
+             is the one to WebSocket, and none with `--read-only` or `proxy_read_only`: what is sent after it is unknown. \
              `--max-requests` counts a request that is sent again with another token or another proof each time.\n\n\
              A TCP connection on which no request with the key arrives within five seconds is closed.",
         )],

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use authctl::config::{SETTINGS, Section};
 use serde_json::{Map, Value};
 
-use crate::roff::prose;
+use crate::roff::{folded, prose};
 
 /// The generated part is between these lines.
 pub const BEGIN: &str = ".\\\" The documents are generated from man/json by tests/docs.\n";
@@ -23,7 +23,7 @@ fn schemas() -> BTreeMap<PathBuf, Value> {
 
 /// Renders the documents.
 pub fn rendered() -> String {
-    schemas().iter().map(|(path, schema)| document(path, schema)).collect()
+    folded(&schemas().iter().map(|(path, schema)| document(path, schema)).collect::<String>())
 }
 
 fn text<'a>(schema: &'a Value, member: &str) -> &'a str {
@@ -52,12 +52,10 @@ fn document(path: &Path, schema: &Value) -> String {
                 page.push_str(&members(variant));
             }
         }
-        None if schema["items"].is_object() => {
-            page.push_str(&format!(
-                ".Pp\nA list; each item is {}.\n",
-                reference(&schema["items"]).expect("a document")
-            ));
-        }
+        None if schema["items"].is_object() => match reference(&schema["items"]) {
+            Some(document) => page.push_str(&format!(".Pp\nA list; each item is {document}.\n")),
+            None => page.push_str(&format!(".Pp\nA list of objects:\n{}", members(&schema["items"]))),
+        },
         None => page.push_str(&members(schema)),
     }
     page

@@ -25,6 +25,35 @@ pub fn prose(text: &str) -> String {
     }
 }
 
+/// The longest line of text in the source of a page, in bytes, that mandoc does not object to.
+const MAX_LINE: usize = 80;
+
+/// Breaks long lines of text between words. Requests, macros and literal text stay as they are.
+pub fn folded(page: &str) -> String {
+    let (mut folded, mut literal) = (String::with_capacity(page.len()), false);
+    for line in page.lines() {
+        literal = match line {
+            ".nf" => true,
+            ".fi" | ".Ed" => false,
+            line => literal || line.starts_with(".Bd -literal"),
+        };
+        let mut length = 0;
+        for (at, word) in line.split(' ').enumerate() {
+            let breaks = at > 0 && !literal && !line.starts_with(['.', '\'']) && length + 1 + word.len() > MAX_LINE;
+            match (breaks, at) {
+                (true, _) if word.starts_with(['.', '\'']) => folded.push_str("\n\\&"),
+                (true, _) => folded.push('\n'),
+                (false, 0) => {}
+                (false, _) => folded.push(' '),
+            }
+            length = if breaks { word.len() } else { length + usize::from(at > 0) + word.len() };
+            folded.push_str(word);
+        }
+        folded.push('\n');
+    }
+    folded
+}
+
 /// Returns the text of the literal displays in an mdoc page, as a terminal shows it.
 pub fn literal_text(page: &str) -> String {
     let mut text = String::new();

@@ -143,7 +143,7 @@ fn login_over_ssh_uses_a_device_code_unless_browser_is_requested() {
     let code = waiting.wait_until("a user code", |output| {
         let output = output.replace('\r', "");
         let mut lines = output[..output.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
-        lines.nth(2).map(|line| line.trim().to_owned())
+        lines.nth(1).map(|line| line.trim().to_owned())
     });
     assert!(issuer.approve_device(&code, USER), "{code}");
     waiting.wait().exits(0).reports("Logged in to");

@@ -239,6 +239,6 @@ impl BrowserSandbox {
 pub fn shown(login: &RunningCommand) -> (String, String) {
     login.reports("Ctrl-C cancels");
     let code =
-        |text: &str| Some(text.lines().skip_while(|line| !line.contains("enter the code")).nth(2)?.trim().to_owned());
+        |text: &str| Some(text.lines().skip_while(|line| !line.contains("enter the code")).nth(1)?.trim().to_owned());
     (login.wait_for_line("http"), login.wait_until("a code", code))
 }

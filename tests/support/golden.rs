@@ -116,6 +116,11 @@ fn without_styles(text: &str) -> String {
 fn without_ports(word: &str) -> String {
     let Some((before, after)) = word.split_once("127.0.0.1:") else { return word.to_owned() };
     let rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
-    let rest = if rest.starts_with("/authorize?") { "/authorize?PARAMETERS" } else { rest };
+    let is_short = rest.strip_prefix('/').is_some_and(|path| path.len() == 6);
+    let rest = match rest {
+        _ if rest.starts_with("/authorize?") => "/authorize?PARAMETERS",
+        _ if is_short => "/PATH",
+        _ => rest,
+    };
     format!("{before}127.0.0.1:PORT{rest}")
 }

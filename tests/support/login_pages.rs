@@ -50,6 +50,10 @@ impl LoginPages {
             html: empty(),
         };
         pages.visit(url);
+        // The short address that a login in a terminal shows.
+        if !url.starts_with(issuer.issuer()) && !pages.location.is_empty() {
+            pages.follow_redirect();
+        }
         pages
     }
 

@@ -42,6 +42,9 @@ pub struct AgentStatus {
     /// The profiles that require a login.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub login_required: Vec<ProfileName>,
+    /// The profiles with a supplied token that nothing has verified.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unverified: Vec<ProfileName>,
     /// Why the configuration cannot be read, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_error: Option<String>,
@@ -133,6 +136,7 @@ impl AgentStatus {
             refreshing: Vec::new(),
             failing: Vec::new(),
             login_required: Vec::new(),
+            unverified: Vec::new(),
             config_error: None,
             handover_key: None,
             confinement: None,

@@ -11,7 +11,7 @@ use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
 use crate::model::{ProfileName, Session, TokenTarget};
 use crate::session::refresh_policy::LastFailure;
-use crate::session::{LoginReason, TokenRequest};
+use crate::session::{LoginReason, TokenRequest, is_unverified};
 use crate::status::SessionState;
 
 /// The sessions of all profiles.
@@ -81,6 +81,7 @@ pub(super) struct Attention {
     pub(super) refreshing: Vec<ProfileName>,
     pub(super) failing: Vec<ProfileName>,
     pub(super) login_required: Vec<ProfileName>,
+    pub(super) unverified: Vec<ProfileName>,
 }
 
 /// How many targets' failures are remembered for a profile.
@@ -153,6 +154,10 @@ impl SessionCache {
                     SessionState::Valid | SessionState::Refreshable if entry.has_failed() => {
                         SessionState::RefreshFailing
                     }
+                    SessionState::Valid if is_unverified(session) => {
+                        attention.unverified.push(name.clone());
+                        continue;
+                    }
                     state => state,
                 },
             };
@@ -167,7 +172,8 @@ impl SessionCache {
             InFlightKey::Load(..) => None,
         };
         attention.refreshing = self.in_flight().keys().filter_map(refreshing).collect();
-        for names in [&mut attention.refreshing, &mut attention.failing, &mut attention.login_required] {
+        let Attention { refreshing, failing, login_required, unverified } = &mut attention;
+        for names in [refreshing, failing, login_required, unverified] {
             names.sort_unstable();
             names.dedup();
         }

@@ -134,7 +134,7 @@ impl Agent {
     pub(super) fn state(&self) -> AgentStatus {
         self.lock_if_idle();
         let (locked, locks_after) = self.agent_lock.state();
-        let Attention { refreshing, failing, login_required } = self.cache.attention(self.now());
+        let Attention { refreshing, failing, login_required, unverified } = self.cache.attention(self.now());
         AgentStatus {
             running: true,
             socket: self.socket.display().to_string(),
@@ -148,6 +148,7 @@ impl Agent {
             refreshing,
             failing,
             login_required,
+            unverified,
             config_error: self.profiles.error(),
             handover_key: Some(self.handover.public()),
             confinement: Some(self.confinement.clone()),

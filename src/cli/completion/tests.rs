@@ -34,6 +34,10 @@ fn profiles_are_offered_where_one_is_wanted() {
         &["keys", "show", ""],
         &["profile", "rename", ""],
         &["--config", "x", "login", ""],
+        &["use", ""],
+        &["auth", "use", ""],
+        &["remove", ""],
+        &["--profile", "use", "rm", ""],
     ] {
         assert_eq!(offered(Shell::Elvish, words), ["home", "work"], "{words:?}");
     }

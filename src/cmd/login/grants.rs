@@ -1,6 +1,7 @@
 //! The sign-in at the terminal: what each grant shows and asks, and which grant is chosen without an option.
 
 use std::cell::RefCell;
+use std::io::IsTerminal as _;
 
 use super::browser::open_browser;
 use super::messages::{self, show_notice};
@@ -224,13 +225,15 @@ impl SignIn<'_> {
         let endpoint = self.endpoint()?;
         let mut login = AuthorizationCodeLogin::start(self.metadata, self.client, &request).await?;
         let expires_in = login.push(&endpoint, self.metadata, self.profile.server.par == Par::Always).await?;
-        let url = login.authorization_url();
+        let url = login.authorization_url().clone();
         self.announce();
         let code = if open {
-            if open_browser(self.app, url) {
-                self.show(&format!("Opened your browser. If it did not open, visit:\n\n  {url}\n"));
+            // A terminal breaks the issuer's address into lines, of which only one would be copied.
+            let shown = if std::io::stderr().is_terminal() { login.short_url()? } else { url.clone() };
+            if open_browser(self.app, &url) {
+                self.show(&format!("Opened your browser. If it did not open, visit:\n\n  {shown}\n"));
             } else {
-                self.show(&format!("Cannot open a browser: set BROWSER to its name, or visit:\n\n  {url}\n"));
+                self.show(&format!("Cannot open a browser: set BROWSER to its name, or visit:\n\n  {shown}\n"));
             }
             self.notice("Waiting for you to finish there (Ctrl-C cancels)");
             self.received(login.wait(self.app.clock(), SIGN_IN_LIMIT).await?)?
@@ -296,19 +299,18 @@ impl SignIn<'_> {
         let endpoint = self.endpoint()?;
         let started = device_code::request(&endpoint, self.metadata, &self.target()).await?;
         self.show(&self.request_summary());
-        // Before the address and the code, which a terminal of 24 lines then still shows.
-        if let Some(complete) = &started.verification_uri_complete {
-            qr::show(self.app, complete);
-        }
-        self.show(&format!(
-            "To log in to {} at {}, open this address on any device:\n\n  {}\n\nand enter the code\n\n  {}\n",
+        self.show("Never enter a code that you were sent: its sender would be logged in as you.\n");
+        let instructions = format!(
+            "To log in to {} at {}, open this address on any device:\n  {}\nand enter the code\n  {}",
             self.profile.name, self.profile.issuer, started.verification_uri, started.user_code
-        ));
-        self.show("Never enter a code that you were sent: its sender would be logged in as you.");
-        self.notice(&format!(
-            "The code is valid for {}; waiting for the login (Ctrl-C cancels)",
-            crate::cmd::output::span(started.expires_in)
-        ));
+        );
+        let valid_for = crate::cmd::output::span(started.expires_in);
+        let waiting = format!("The code is valid for {valid_for}; waiting for the login (Ctrl-C cancels)");
+        if let Some(complete) = &started.verification_uri_complete {
+            qr::show(self.app, complete, &[&instructions, &waiting]);
+        }
+        self.show(&instructions);
+        self.notice(&waiting);
         let tokens = device_code::poll(&endpoint, &started).await?;
         Ok(self.new_login(tokens, None))
     }
@@ -334,7 +336,7 @@ impl SignIn<'_> {
                 true => format!("no {what} was entered"),
                 false => format!("the {what} is missing; type it in a terminal{option}"),
             };
-            Error::msg(ErrorCode::LoginRequired, message, Hint::login())
+            Error::msg(ErrorCode::LoginRequired, message, Hint::login().at_terminal(self.app.ui().is_interactive()))
         };
         if self.app.ui().is_interactive() {
             self.announce();

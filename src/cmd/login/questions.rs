@@ -61,6 +61,9 @@ pub(super) async fn plan(
         let Some(question) = Question::of(&error).filter(|_| app.ui().is_interactive()) else {
             return Err(unasked(error).about(&profile));
         };
+        if answers.is_empty() {
+            service.check_store(&request).await?;
+        }
         // Without a name the provider's is used.
         let is_named = matches!(error.error.downcast_ref(), Some(ConfigError::UnknownProfile { .. }));
         let mut asking = Asking { app, args, profile: profile.clone(), is_named, answered: Vec::new() };

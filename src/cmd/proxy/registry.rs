@@ -120,13 +120,13 @@ pub(super) fn stop(app: &App, address: Option<&str>) -> Result<u8, Error> {
         if let Some(pid) = pid.filter(|_| is_locked(&lock_of(&file))) {
             let _ = kill_process(pid, Signal::TERM);
         }
-        match app.common.json {
-            true => output::json(entry)?,
-            false => app.ui().notice(&format!("stopping the proxy at {}", entry.address)),
-        }
+        app.ui().notice(&format!("stopping the proxy at {}", entry.address));
     }
     if entries.is_empty() {
         app.ui().notice("no proxy is running");
+    }
+    if app.common.json {
+        output::json(&entries)?;
     }
     Ok(0)
 }

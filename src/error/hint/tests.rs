@@ -170,8 +170,10 @@ fn doctor_is_suggested_where_it_helps() {
         ("authctl token", "authctl doctor work"),
         ("authctl refresh --config c.toml", "authctl doctor work --config c.toml"),
         ("authctl doctor work", "check the network"),
+        // The same line again would not help.
+        ("authctl login work --issuer https://a.example --json", "check the network; then log in again"),
         (
-            "authctl login work --issuer https://a.example --json",
+            "authctl login work --password-stdin --issuer https://a.example",
             "check the network; then log in again: authctl login work --issuer https://a.example",
         ),
     ] {

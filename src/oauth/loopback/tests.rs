@@ -56,6 +56,31 @@ async fn answered(loopback: &LoopbackListener) -> Outcome {
 }
 
 #[tokio::test]
+async fn short_address_redirects_to_the_issuer_and_no_other_path_does() {
+    let mut loopback = LoopbackListener::bind(&RedirectUri::default()).await.expect("a port");
+    let issuer: Url = "https://issuer.example/authorize?state=S&code_challenge=C".parse().expect("an address");
+    let short = loopback.redirect_to(&issuer).expect("an address");
+    assert!(short.as_str().len() < 30 && short.path().len() == 7 && short.query().is_none(), "{short}");
+    let browser = Browser { host: loopback.redirect_uri().authority().to_owned() };
+    let visit = async {
+        for _ in 0..2 {
+            let answer = browser.ask(&format!("GET {} HTTP/1.1\r\nHost: HOST\r\n\r\n", short.path())).await;
+            assert!(
+                answer.starts_with("HTTP/1.1 302 ") && answer.contains(&format!("location: {issuer}\r\n")),
+                "{answer}"
+            );
+        }
+        for (path, host) in [("/", "HOST"), ("/guess1", "HOST"), (short.path(), "evil.example")] {
+            let answer = browser.ask(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+            assert!(answer.starts_with("HTTP/1.1 40") && !answer.contains("state="), "{path} {host}: {answer}");
+        }
+        browser.ask(RIGHT).await
+    };
+    let (outcome, _) = tokio::join!(answered(&loopback), visit);
+    assert!(outcome.is_ok());
+}
+
+#[tokio::test]
 async fn unrelated_requests_are_rejected_and_change_nothing() {
     let outcome = listening(async |browser| {
         for (request, status) in [

@@ -151,7 +151,7 @@ fn endpoint_of_the_second_document_is_found_when_needed() {
     let waiting = home.spawn(&args);
     let code = waiting.wait_until("a user code", |text| {
         let mut lines = text[..text.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
-        lines.nth(2).map(|line| line.trim().to_owned())
+        lines.nth(1).map(|line| line.trim().to_owned())
     });
     assert!(issuer.approve_device(&code, USER));
     waiting.wait().exits(0);
