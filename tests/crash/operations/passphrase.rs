@@ -38,6 +38,14 @@ pub fn unseal(file: &[u8]) -> Result<Unsealed, String> {
     Err("no passphrase opens the key file".into())
 }
 
+/// Replaces the key file by one with the same keys that `passphrase` seals, if there is one, so that opening it takes no time.
+fn seal_quickly(home: &Sandbox, keys: &[u8], passphrase: Option<&str>) {
+    let Some(passphrase) = passphrase else { return };
+    let mut recipient = age::scrypt::Recipient::new(SecretString::from(passphrase));
+    recipient.set_work_factor(1);
+    fs::write(home.key_file(), age::encrypt(&recipient, keys).expect("sealed")).expect("written");
+}
+
 /// Runs a command, with the passphrase if there is one.
 pub fn run_with(home: &Sandbox, args: &[&str], passphrase: Option<&str>) -> CommandOutput {
     match passphrase {
@@ -55,9 +63,7 @@ pub fn prepare(world: &World, passphrase: Option<&str>) {
             login().exits(0);
         }
     }
-    if passphrase.is_some() {
-        run_with(&world.home, &["store", "passphrase"], passphrase).exits(0);
-    }
+    seal_quickly(&world.home, &fs::read(world.home.key_file()).expect("a key file"), passphrase);
 }
 
 /// Returns whether a command has found a session that an interrupted start with another passphrase has left, and reports that
@@ -73,6 +79,7 @@ pub fn is_encrypted_to_a_forgotten_key(ran: &CommandOutput, profile: &str) -> bo
 pub fn check(operation: Operation, world: &World, token: &str, ran: &Ran) -> Result<Outcome, String> {
     let Some([_, new]) = operation.passphrases() else { return Err("not about passphrases".into()) };
     let key = unseal(&fs::read(world.home.key_file()).map_err(|e| format!("no key file: {e}"))?)?;
+    seal_quickly(&world.home, &key.text, key.passphrase);
     let is_new = key.passphrase == new;
     ensure!(is_new || !ran.reported_success, "success was reported, and the passphrase is the old one");
     let is_deleted = is_new && operation == Operation::PassphraseForgotten;
