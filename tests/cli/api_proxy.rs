@@ -434,9 +434,11 @@ fn proxies_are_listed_and_stopped() {
     wait_until("the proxy to exit", || two.child.try_wait().unwrap());
     assert!(!socket.exists());
     home.run(&["proxy", "stop", "http://127.0.0.1:1"]).exits(2).reports("no proxy runs at");
-    assert_eq!(home.run(&["proxy", "stop", "--json"]).exits(0).json(), serde_json::json!([]));
-    home.run(&["proxy", "stop"]).exits(0);
+    let stopped = home.run(&["proxy", "stop", "--json"]).exits(0).json();
+    assert_eq!(stopped.as_array().map(Vec::len), Some(1), "{stopped}");
     wait_until("the proxy to exit", || one.child.try_wait().unwrap());
+    assert_eq!(home.run(&["proxy", "stop", "--json"]).exits(0).json(), serde_json::json!([]));
+    home.run(&["proxy", "stop"]).exits(0).reports("no proxy is running");
     home.run(&["proxy", "list"]).exits(0).reports("no proxy is running");
 }
 
