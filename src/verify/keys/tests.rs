@@ -37,7 +37,8 @@ fn key_is_used_only_for_what_its_members_allow() {
         json!({"key_ops": ["verify", 7]}),
         json!({"crv": "P-384"}),
         json!({"crv": "secp256k1"}),
-        json!({"x": b64([7; 31])}),
+        // More bytes are missing than a serializer has removed zeros.
+        json!({"x": b64([7; 27])}),
         json!({"y": b64([7; 33])}),
         json!({"kty": "RSA"}),
         json!({"kid": 1}),
