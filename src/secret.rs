@@ -103,6 +103,12 @@ impl SecretBytes {
         &self.0
     }
 
+    /// Returns whether there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Appends `more`. Wipes the old allocation if a new one is needed.
     pub fn extend(&mut self, more: &[u8]) {
         self.reserve(more.len());

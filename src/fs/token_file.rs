@@ -120,7 +120,7 @@ pub fn check(path: &Path) -> Result<(), TokenFileError> {
 /// [`TokenFileError::Exists`] if it holds another token, or anything else, and others.
 pub fn check_new(path: &Path, own: &[u8]) -> Result<(), TokenFileError> {
     match read(path)? {
-        Some(found) if !found.expose().is_empty() && found.expose() != own => Err(TokenFileError::Exists),
+        Some(found) if !found.is_empty() && found.expose() != own => Err(TokenFileError::Exists),
         _ => check(path),
     }
 }

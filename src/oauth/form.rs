@@ -30,7 +30,7 @@ impl Form {
     }
 
     pub(super) fn add(&mut self, name: &str, value: &str) {
-        if !self.body.expose().is_empty() {
+        if !self.body.is_empty() {
             self.body.extend(b"&");
         }
         encode(&mut self.body, name);

@@ -10,9 +10,10 @@ use crate::support::{AUTHCTL, PASSWORD, Sandbox, USER, quick_issuer};
 fn commands(section: &str, only_items: bool) -> Vec<String> {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("man/authctl.1")).unwrap();
     let (_, text) = page.split_once(&format!(".SH {section}\n")).expect("the section");
-    let text = text.split("\n.SH ").next().unwrap().replace("\\-", "-").replace("\\fR", "\n");
+    let text = text.split("\n.SH ").next().unwrap().replace("\\-", "-");
     let begin = if only_items { ".TP\n\\fB" } else { "\\fB" };
-    let bold = text.split(begin).skip(1).map(|part| part.split('\n').next().unwrap().to_owned());
+    // A line of the page may end within a command.
+    let bold = text.split(begin).skip(1).map(|part| part.split("\\fR").next().unwrap().replace('\n', " "));
     bold.filter(|code| code.starts_with("authctl ")).collect()
 }
 

@@ -36,11 +36,15 @@ impl Replies {
     fn read_session(&mut self) {
         let tokens = self.home.session("work").tokens;
         let expiry = tokens.expires_at.expect("an expiry");
+        let id_token = tokens.id_token.expect("an ID token").expose().to_owned();
+        // Issued within the second of the access token, or in the next.
+        let id_expiry = crate::support::jwt::claims(&id_token)["exp"].to_string();
         self.varies = vec![
             (tokens.access_token.expose().to_owned(), "TOKEN"),
-            (tokens.id_token.expect("an ID token").expose().to_owned(), "ID_TOKEN"),
+            (id_token, "ID_TOKEN"),
             (expiry.to_string(), "EXPIRES_TEXT"),
             (expiry.0.to_string(), "EXPIRES"),
+            (id_expiry, "EXPIRES"),
             (AUTHCTL.to_owned(), "AUTHCTL"),
             (self.home.path().display().to_string(), "HOME"),
             (self.issuer.issuer().to_owned(), "ISSUER"),

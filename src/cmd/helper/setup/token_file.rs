@@ -113,7 +113,7 @@ impl TokenFile {
                 Ok(())
             })?;
             match token_file::read(&self.path).map_err(|e| refused(&self.path, e))? {
-                Some(found) if !found.expose().is_empty() => Ok(()),
+                Some(found) if !found.is_empty() => Ok(()),
                 _ => {
                     let hint = Hint::command("status").with_argument(name.as_str());
                     Err(Error::msg(ErrorCode::Unexpected, format!("no token was written to {path}"), hint))
