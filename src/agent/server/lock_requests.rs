@@ -224,20 +224,23 @@ impl Agent {
             }
             Checked::Failed(error) => return Err((error, None)),
         };
-        {
+        let is_unlocked = {
             let mut inner = self.agent_lock.inner();
             inner.attempts.remove(&pid);
-            // Unlocked and locked again in the meantime, with another passphrase.
-            let is_current = inner.passphrase.as_ref().is_some_and(|now| Arc::ptr_eq(now, &passphrase_of));
-            if was_locked && !is_current || !was_locked && inner.locked {
+            // Maybe unlocked and locked again in the meantime, with another passphrase.
+            let current = inner.passphrase.as_deref();
+            let is_same = current.is_some_and(|current| std::ptr::eq(current, &*passphrase_of));
+            // The agent locks itself when it notices that the passphrase of the store is another: the one that was just right.
+            let is_of_store = key.is_some() && matches!(current, Some(LockPassphrase::OfStore));
+            if (was_locked || inner.locked) && !is_same && !is_of_store {
                 return Err((locked(), None));
             }
             self.sessions.hold_file_key(key);
-            inner.locked = false;
             inner.used_at = Some(self.now());
-        }
+            std::mem::replace(&mut inner.locked, false)
+        };
         self.agent_lock.changed.notify_one();
-        if was_locked {
+        if is_unlocked {
             self.events.publish(EventKind::Unlocked, None, self.now(), None);
         }
         self.events.changed.notify_one();
