@@ -132,7 +132,7 @@ fn device_login_reports_approval_and_denial() {
             .map(str::to_owned)
     });
     let code = waiting.wait_until("a code", |output| {
-        Some(output.lines().skip_while(|line| !line.contains("enter the code")).nth(2)?.trim().to_owned())
+        Some(output.lines().skip_while(|line| !line.contains("enter the code")).nth(1)?.trim().to_owned())
     });
     let mut visitor = Visitor::open(&address);
     visitor.sign_in().submit(&[("user_code", &code)]).submit(&[("action", "accept")]);
@@ -142,7 +142,7 @@ fn device_login_reports_approval_and_denial() {
     // The user denies the next request.
     let waiting = home.spawn(&args);
     let code = waiting.wait_until("a code", |output| {
-        Some(output.lines().skip_while(|line| !line.contains("enter the code")).nth(2)?.trim().to_owned())
+        Some(output.lines().skip_while(|line| !line.contains("enter the code")).nth(1)?.trim().to_owned())
     });
     let mut visitor = Visitor::open(&address);
     visitor.sign_in().submit(&[("user_code", &code)]).submit(&[("action", "deny")]);
