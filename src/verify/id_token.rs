@@ -132,17 +132,14 @@ fn check_id_token(claims: &Map<String, Value>, policy: &IdTokenPolicy<'_>, reaso
         reasons.push(Reason::missing_claim("nonce"));
     }
     let mut deny = |code, message: String| reasons.push(Reason::new(code, message));
-    match claims.get("sub") {
-        Some(Value::String(sub)) => {
-            if sub.is_empty() || sub.chars().count() > 255 {
-                deny(ReasonCode::Malformed, "claim `sub` is empty or longer than 255 characters".to_owned());
-            }
-            if let Some(expected) = policy.subject.filter(|expected| expected != sub) {
-                let message = format!("expected subject {}, found {}", quoted(expected), quoted(sub));
-                deny(ReasonCode::ClaimMismatch, message);
-            }
+    if let Some(Value::String(sub)) = claims.get("sub") {
+        if sub.is_empty() || sub.chars().count() > 255 {
+            deny(ReasonCode::Malformed, "claim `sub` is empty or longer than 255 characters".to_owned());
         }
-        _ => {}
+        if let Some(expected) = policy.subject.filter(|expected| expected != sub) {
+            let message = format!("expected subject {}, found {}", quoted(expected), quoted(sub));
+            deny(ReasonCode::ClaimMismatch, message);
+        }
     }
     let several = claims.get("aud").and_then(strings).is_some_and(|aud| aud.len() > 1);
     match claims.get("azp").and_then(Value::as_str) {

@@ -37,13 +37,13 @@ fn listed() -> Vec<PathBuf> {
     let mut found = Vec::new();
     for path in paths {
         if path.is_relative() {
-            found.extend(directories.iter().map(|directory| directory.join(&path)).filter(is_socket));
+            found.extend(directories.iter().map(|directory| directory.join(&path)).filter(|path| is_socket(path)));
         } else if is_socket(&path) {
             found.push(path);
         } else {
             // It was renamed, as authctl's own are.
             let entries = read_dir(directory_of(&path)).into_iter().flatten().flatten();
-            found.extend(entries.map(|entry| entry.path()).filter(is_socket));
+            found.extend(entries.map(|entry| entry.path()).filter(|path| is_socket(path)));
         }
     }
     found
@@ -64,7 +64,7 @@ fn named_in(table: &[u8]) -> Vec<PathBuf> {
     lines.filter_map(path).collect()
 }
 
-fn is_socket(path: &PathBuf) -> bool {
+fn is_socket(path: &Path) -> bool {
     path.metadata().is_ok_and(|about| about.file_type().is_socket())
 }
 
