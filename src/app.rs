@@ -13,7 +13,7 @@ mod signals;
 mod token;
 
 pub use agent_store::StoreAccess;
-pub use credentials::{Answering, ApiCredentials, ApiToken, answer};
+pub use credentials::{Answering, ApiCredentials, ApiToken, Freshness, answer};
 pub use signals::{Signals, receive_blocked, with_blocked};
 
 use std::io::{IsTerminal, Write as _};

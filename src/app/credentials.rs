@@ -13,7 +13,7 @@ use url::Url;
 
 use super::App;
 use crate::agent::protocol::{ProofRequest, ProofResponse, ReceivedToken, RefreshResponse, refresh_query, token_query};
-use crate::clock::UnixTime;
+use crate::clock::{Clock, UnixTime};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{ApiUrl, Profile, ProfileName, Session, TokenTarget, canonical_type, is_dpop};
 use crate::oauth::ApiChallenge;
@@ -26,14 +26,29 @@ use crate::store::StoreError;
 /// How many questions wait for their answer. The others wait in the channel.
 const MAX_WAITING: usize = 256;
 
+/// For how long a token is used without asking for it again.
+#[derive(Clone, Copy)]
+pub struct Freshness {
+    /// Then the policy may want another.
+    due_at: Option<UnixTime>,
+    /// Then a logout takes effect.
+    ask_at: Instant,
+}
+
+impl Freshness {
+    /// Returns whether the token may still be used.
+    #[must_use]
+    pub fn lasts(&self, clock: &dyn Clock) -> bool {
+        self.due_at.is_none_or(|due_at| clock.now() < due_at) && clock.monotonic() < self.ask_at
+    }
+}
+
 /// A token as it was served.
 #[derive(Clone)]
 pub struct ApiToken {
     kind: String,
     token: Secret,
-    /// Until when it is used: then the policy may want another.
-    until: Option<UnixTime>,
-    since: Instant,
+    freshness: Freshness,
     /// The profile. It is never the token in AUTHCTL_TOKEN: nothing says which API that is for.
     profile: ProfileName,
     /// The session that it is from, without an agent.
@@ -45,6 +60,12 @@ impl ApiToken {
     #[must_use]
     pub fn authorization(&self) -> Secret {
         Secret::new(format!("{} {}", self.kind, self.token.expose()))
+    }
+
+    /// Returns for how long it is used.
+    #[must_use]
+    pub fn freshness(&self) -> Freshness {
+        self.freshness
     }
 
     /// Returns whether requests with it need a proof.
@@ -72,12 +93,7 @@ impl<'a> ApiCredentials<'a> {
 
     /// Returns the cached token, if it is fresh.
     pub fn cached(&self) -> Option<ApiToken> {
-        let clock = self.app.clock();
-        let is_fresh = |held: &ApiToken| {
-            held.until.is_none_or(|until| clock.now() < until)
-                && clock.monotonic().duration_since(held.since) < self.max_cached
-        };
-        self.held.borrow().clone().filter(is_fresh)
+        self.held.borrow().as_ref().filter(|held| held.freshness.lasts(self.app.clock())).cloned()
     }
 
     /// Forgets the cached token.
@@ -190,9 +206,9 @@ impl<'a> ApiCredentials<'a> {
         (profile, session): (ProfileName, Option<Box<Session>>),
     ) -> ApiToken {
         let clock = self.app.clock();
-        let until = Validity { obtained_at: clock.now(), expires_at }.due_at(MinTtl::Default);
-        let since = clock.monotonic();
-        let held = ApiToken { kind: kind.to_owned(), token: token.clone(), until, since, profile, session };
+        let due_at = Validity { obtained_at: clock.now(), expires_at }.due_at(MinTtl::Default);
+        let freshness = Freshness { due_at, ask_at: clock.monotonic() + self.max_cached };
+        let held = ApiToken { kind: kind.to_owned(), token: token.clone(), freshness, profile, session };
         *self.held.borrow_mut() = Some(held.clone());
         held
     }

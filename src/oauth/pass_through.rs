@@ -23,6 +23,7 @@ pub struct PassThrough {
     requests: reqwest::Client,
     /// A change of the protocol, such as to WebSocket, needs HTTP/1.1 (RFC 9110, section 7.8).
     upgrades: reqwest::Client,
+    host: String,
     proxy: Option<String>,
 }
 
@@ -38,12 +39,12 @@ impl Http {
         let client = |version| self.api_client(url, redirect::Policy::none(), version);
         let (requests, proxy) = client(ApiVersion::Any)?;
         let (upgrades, _) = client(ApiVersion::Http1)?;
-        Ok(PassThrough { http: self.clone(), requests, upgrades, proxy })
+        Ok(PassThrough { http: self.clone(), requests, upgrades, host: host_of(url), proxy })
     }
 }
 
 impl PassThrough {
-    /// Sends a request, and returns the response as soon as its head has arrived. With `upgrades`, the response may change the
+    /// Sends a request to the API, and returns the response as soon as its head has arrived. With `upgrades`, the response may change the
     /// protocol of its connection (`hyper::upgrade`).
     ///
     /// # Errors
@@ -56,10 +57,9 @@ impl PassThrough {
         body: ApiRequestBody,
         upgrades: bool,
     ) -> Result<hyper::Response<ApiBody>, IssuerError> {
-        let host = host_of(&url);
-        let destination = Destination { host: &host, proxy: self.proxy.as_deref() };
         let client = if upgrades { &self.upgrades } else { &self.requests };
         let sent = client.request(method, url).headers(headers).body(body).send().await;
+        let destination = Destination { host: &self.host, proxy: self.proxy.as_deref() };
         sent.map(Into::into).map_err(|error| destination.error(&error))
     }
 }

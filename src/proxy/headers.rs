@@ -1,5 +1,7 @@
 //! Decides which header fields are removed and which are passed on (RFC 9110, section 7.6).
 
+use std::borrow::Cow;
+
 use hyper::header::{
     AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE,
@@ -62,19 +64,21 @@ const OTHER_PATH: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 const OTHER_METHOD: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
 
 /// Returns the name as many servers read it: they take `_` for `-`, as CGI does (RFC 3875, section 4.1.18).
-fn as_read(name: &HeaderName) -> String {
-    name.as_str().replace('_', "-")
+fn as_read(name: &HeaderName) -> Cow<'_, str> {
+    match name.as_str().contains('_') {
+        true => Cow::Owned(name.as_str().replace('_', "-")),
+        false => Cow::Borrowed(name.as_str()),
+    }
 }
 
 /// Returns whether a request must not have the field.
 fn is_of_caller(name: &HeaderName) -> bool {
     let name = as_read(name);
-    OVERRIDES.contains(&name.as_str()) || CALLER.iter().any(|field| *field == *name)
+    OVERRIDES.contains(&&*name) || CALLER.iter().any(|field| *field == *name)
 }
 
 fn one_of(headers: &HeaderMap, names: &[&'static str]) -> Option<&'static str> {
-    let present: Vec<String> = headers.keys().map(as_read).collect();
-    names.iter().copied().find(|name| present.iter().any(|own| own == name))
+    names.iter().copied().find(|name| headers.keys().any(|own| as_read(own) == *name))
 }
 
 /// Returns the field by which some servers take a request for one with another path.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use url::{Origin, Url};
+use url::Url;
 
 use crate::model::{ApiUrl, CleanPath, InvalidPath};
 
@@ -10,7 +10,6 @@ use crate::model::{ApiUrl, CleanPath, InvalidPath};
 #[derive(Clone, Debug)]
 pub struct Target {
     url: Url,
-    origin: Origin,
     prefix: CleanPath,
 }
 
@@ -34,7 +33,7 @@ impl TryFrom<&ApiUrl> for Target {
             return Err(InvalidTarget::Query);
         }
         let prefix = CleanPath::parse(url.path())?;
-        Ok(Self { origin: url.origin(), prefix, url })
+        Ok(Self { prefix, url })
     }
 }
 
@@ -67,7 +66,10 @@ impl Target {
     /// Returns whether `url` is at the same origin (RFC 6454, section 5).
     #[must_use]
     pub fn is_same_origin(&self, url: &Url) -> bool {
-        url.origin() == self.origin
+        // As `Url::origin` has it for these schemes, of which it would copy the host for each request.
+        url.scheme() == self.url.scheme()
+            && url.host() == self.url.host()
+            && url.port_or_known_default() == self.url.port_or_known_default()
     }
 }
 

@@ -1,14 +1,16 @@
 //! Gives the proxy's requests what the session has at that moment.
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::future::ready;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hyper::header::{HeaderName, HeaderValue};
 use tokio::sync::{mpsc, oneshot};
 
 use super::report::Reports;
-use crate::app::{Answering, ApiCredentials, ApiToken, App, answer};
+use crate::app::{Answering, ApiCredentials, ApiToken, App, Freshness, answer};
+use crate::clock::Clock;
 use crate::cmd::challenge::login_required;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{ApiUrl, Profile, ProfileName, RequestRules};
@@ -39,15 +41,37 @@ struct Question {
     reply: oneshot::Sender<Result<Access, Error>>,
 }
 
+/// What the last request was sent with, for those that follow while its token is fresh. Nothing for a bound token: each request
+/// needs a proof of its own.
+#[derive(Default)]
+struct Latest(Mutex<Option<(Freshness, Access)>>);
+
+impl Latest {
+    fn lock(&self) -> MutexGuard<'_, Option<(Freshness, Access)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, clock: &dyn Clock) -> Option<Access> {
+        self.lock().as_ref().filter(|(freshness, _)| freshness.lasts(clock)).map(|(_, access)| access.clone())
+    }
+}
+
 /// Asks for the credentials of requests. Those that were refused have a queue of their own: their refresh or login may take long,
 /// and the others need not wait for it.
 pub(super) struct Client {
     tokens: mpsc::Sender<Box<Question>>,
     refusals: mpsc::Sender<Box<Question>>,
+    latest: Arc<Latest>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Credentials for Client {
     fn access(&self, wanted: Wanted, refused: Option<(HeaderValue, ApiChallenge)>) -> Pending<'_> {
+        if refused.is_none()
+            && let Some(access) = self.latest.get(&*self.clock)
+        {
+            return Box::pin(ready(Ok(access)));
+        }
         Box::pin(async move {
             let gone = || Error::msg(ErrorCode::Interrupted, "the proxy is stopping", Hint::None);
             let (reply, answer) = oneshot::channel();
@@ -78,6 +102,7 @@ pub(super) struct Provider<'a> {
     /// The last failure to get a token, for all who asked before it.
     failed: RefCell<Option<(Instant, Error)>>,
     reports: Arc<Reports>,
+    latest: Arc<Latest>,
 }
 
 impl<'a> Provider<'a> {
@@ -93,6 +118,7 @@ impl<'a> Provider<'a> {
             no_refresh_until: RefCell::default(),
             failed: RefCell::default(),
             reports,
+            latest: Arc::default(),
         }
     }
 
@@ -103,7 +129,8 @@ impl<'a> Provider<'a> {
         let answering = async move {
             tokio::join!(self.answer_all(token_questions), self.answer_all(refusal_questions));
         };
-        (Client { tokens, refusals }, answering)
+        let (latest, clock) = (Arc::clone(&self.latest), self.app.shared_clock());
+        (Client { tokens, refusals, latest, clock }, answering)
     }
 
     async fn answer_all(&self, mut questions: mpsc::Receiver<Box<Question>>) {
@@ -168,7 +195,17 @@ impl<'a> Provider<'a> {
             value.set_sensitive(true);
             headers.push((name, value));
         }
-        Ok(Access { headers, api, rules })
+        let access = Access { headers, api, rules };
+        if !token.is_bound() {
+            *self.latest.lock() = Some((token.freshness(), access.clone()));
+        }
+        Ok(access)
+    }
+
+    /// Forgets the token.
+    fn forget(&self) {
+        self.tokens.forget();
+        *self.latest.lock() = None;
     }
 
     /// Returns the profile as it is now. It has to be for the API still.
@@ -193,7 +230,7 @@ impl<'a> Provider<'a> {
         let denied = |what: &str| Error::msg(ErrorCode::TokenDenied, what, Hint::login());
         // Another process may have refreshed it since it was cached.
         if !challenge.wants_nonce() && self.tokens.cached().is_some_and(|token| is_same(&token, refused)) {
-            self.tokens.forget();
+            self.forget();
         }
         let current = self.current().await?;
         if challenge.wants_nonce() || !is_same(&current, refused) {
@@ -216,7 +253,7 @@ impl<'a> Provider<'a> {
         *self.no_refresh_until.borrow_mut() = Some(now() + RETRY_AFTER);
         self.tokens.refresh(&profile).await?;
         *self.no_refresh_until.borrow_mut() = Some(now() + NO_REFRESH_AFTER);
-        self.tokens.forget();
+        self.forget();
         let new = self.current().await?;
         if is_same(&new, refused) { Err(refused_again()) } else { Ok(new) }
     }
