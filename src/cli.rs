@@ -277,7 +277,7 @@ pub struct Help {
 pub struct Status {
     /// Profile to show instead of all
     pub profile: Option<ProfileName>,
-    /// Print nothing but with --json; exit 0 if a token is available without a login, 3 if not
+    /// Print nothing, or with --json the status or error; exit 0 if a token is available without a login, else 3
     #[arg(long)]
     pub check: bool,
     /// Show every detail: issuer, scopes, refreshes, store, and why a profile is used if none is named

@@ -310,8 +310,8 @@ pub fn print_line(line: impl Into<String>) {
 pub struct Background(Option<mpsc::Receiver<()>>);
 
 impl Background {
-    /// Has everything from here on printed by a thread, for a program that serves others: if nothing reads its stderr, its lines
-    /// are dropped, and it goes on.
+    /// Starts a thread that prints all further lines, for programs that serve others. If stderr is not read, lines are dropped and
+    /// the program continues.
     #[must_use]
     pub fn start() -> Self {
         let (lines, waiting) = mpsc::sync_channel::<Option<String>>(MAX_LINES);
@@ -323,6 +323,8 @@ impl Background {
             for line in waiting.iter().map_while(|line| line) {
                 let _ = writeln!(io::stderr(), "{line}");
             }
+            // From here on, lines are printed where they arise.
+            drop(waiting);
             let _ = done.send(());
         });
         Self(Some(printed))

@@ -26,12 +26,12 @@ use crate::store::StoreError;
 /// How many questions wait for their answer. The others wait in the channel.
 const MAX_WAITING: usize = 256;
 
-/// For how long a token is used without asking for it again.
+/// How long a token may be reused without requesting it again.
 #[derive(Clone, Copy)]
 pub struct Freshness {
-    /// Then the policy may want another.
+    /// When the refresh policy may require a new token.
     due_at: Option<UnixTime>,
-    /// Then a logout takes effect.
+    /// When to request the token again, so that a logout takes effect.
     ask_at: Instant,
 }
 
@@ -62,7 +62,7 @@ impl ApiToken {
         Secret::new(format!("{} {}", self.kind, self.token.expose()))
     }
 
-    /// Returns for how long it is used.
+    /// Returns how long the token may be reused.
     #[must_use]
     pub fn freshness(&self) -> Freshness {
         self.freshness

@@ -1,6 +1,6 @@
 //! Signals that the program handles itself, and those that wait while another program is started.
 
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number};
 use rustix::process::Signal;
@@ -35,6 +35,13 @@ impl Signals {
         })
         .await
     }
+
+    /// Returns whether one of these has been received, without waiting.
+    pub fn has_received(&mut self, signals: &[Signal]) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut these = self.0.iter_mut().filter(|(signal, _)| signals.contains(signal));
+        these.any(|(_, listener)| listener.poll_recv(&mut context).is_ready())
+    }
 }
 
 /// Runs `start` while these signals wait. A program that it starts inherits that: they wait there too, until it calls
@@ -48,7 +55,7 @@ pub fn with_blocked<T>(signals: &[Signal], start: impl FnOnce() -> T) -> T {
     started
 }
 
-/// Receives the signals that wait since this program was started with them blocked.
+/// Unblocks the signals that this program was started with blocked.
 pub fn receive_blocked(signals: &[Signal]) {
     let _ = set_of(signals).thread_unblock();
 }

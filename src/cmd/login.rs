@@ -85,7 +85,7 @@ fn log_in(app: &App, args: &mut Login) -> Result<CompletedLogin, Error> {
     seal_store(app, args, &plan).map_err(with_profile)?;
     let pinned = pinned_keys(app, args)?;
     if args.with_token && app.ui().is_interactive() {
-        // Before the user pastes a token in vain.
+        // Check the store before the user pastes a token.
         app.run(service.check_store(&request)).map_err(with_profile)?;
     }
     let StdinSecrets { client_secret, password, token } = app.run(StdinSecrets::read(app, args))?;

@@ -55,7 +55,7 @@ pub struct CommandLine {
 const OPENID: &str = "openid";
 
 /// The advice to run a command elsewhere, where the typed one may succeed.
-const AT_TERMINAL: &str = "run it at a terminal, which asks for what is missing";
+const AT_TERMINAL: &str = "run it in a terminal to be prompted for the missing values";
 
 /// The command that shows the settings of a profile.
 const SHOW_PROFILE: &str = "profile show";
@@ -99,8 +99,8 @@ impl Hint {
         Self::profile_command("login")
     }
 
-    /// Suggests a login that requests `scopes`, and an ID token. The options replace the profile's values, which are repeated
-    /// for this reason.
+    /// Suggests a login that requests an ID token besides `scopes`. Options replace the profile's values, so all scopes are
+    /// repeated.
     #[must_use]
     pub fn login_with_openid(scopes: &[String]) -> Self {
         let scopes = scopes.iter().map(String::as_str).filter(|scope| *scope != OPENID).chain([OPENID]);

@@ -12,7 +12,7 @@ impl From<SessionError> for Error {
         match error {
             SessionError::LoginRequired(reason) => {
                 let hint = match &reason {
-                    // The options replace the profile's values, which are repeated for this reason.
+                    // Options replace the profile's values, so all resources are repeated.
                     LoginReason::OtherResource { resource, resources } => {
                         let all = resources.iter().chain([resource]);
                         all.fold(Hint::login(), |hint, resource| hint.with_option("--resource", resource))

@@ -110,7 +110,7 @@ impl HttpResponse {
             let (proxy, phase, delivery) = (None, Phase::Exchange, Delivery::ResponseLost);
             return IssuerError::Unreachable { message, proxy, phase, delivery };
         }
-        // Of timing (RFC 9110, section 15.5.9; RFC 8470, section 5.2), which an issuer may still refuse in its own words.
+        // The request was too slow or too early (RFC 9110, section 15.5.9; RFC 8470, section 5.2).
         if matches!(status, 408 | 425) {
             let (host, retry_after) = (host.clone(), self.retry_after);
             return IssuerError::Unavailable { host, status, retry_after };

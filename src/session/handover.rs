@@ -44,9 +44,9 @@ impl SessionService {
                 return Ok(false);
             }
             // Until the profile is saved, it uses the session that this one replaces.
-            if (&stored.issuer, &stored.client_id) != (&new.issuer, &new.client_id) {
-                new.replaces = Some(Box::new(Session { replaces: None, ..stored }));
-            }
+            let differs = (&stored.issuer, &stored.client_id) != (&new.issuer, &new.client_id);
+            // If a login before was not saved, that is still the one which that had replaced.
+            new.replaces = stored.replaces.clone().or_else(|| differs.then(|| Box::new(stored)));
         }
         let own = name.clone();
         let write = move |store: &dyn Store| {

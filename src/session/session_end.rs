@@ -27,7 +27,7 @@ pub enum SessionLimit {
     MaxOffline,
     /// The issuer ended the session before this one at this age.
     PreviousSession,
-    /// The platform is not known to give a workload identity tokens after that.
+    /// The workload's identity token expires, and the platform is not known to issue another.
     IdentityToken,
 }
 
@@ -69,7 +69,7 @@ impl SessionEnd {
             add(SessionLimit::AccessToken, tokens.expires_at);
             add(SessionLimit::MaxOffline, required.max_offline.and_then(|max| Some(contact_at?.plus(max))));
         }
-        // The last token that it brings may be valid for longer.
+        // The last access token that it refreshes may be valid for longer.
         let identity_end = identity_end.map(|end| tokens.expires_at.map_or(end, |token_end| token_end.max(end)));
         add(SessionLimit::IdentityToken, identity_end.filter(|_| can_refresh));
         let refresh_end = refresh_token_end(tokens);

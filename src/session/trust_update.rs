@@ -23,7 +23,7 @@ const FETCH_LIMIT: Duration = Duration::from_secs(5);
 struct IssuerUpdate {
     keys: Option<TrustedKeys>,
     lists: Vec<StoredStatusList>,
-    /// Whether the keys are known, or a request for them has brought one. False if it has not.
+    /// False if a request for the keys did not return the missing one.
     keys_found: Option<bool>,
     /// The time by the issuer's own clock.
     issuer_time: Option<UnixTime>,

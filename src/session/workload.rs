@@ -116,8 +116,8 @@ impl SessionService {
         }
     }
 
-    /// Returns until when the platform of a workload is known to give identity tokens, with which `session` is refreshed: a
-    /// token that is not replaced expires. `None` if the platform gives new ones, or if no end is known.
+    /// Returns until when the platform of a workload is known to issue identity tokens, which refresh `session`: the expiry of one
+    /// that the platform does not replace. `None` if the platform gives new ones, or if no end is known.
     pub async fn identity_end(&self, profile: &Profile, session: &Session) -> Option<UnixTime> {
         let workload = profile.server.workload.as_ref().filter(|_| session.grant == Grant::Workload)?;
         let variables = WorkloadVariables::capture();

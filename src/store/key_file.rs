@@ -270,7 +270,7 @@ pub(super) fn write(
     is_new: bool,
 ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     let failed = |e: io::Error| StoreError::io(if is_new { "create" } else { "write" }, path, e);
-    // As for the configuration, which some have beside it in a directory of their own.
+    // Follow a symbolic link, as for the configuration file.
     let path = &*link_target(path);
     path.parent().map_or(Ok(()), create_private_dir).map_err(failed)?;
     let file = AtomicFile::beside(path).map_err(failed)?;

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 /// What is shown in place of a token.
 const PLACEHOLDER: &str = "TOKEN";
 
@@ -30,8 +33,22 @@ const SECRET_PARAMETERS: [&str; 11] = [
 ];
 
 /// Words before an identifier, which may look random without being a secret: `--client-id`, `key ID`, `account`.
-const IDENTIFIERS: [&str; 11] =
-    ["client", "client-id", "client_id", "id", "audience", "scope", "key", "account", "subject", "user", "as"];
+const IDENTIFIERS: [&str; 14] = [
+    "client",
+    "client-id",
+    "client_id",
+    "id",
+    "audience",
+    "scope",
+    "key",
+    "account",
+    "subject",
+    "user",
+    "as",
+    "found",
+    "party",
+    "for",
+];
 
 /// Returns whether the text has the form of a JWT or a JWE, whose header is a JSON object.
 #[must_use]
@@ -43,10 +60,41 @@ pub fn resembles_token(text: &str) -> bool {
 /// paths, issuers and client IDs stay, so that commands that repeat them work. Opaque secrets that are short are not found.
 #[must_use]
 pub fn hide_tokens(text: &str) -> Cow<'_, str> {
+    match hide_passwords(text) {
+        Cow::Borrowed(text) => hide_words(text),
+        Cow::Owned(text) => hide_words(&text).into_owned().into(),
+    }
+}
+
+/// Replaces the passwords of URLs: what is between the user's name and the last `@` of the authority.
+fn hide_passwords(text: &str) -> Cow<'_, str> {
+    let (mut hidden, mut copied) = (String::new(), 0);
+    for (at, _) in text.match_indices("//") {
+        let start = at + 2;
+        let authority =
+            text[start..].split(|c: char| c.is_whitespace() || "/?#\"'`<>".contains(c)).next().unwrap_or_default();
+        let user = authority.rfind('@').map(|end| &authority[..end]);
+        if let Some((name, password)) = user.and_then(|user| user.split_once(':'))
+            && !password.is_empty()
+        {
+            hidden.push_str(&text[copied..=start + name.len()]);
+            hidden.push_str(PLACEHOLDER);
+            copied = start + name.len() + 1 + password.len();
+        }
+    }
+    if copied == 0 { text.into() } else { (hidden + &text[copied..]).into() }
+}
+
+fn hide_words(text: &str) -> Cow<'_, str> {
     let (mut hidden, mut copied, mut at) = (String::new(), 0, 0);
     while let Some(start) = text[at..].find(is_token_char).map(|found| at + found) {
-        let end = text[start..].find(|c| !is_token_char(c)).map_or(text.len(), |length| start + length);
-        for (from, to) in secrets(&text[..start], &text[start..end], &text[end..]) {
+        let is_secret = is_secret_parameter(&text[..start]);
+        let is_end = |c: char| match is_secret {
+            true => c.is_whitespace() || "\"'`<>&#".contains(c),
+            false => !is_token_char(c),
+        };
+        let end = text[start..].find(is_end).map_or(text.len(), |length| start + length);
+        for (from, to) in secrets(&text[..start], &text[start..end], is_secret) {
             hidden.push_str(&text[copied..start + from]);
             hidden.push_str(PLACEHOLDER);
             copied = start + to;
@@ -61,30 +109,50 @@ fn is_token_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-._~+/".contains(c)
 }
 
-/// Returns the ranges of `text` to hide, which stands between `before` and `after`.
-fn secrets(before: &str, text: &str, after: &str) -> Vec<(usize, usize)> {
+/// Returns whether the value of a secret parameter follows.
+fn is_secret_parameter(before: &str) -> bool {
+    before.strip_suffix('=').is_some_and(|before| SECRET_PARAMETERS.contains(&last_name(before)))
+}
+
+/// Returns the name of what follows, in lower case: for a list, that before its first value.
+fn label(mut before: &str) -> String {
+    let is_quote = |c: char| "\"'`".contains(c);
+    loop {
+        let trimmed = before.trim_end_matches(|c: char| c.is_whitespace() || is_quote(c) || c == '=');
+        match trimmed.strip_suffix(',') {
+            Some(rest) => before = rest.trim_end_matches(is_quote).rsplit_once(is_quote).map_or("", |(start, _)| start),
+            None => return last_name(trimmed).to_ascii_lowercase(),
+        }
+    }
+}
+
+/// Returns where a JWT begins: with base64url of printable JSON.
+fn jwt_start(part: &str) -> Option<usize> {
+    let is_json = |from: usize| {
+        let decoded = part.get(from..from + 8).and_then(|start| URL_SAFE_NO_PAD.decode(start).ok());
+        decoded.is_some_and(|bytes| bytes.iter().all(|byte| matches!(byte, b' '..=b'~')))
+    };
+    let mut starts = part.match_indices(JSON_OBJECT).map(|(from, _)| from);
+    starts.find(|from| part.len() - from >= MIN_JWT && is_json(*from))
+}
+
+/// Returns the ranges of `text` to hide, which stands after `before`: all of it if it is the value of a secret parameter.
+fn secrets(before: &str, text: &str, is_secret: bool) -> Vec<(usize, usize)> {
     let whole = vec![(0, text.len())];
     let word = before.rsplit(|c: char| c.is_whitespace() || "\"'`<>()".contains(c)).next().unwrap_or_default();
-    let parameter = before.strip_suffix('=').map(last_name).unwrap_or_default();
-    if SECRET_PARAMETERS.contains(&parameter) {
+    if is_secret {
         return whole;
     }
     let is_authority =
         word.contains("://") && !word.contains(['?', '#']) || text.starts_with("//") && before.ends_with(':');
-    // The password of a URL.
-    if is_authority && word.rsplit("//").next().is_some_and(|user| user.ends_with(':')) && after.starts_with('@') {
-        return whole;
-    }
     let is_path = is_authority || text.starts_with(['/', '.', '~']);
-    let label =
-        last_name(before.trim_end_matches(|c: char| c.is_whitespace() || "\"'`=".contains(c))).to_ascii_lowercase();
-    if !is_path && !IDENTIFIERS.contains(&label.as_str()) && is_random(text) {
+    if !is_path && !IDENTIFIERS.contains(&label(before).as_str()) && is_random(text) {
         return whole;
     }
     let mut found = Vec::new();
     let mut start = 0;
     for part in text.split('/') {
-        if let Some(from) = part.find(JSON_OBJECT).filter(|from| part.len() - from >= MIN_JWT) {
+        if let Some(from) = jwt_start(part) {
             found.push((start + from, start + part.len()));
         }
         start += part.len() + 1;
@@ -139,6 +207,10 @@ mod tests {
                 "http://127.0.0.1/cb?code=TOKEN&state=x#access_token=TOKEN",
             ),
             ("--password=hunter2", "--password=TOKEN"),
+            ("--password=Tr0ub4dor!3xy is", "--password=TOKEN is"),
+            ("client_secret=ab%2Bcd&x=y", "client_secret=TOKEN&x=y"),
+            ("no profile http://user:hunter%212@proxy:8080", "no profile http://user:TOKEN@proxy:8080"),
+            ("https://user:p@ss!w0rd@h/x@y", "https://user:TOKEN@h/x@y"),
         ] {
             assert_eq!(hide_tokens(&text.replace("JWT", JWT)), shown);
         }
@@ -156,6 +228,10 @@ mod tests {
             "cannot read /tmp/1f8a0C3d5e7b92F4a6c8d0e1b3f5a7c91f8a0c3d5e7b92f4a6c8d0e1b3f5a7c9: denied",
             "arn:aws:iam::123456789012:role/AWSReservedSSO_AdministratorAccess_0123456789abcdef",
             "as auth0|5f7c8ec7c33c6c004bbafe82, KEY=VALUE, eyJ, password: wrong, 2026-11-27T17:14:00Z",
+            "expected audience \"https://api\", found \"kIyoKTuMdyJGFGw6qJ6mq8Zb4e4lZ3Xy\"",
+            "audience \"https://api\", \"kIyoKTuMdyJGFGw6qJ6mq8Zb4e4lZ3Xy\"",
+            "expected authorized party kIyoKTuMdyJGFGw6qJ6mq8Zb4e4lZ3Xy",
+            "client_key=/etc/ssl/signingkeyJwtProduction.pem, https://user@host:80/a@b, //:@",
             "",
         ] {
             assert_eq!(hide_tokens(text), text);

@@ -357,7 +357,7 @@ impl Key {
     }
 }
 
-/// How many zeros at its beginning a number of a key may lack: more are not found in practice.
+/// How many leading zeros of a key parameter may be missing.
 const MAX_ZEROS: usize = 4;
 
 /// Returns the number in `size` bytes: a serializer may have removed zeros at its beginning, or added one, as with any integer.

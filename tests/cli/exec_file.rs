@@ -189,7 +189,7 @@ fn ignored_signal_ends_no_command() {
 /// Counts its signals until the second TERM, so that all that were sent before the first have arrived.
 const TRAPS: &str = "terms=0; trap 'echo interrupted' INT; \
     trap 'terms=$((terms + 1)); echo terminated $terms' TERM; \
-    echo \"started by $PPID\"; while test $terms -lt 2; do sleep 0.01; done";
+    echo \"started by $PPID\"; while test $terms -lt 2 -a -d $HOME; do sleep 0.01; done";
 
 #[test]
 fn ctrl_c_reaches_the_command_once_wherever_its_streams_lead() {
@@ -215,4 +215,21 @@ fn ctrl_c_reaches_the_command_once_wherever_its_streams_lead() {
     }
     // Of another program, only if authctl passes it on.
     assert_signals_arrive(&home, &["exec", "work", "--file", "token", "--"]);
+}
+
+#[test]
+fn terminal_without_a_shell_stops_no_command() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let path = home.path().join("held");
+    // Nothing would continue it: the terminal has no shell, and the kernel does not stop the command either.
+    let script = "echo ready; read line; echo got $line";
+    let args = ["exec", "--file", path.to_str().unwrap(), "work", "--", "sh", "-c", script];
+    let mut running = home.spawn_program_in_terminal(AUTHCTL, &args, 80);
+    running.reports("ready");
+    running.type_text("\u{1a}");
+    running.type_text("x\n");
+    running.reports("got x");
+    running.wait().exits(0);
+    assert!(!path.exists());
 }

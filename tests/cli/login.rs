@@ -7,7 +7,7 @@ use std::time::Duration;
 use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind, Options};
 use serde_json::json;
 
-use crate::support::login_pages::{post, token_response};
+use crate::support::login_pages::{post, token_response, user_code};
 use crate::support::stub_server::StubServer;
 use crate::support::{AUTHCTL, PASSWORD, Sandbox, USER, issuer};
 
@@ -99,11 +99,6 @@ pub fn opened_address(file: &std::path::Path) -> String {
 
 pub fn device(options: &mut Options) {
     options.device_interval = Duration::from_secs(1);
-}
-
-pub fn user_code(output: &str) -> Option<String> {
-    let mut lines = output[..output.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
-    lines.nth(1).map(|line| line.trim().to_owned())
 }
 
 #[test]

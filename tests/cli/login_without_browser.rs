@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::login::{browser, device, login, opened_address, plain, user_code};
-use crate::support::login_pages::LoginPages;
+use crate::login::{browser, device, login, opened_address, plain};
+use crate::support::login_pages::{LoginPages, user_code};
 use crate::support::stub_server::StubServer;
 use crate::support::{Sandbox, USER, issuer};
 
@@ -33,7 +33,7 @@ fn device_code_is_used_without_a_browser() {
         let waiting = home.spawn_in_terminal(&login(&issuer, &[]));
         waiting.reports(why);
         waiting.reports("--browser opens one");
-        let code = waiting.wait_until("a user code", |text| user_code(&text.replace('\r', "")));
+        let code = waiting.wait_until("a user code", user_code);
         assert!(issuer.approve_device(&code, USER), "{code}");
         waiting.wait().exits(0);
         assert!(!home.path().join("opened").exists(), "a browser was opened: {variable}");

@@ -28,7 +28,7 @@ fn assert_nothing_on_disk(home: &Sandbox, text: &str) {
 fn session_in_memory_is_served_refreshed_and_logged_out() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let agent = Agent::run(&home);
-    log_in(&home, &issuer, USER, &[]).exits(0).reports("gone when it stops");
+    log_in(&home, &issuer, USER, &[]).exits(0).reports("until it stops");
     let token = home.token("work");
     assert_nothing_on_disk(&home, &token);
     home.run(&["refresh", "work"]).exits(0);
@@ -131,7 +131,7 @@ fn locked_agent_gives_no_token_of_a_session_in_memory() {
 }
 
 #[test]
-fn session_in_memory_goes_when_its_profile_no_longer_uses_it() {
+fn session_in_memory_is_removed_when_its_profile_no_longer_uses_it() {
     let (issuer, other) = (quick_issuer(), quick_issuer());
     let elsewhere = ["login", "work", "--issuer", other.issuer(), "--client-id", "authctl", "--replace"];
     let grant = ["--password", "--username", USER, "--password-stdin"];

@@ -316,7 +316,7 @@ fn agent_refreshes_workloads_and_commands_help_out_with_their_variables() {
 }
 
 #[test]
-fn long_job_is_not_sure_beyond_an_identity_token_that_is_given_once() {
+fn ensure_stops_at_the_end_of_an_identity_token_issued_once() {
     let mut setup = Setup::new(&[GrantType::JwtBearer]);
     let ensure = |setup: &Setup, time: &str| setup.home.run(&["ensure", "ci", "--for", time]);
     let lasting = |issued: i64| json!({"iat": issued, "exp": now() + 7200});

@@ -54,7 +54,7 @@ impl Row {
 }
 
 const USAGE: &str = "\
---all          try every call, as far as the time suffices
+--all          try as many calls as the time allows
 --minutes N    the time for --all, 60 by default; each row gets its part, with the tries spread evenly over its calls
 --seed N       repeat a run
 --tries N      without --all, the number of tries of each row

@@ -229,11 +229,12 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  counts only if the session cannot be refreshed: a refresh is a response of the issuer.\n\
                  the previous session  The age at which the issuer ended the session before this one, although it was \
                  refreshed regularly. This one is assumed to last no longer, until it has.\n\
-                 the identity token  Of a workload whose platform gives it once for a job: that of GitLab CI/CD, what \
-                 authenticates a job of GitHub Actions when it requests one, and a file that has had the same token since the \
-                 login. A file in a volume of a Kubernetes pod is replaced in time. A login does not help here.\n\n\
-                 If none of these is known, the session is assumed to last long enough, and the command reports that. A client \
-                 that logs in as itself needs no user, and neither does a workload with a command.\n\n\
+                 the identity token  The end of the workload's identity token, if the platform issues only one for a job: the \
+                 token of GitLab CI/CD, the request token of GitHub Actions, or a file whose token has not changed since the \
+                 login. Kubernetes replaces the file in a pod's volume in time. A login does not help here.\n\n\
+                 If none of these is known, the session is assumed to last long enough, and the command reports this. A client \
+                 that logs in as itself needs no user, and neither does a workload whose identity token comes from a \
+                 command.\n\n\
                  If the session ends too early, a terminal shows why and a login follows, as `authctl login` does it. \
                  Afterwards the new session is examined in the same way.",
             ),
@@ -315,9 +316,10 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
              signals on.\n\n\
              `--sandbox` also hides /run, /tmp, /var/tmp and the Unix sockets of other programs: those that the system lists, and those \
              below the home, the working and the `--bind` directories, which are searched when the command starts. A socket that another \
-             program creates later in a directory that the command can see is not hidden. The command has no open file of \
-             authctl's caller but stdin, stdout and stderr, no sockets of other kinds than Unix, IP and netlink, and no keys in the \
-             kernel; it cannot put input into the terminal, and programs for another processor, such as 32-bit ones, do not run.\n\n\
+             program creates later in a directory that the command can see is not hidden. Of the open files of authctl's \
+             caller, the command has only stdin, stdout and stderr. It can open only Unix, IP and netlink sockets, and cannot use \
+             keys in the kernel or put input into the terminal. Programs for another architecture, such as 32-bit ones, do not \
+             run.\n\n\
              Without `--`, the first word is the profile and the next the command; with `--profile`, the first word is the \
              command. A command that is not found exits with 127, and one that cannot be run with 126, as in a shell.",
         )],
@@ -339,9 +341,9 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
             (
                 "TOOLS",
                 "git  credential.URL.helper in git's configuration. git gets the token as a password that expires, or, from 2.46 \
-                 on, as a Bearer token that no other helper keeps. The set-up comes after other helpers in the user's configuration and \
-                 resets them for the host; run it again when one was added. A helper in the configuration of a repository \
-                 comes later, and before 2.46 would get the password to store. A token that the server refuses is refreshed.\n\
+                 on, as a Bearer token that no other helper stores. The setup puts its settings after those of other \
+                 helpers in the user's configuration, so that git asks only authctl for the host. Run it again after adding a \
+                 helper. A helper in a repository's configuration comes later: before 2.46, git gives it the token to store. A token that the server refuses is refreshed.\n\
                  docker  Docker, Podman, Skopeo and others: `credHelpers` in ~/.docker/config.json, and the link \
                  docker-credential-authctl in ~/.local/bin.\n\
                  kubernetes  A user `authctl-PROFILE` in kubeconfig with an `exec` section. `--id-token` for clusters that verify \
@@ -366,13 +368,13 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                 "`authctl helper file --write` sets `token_file` or `id_token_file` of the profile (authctl.toml(5)). Such a file \
                  has mode 0600, is replaced as a whole and never empty, and is removed at logout and when the session ends. \
                  Only while an agent runs is it refreshed ahead of expiry. Without one, it has the token of the last command \
-                 that logged in or refreshed, which may have expired. A file that exists has to be empty or have the token \
-                 already. If there is no token to write, the set-up stays, and the command fails as `authctl token` does. A program has to read the file each time that it needs \
+                 that logged in or refreshed, which may have expired. An existing file must be empty or have the token \
+                 already. If no token can be written, the setting stays and the command fails as `authctl token` does. A program has to read the file each time that it needs \
                  a token.",
             ),
             (
                 "TESTED WITH",
-                "authctl's tests run these tools unchanged, against servers that check the token, and compare the bytes that each \
+                "authctl's tests run these tools unchanged, but Terraform, against servers that check the token, and compare the bytes that each \
                  tool gets. Older and newer versions follow the same protocols.\n\n\
                  git 2.39 and 2.47  Clones, fetches and pushes over smart HTTP while tokens expire\n\
                  Docker 20.10 and 28.2, Skopeo 1.9  Push and inspect an image in docker-registry 2.8 with token authentication \
@@ -381,8 +383,8 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  token refresh it once\n\
                  cargo 1.95  Builds with a crate from a private sparse registry\n\
                  pip 26.3, uv 0.13  Install a package from a private index. pip does not show why it has no password.\n\
-                 Terraform  The bytes of the protocol alone, since no package archive has Terraform. By hand, Terraform 0.15 gets \
-                 a module from a private registry; it does not show why it has no token.\n\
+                 Terraform 0.15  Gets a module from a private registry; run by hand, since the tests do not install Terraform. It \
+                 does not show why it has no token.\n\
                  AWS CLI 1.46, boto3 1.44  Assume a role at moto 5.2, by `credential_process` and by a token file\n\
                  google-auth 2.63  Exchanges the token at a stub of the token service, by the executable and by a token file\n\
                  azure-identity 1.27  Exchanges the token file at a stub of Microsoft Entra ID, over https\n\

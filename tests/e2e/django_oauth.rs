@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::django_site::{SECRET, Site, Visitor, get_with, post_form};
 use crate::network::free_port;
+use crate::support::login_pages::user_code;
 use crate::support::{CommandOutput, PASSWORD, Sandbox, USER};
 
 /// Returns the arguments of `login work` as a client of the site, followed by `more`.
@@ -131,9 +132,7 @@ fn device_login_reports_approval_and_denial() {
             .then(|| output.split_whitespace().find(|word| word.ends_with("/o/device/")))?
             .map(str::to_owned)
     });
-    let code = waiting.wait_until("a code", |output| {
-        Some(output.lines().skip_while(|line| !line.contains("enter the code")).nth(1)?.trim().to_owned())
-    });
+    let code = waiting.wait_until("a code", user_code);
     let mut visitor = Visitor::open(&address);
     visitor.sign_in().submit(&[("user_code", &code)]).submit(&[("action", "accept")]);
     assert!(visitor.url.path().contains("device-grant-status"), "{} {}", visitor.url, visitor.html);
@@ -141,9 +140,7 @@ fn device_login_reports_approval_and_denial() {
     assert!(active(&site, &home.token("work")));
     // The user denies the next request.
     let waiting = home.spawn(&args);
-    let code = waiting.wait_until("a code", |output| {
-        Some(output.lines().skip_while(|line| !line.contains("enter the code")).nth(1)?.trim().to_owned())
-    });
+    let code = waiting.wait_until("a code", user_code);
     let mut visitor = Visitor::open(&address);
     visitor.sign_in().submit(&[("user_code", &code)]).submit(&[("action", "deny")]);
     waiting.wait().exits(5).reports("access_denied");

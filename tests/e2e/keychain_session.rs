@@ -381,7 +381,7 @@ fn keychain_locked_during_a_refresh_stops_neither_token_nor_exec() {
         let home = home_at(keyring.address());
         home.log_in("work", &issuer);
         wait_until("a token that expires soon", || {
-            (home.status("work")["expires_in"].as_u64().unwrap_or(0) <= 19).then_some(())
+            (home.status("work")["expires_in"].as_u64().is_some_and(|left| left <= 19)).then_some(())
         });
         issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::HoldReply, times: 1 });
         let running = home.spawn(command);

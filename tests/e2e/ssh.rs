@@ -7,6 +7,7 @@ use std::time::Duration;
 use authctl::dev_issuer::{Algorithm, DevIssuer};
 
 use crate::network::free_port;
+use crate::support::login_pages::user_code;
 use crate::support::parts;
 use crate::support::process::{RunningCommand, wait_until};
 use crate::support::stub_server::StubServer;
@@ -140,11 +141,7 @@ fn login_over_ssh_uses_a_device_code_unless_browser_is_requested() {
     let (server, issuer, (home, opened)) = (Server::start(), device_issuer(), desk());
     let waiting = server.runs(&home, true, &login(issuer.issuer(), &[]));
     waiting.reports("Connected over SSH, so no browser is opened here; --browser opens one");
-    let code = waiting.wait_until("a user code", |output| {
-        let output = output.replace('\r', "");
-        let mut lines = output[..output.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
-        lines.nth(1).map(|line| line.trim().to_owned())
-    });
+    let code = waiting.wait_until("a user code", user_code);
     assert!(issuer.approve_device(&code, USER), "{code}");
     waiting.wait().exits(0).reports("Logged in to");
     assert!(!opened.exists(), "a browser was opened");

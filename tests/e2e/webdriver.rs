@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::network::free_port;
 use crate::support::Sandbox;
+use crate::support::login_pages::user_code;
 use crate::support::parts;
 use crate::support::process::{Lines, RunningCommand};
 
@@ -238,7 +239,5 @@ impl BrowserSandbox {
 #[track_caller]
 pub fn shown(login: &RunningCommand) -> (String, String) {
     login.reports("Ctrl-C cancels");
-    let code =
-        |text: &str| Some(text.lines().skip_while(|line| !line.contains("enter the code")).nth(1)?.trim().to_owned());
-    (login.wait_for_line("http"), login.wait_until("a code", code))
+    (login.wait_for_line("http"), login.wait_until("a code", user_code))
 }

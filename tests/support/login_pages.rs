@@ -7,6 +7,13 @@ use url::Url;
 
 use super::PASSWORD;
 
+/// Returns the code that a device login shows, once its line is complete.
+pub fn user_code(output: &str) -> Option<String> {
+    let output = output.replace('\r', "");
+    let mut lines = output[..output.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
+    lines.nth(1).map(|line| line.trim().to_owned())
+}
+
 /// A browser that opens the login pages and submits their forms.
 pub struct LoginPages {
     runtime: tokio::runtime::Runtime,

@@ -141,7 +141,7 @@ pub struct HandoverRequest {
     #[serde(default)]
     pub replace: bool,
     /// Whether the caller holds the profile lock while it waits for the response.
-    #[serde(default)]
+    #[serde(default, rename = "locked")]
     pub holds_profile_lock: bool,
 }
 

@@ -24,7 +24,7 @@ pub fn confine(_places: &Places) -> Confinement {
     Confinement::of(&[])
 }
 
-/// Refuses this process, and what it starts, what the sandbox of a command cannot.
+/// Restricts this process and its children in what the sandbox of a command cannot restrict.
 ///
 /// # Errors
 /// If the system cannot.
@@ -126,13 +126,13 @@ mod linux {
         Confinement::of(&refused)
     }
 
-    /// Refuses this process, and what it starts, what the namespaces of a sandbox do not keep apart: kinds of sockets that lead
-    /// outside (virtual machines have some), keys in the kernel, and input for the terminal.
+    /// Denies this process and its children what namespaces do not isolate: sockets that lead outside (such as vsock), keys in the
+    /// kernel, and terminal input.
     ///
     /// # Errors
     /// If the system cannot.
     pub fn confine_command() -> std::io::Result<()> {
-        // It opens sockets without the calls that are filtered.
+        // io_uring opens sockets without the filtered calls.
         let refused = [libc::SYS_io_uring_setup, libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl];
         let program = other_family().and_then(|family| compiled(&refused, vec![SeccompRule::new(family)?]));
         program.and_then(|program| seccompiler::apply_filter(&program)).map_err(std::io::Error::other)
@@ -238,7 +238,7 @@ mod linux {
         Ok(families.iter().map(|family| condition(0, SeccompCmpOp::Ne, *family)).collect::<Result<_, _>>()?)
     }
 
-    /// Returns the filter that refuses these calls, these sockets, and input for a terminal, which a shell then runs.
+    /// Returns the filter that refuses these calls, these sockets, and terminal input, which a shell would run.
     fn compiled(refused: &[i64], sockets: Vec<SeccompRule>) -> Result<BpfProgram, seccompiler::Error> {
         let mut rules: BTreeMap<i64, Vec<SeccompRule>> = refused.iter().map(|call| (*call, Vec::new())).collect();
         let of_terminals = [TIOCSTI, TIOCLINUX].map(|request| condition(1, SeccompCmpOp::Eq, request));

@@ -230,7 +230,8 @@ impl Agent {
             // Maybe unlocked and locked again in the meantime, with another passphrase.
             let current = inner.passphrase.as_deref();
             let is_same = current.is_some_and(|current| std::ptr::eq(current, &*passphrase_of));
-            // The agent locks itself when it notices that the passphrase of the store is another: the one that was just right.
+            // The agent locks itself when it finds that the store's passphrase was changed. This request has just supplied the new
+            // one.
             let is_of_store = key.is_some() && matches!(current, Some(LockPassphrase::OfStore));
             if (was_locked || inner.locked) && !is_same && !is_of_store {
                 return Err((locked(), None));

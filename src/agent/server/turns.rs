@@ -1,5 +1,5 @@
-//! The turns in which passphrases are checked: at most one wrong one a second for long, however many processes guess. The
-//! processes that a terminal has in the foreground have turns of their own, as only a user who types brings about.
+//! The order in which passphrases are checked: at most one wrong one a second in the long run, however many processes guess.
+//! Foreground processes of a terminal have a limit of their own, because a user may be typing there.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,16 +16,16 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How many may be wrong at once before the next ones wait.
 const BURST: u32 = 10;
 
-/// How many wrong passphrases do not make an attempt come later: a user mistypes one.
+/// How many wrong passphrases do not lower the rank of a source: users mistype.
 const TYPOS: u32 = 2;
 
 /// How many attempts may wait for their turn.
 const MAX_WAITING: usize = 64;
 
-/// How many sources have their wrong passphrases counted.
+/// For how many sources wrong passphrases are counted.
 const MAX_SOURCES: usize = 1024;
 
-/// A process that others come from.
+/// A session leader or parent process, which attempts are attributed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Origin {
     /// When it started, in clock ticks; the maximum if it has ended. A process that makes a new origin for each guess has later
@@ -34,8 +34,7 @@ pub(super) struct Origin {
     pid: u32,
 }
 
-/// Where an attempt comes from. A process that guesses can fork as often as it likes: its children are in its session
-/// (setsid(2)), and those that run `authctl` are parents that remain.
+/// Where an attempt comes from. Forking does not hide that: children stay in the session (setsid(2)) and have the same parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Source {
     session: Origin,
@@ -50,9 +49,9 @@ pub(super) struct Turns {
     background: Arc<Queue>,
 }
 
-/// Admits one attempt at a time. After too many wrong ones each waits, and those of the session with the fewest wrong ones come
-/// first, then those of the session that started first, and within it the same by parent: the user who comes with the right
-/// passphrase does not wait for processes that guess. Of one parent, the newest and the oldest are admitted in turn.
+/// Admits one attempt at a time. After too many wrong ones, the order is: sessions with fewer wrong ones first, then older
+/// sessions, then parents by the same rules. So a user with the right passphrase does not wait for processes that guess. Within
+/// one parent, the newest and the oldest attempt alternate.
 struct Queue {
     clock: Arc<dyn Clock>,
     inner: Mutex<Inner>,
@@ -102,7 +101,7 @@ impl Turns {
         Self { foreground: queue(), background: queue() }
     }
 
-    /// Waits for a turn for an attempt from `source`. Returns `None` if too many attempts wait that come first.
+    /// Waits for a turn for an attempt from `source`. Returns `None` if too many attempts are ahead.
     pub(super) async fn next(&self, source: Source) -> Option<Turn> {
         let queue = if source.is_foreground { &self.foreground } else { &self.background };
         queue.next(source).await

@@ -4,14 +4,14 @@ use std::future::{Future, pending};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ExitStatus};
 
-use rustix::process::{Pid, Signal, getpgrp, getpid, kill_process};
+use rustix::process::{Pid, Signal, getpgid, getpgrp, getpid, getppid, getsid, kill_process};
 use rustix::termios::tcgetpgrp;
 
 use crate::app::Signals;
 use crate::error::{Error, ErrorCode, Hint};
 
-/// The signals that a command gets which is sent to authctl, as if it had become the command. SIGTSTP is before SIGCONT: of both,
-/// the command goes on.
+/// Signals sent to authctl that are passed on to the command. SIGTSTP precedes SIGCONT: if both are pending, the command
+/// continues.
 pub(super) const PASSED_ON: [Signal; 10] = [
     Signal::HUP,
     Signal::INT,
@@ -34,6 +34,20 @@ const OF_TERMINAL: [Signal; 4] = [Signal::INT, Signal::QUIT, Signal::TSTP, Signa
 /// If the system refuses.
 pub(super) fn listen() -> Result<Signals, Error> {
     Signals::listen(&PASSED_ON).map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::None))
+}
+
+/// Returns an error if a signal has requested the end before the command was started. The command would not get it: the terminal
+/// had sent it to authctl alone.
+///
+/// # Errors
+/// [`ErrorCode::Interrupted`].
+pub(super) async fn check_interrupted(signals: &mut Signals) -> Result<(), Error> {
+    // The runtime takes signals from the system between two tasks.
+    tokio::task::yield_now().await;
+    match signals.has_received(&[Signal::INT, Signal::QUIT, Signal::TERM, Signal::HUP]) {
+        true => Err(Error::interrupted()),
+        false => Ok(()),
+    }
 }
 
 /// Waits for the command while `beside` runs; returns its exit code, as a shell does.
@@ -62,8 +76,8 @@ pub(super) async fn pass_on(mut signals: Signals, to: impl Fn(Signal)) {
         if !OF_TERMINAL.contains(&signal) || !is_in_foreground() {
             to(signal);
         }
-        // A shell has to see that its job has stopped.
-        if signal == Signal::TSTP && std::fs::File::open("/dev/tty").is_ok() {
+        // A shell has to see that its job has stopped. Without one, nothing would continue it, and the kernel stops no job either.
+        if signal == Signal::TSTP && std::fs::File::open("/dev/tty").is_ok() && !is_orphaned() {
             let _ = kill_process(getpid(), Signal::STOP);
         }
     }
@@ -80,6 +94,30 @@ pub(super) fn sender(child: &Child) -> impl Fn(Signal) + use<> {
 /// Returns whether the process group gets the signals of a terminal, wherever its streams lead.
 fn is_in_foreground() -> bool {
     std::fs::File::open("/dev/tty").is_ok_and(|terminal| tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp()))
+}
+
+/// Returns whether the process group is orphaned: no parent of its processes is in another group of the session, where a shell
+/// with job control would be.
+fn is_orphaned() -> bool {
+    let session = getsid(None);
+    let mut parent = getppid();
+    while let Some(pid) = parent {
+        if getsid(Some(pid)) != session {
+            return true;
+        }
+        if getpgid(Some(pid)) != Ok(getpgrp()) {
+            return false;
+        }
+        parent = parent_of(pid);
+    }
+    true
+}
+
+/// Returns the parent of a process; nothing where the system does not show it.
+fn parent_of(pid: Pid) -> Option<Pid> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    Pid::from_raw(parent.trim().parse().ok()?)
 }
 
 /// Returns the exit code of a shell for this status.

@@ -45,16 +45,19 @@ pub(super) fn run(
         return Err(Error::msg(ErrorCode::Configuration, message, hint));
     }
     app.run_with_signals(|_| async move {
-        let signals = super::child::listen()?;
+        let mut signals = super::child::listen()?;
         let _printing = Background::start();
         let file = TokenFile { path, token: Arc::new(Mutex::new(Some(token.clone()))) };
         file.create(&token).await.map_err(|e| {
             let error = anyhow::Error::new(e).context(format!("cannot write a token to {}", path.display()));
             Error::new(ErrorCode::Configuration, error, Hint::list(path))
         })?;
-        limit_core_dumps(false);
-        let started = command.spawn();
-        limit_core_dumps(true);
+        let started = super::child::check_interrupted(&mut signals).await.and_then(|()| {
+            limit_core_dumps(false);
+            let started = command.spawn();
+            limit_core_dumps(true);
+            started.map_err(|error| cannot_run(&command, error))
+        });
         let result = match started {
             Ok(child) => {
                 let passing_on = super::child::pass_on(signals, super::child::sender(&child));
@@ -65,7 +68,7 @@ pub(super) fn run(
                 };
                 super::child::attend(child, async { tokio::join!(passing_on, fresh) }).await
             }
-            Err(error) => Err(cannot_run(&command, error)),
+            Err(error) => Err(error),
         };
         if let Err(error) = file.end() {
             app.ui().notice(&format!("warning: the token file {} is not removed: {error}", path.display()));

@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, UnixStream};
 
-use super::child::{PASSED_ON, attend, listen, sender};
+use super::child::{PASSED_ON, attend, check_interrupted, listen, sender};
 use super::sandbox::{INNER_ADDRESS, INNER_SIGNALS};
 use crate::agent::server::{close_inherited_descriptors, confine_command};
 use crate::app::{App, receive_blocked};
@@ -29,11 +29,12 @@ pub(super) fn run(
     close_inherited_descriptors(0);
     confine_command().map_err(unexpected)?;
     app.run_with_signals(|_| async move {
-        // They end only the command, which has those of the terminal by itself, and the others from outside.
-        let _ignored = listen()?;
+        // Signals must not end this process: the command gets them from the terminal or through the pipe.
+        let mut ignored = listen()?;
         receive_blocked(&PASSED_ON);
         let sent = pipe::OpenOptions::new().open_receiver(INNER_SIGNALS).map_err(unexpected)?;
         let listener = TcpListener::bind(INNER_ADDRESS).await.map_err(unexpected)?;
+        check_interrupted(&mut ignored).await?;
         let child = command.spawn().map_err(|error| cannot_run(&command, error))?;
         // The command keeps the limit that it was started with.
         raise_limits();

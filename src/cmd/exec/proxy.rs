@@ -6,7 +6,7 @@ use std::process::Command;
 
 use tokio::sync::oneshot;
 
-use super::child::{PASSED_ON, attend, listen, pass_on, sender};
+use super::child::{PASSED_ON, attend, check_interrupted, listen, pass_on, sender};
 use super::sandbox::{INNER_SOCKET, INNER_URL, Sandbox};
 use crate::app::{App, with_blocked};
 use crate::cli::Exec;
@@ -102,12 +102,13 @@ pub(super) fn run(
         command.env(name, places.fill(OsStr::new(value)));
     }
     app.run_with_signals(|_| async move {
-        let signals = listen()?;
+        let mut signals = listen()?;
         let (ended, end) = oneshot::channel::<()>();
         let stop = async {
             let _ = end.await;
         };
         let running = async {
+            check_interrupted(&mut signals).await?;
             limit_core_dumps(false);
             // bubblewrap would end at a signal, and the command with it.
             let blocked = if sandbox.is_some() { &PASSED_ON[..] } else { &[] };
@@ -115,7 +116,7 @@ pub(super) fn run(
             limit_core_dumps(true);
             // The command keeps the limit that it was started with.
             raise_limits();
-            let result = match started {
+            match started {
                 Ok(child) => match &sandbox {
                     Some(sandbox) => attend(child, pass_on(signals, |signal| sandbox.pass_on(signal))).await,
                     None => {
@@ -124,7 +125,10 @@ pub(super) fn run(
                     }
                 },
                 Err(error) => Err(cannot_run(&command, error)),
-            };
+            }
+        };
+        let running = async {
+            let result = running.await;
             drop(ended);
             result
         };

@@ -143,7 +143,7 @@ impl Sandbox {
             .map_err(unexpected)?;
         let pipe = directory.path().join("signals");
         create_pipe(&pipe).map_err(unexpected)?;
-        // With a reader of its own, it can be written to before the sandbox reads it.
+        // Also open for reading, so that signals can be written before the sandbox opens the pipe.
         let mut options = OpenOptions::new();
         options.read(true).write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
         let signals = options.open(pipe).map_err(unexpected)?;
@@ -190,7 +190,8 @@ impl Sandbox {
         for path in &self.hidden_directories {
             command.arg("--tmpfs").arg(path);
         }
-        for path in &self.hidden_files {
+        // A socket that is gone since it was found cannot be covered.
+        for path in self.hidden_files.iter().filter(|path| path.symlink_metadata().is_ok()) {
             bind(&mut command, "--ro-bind", Path::new("/dev/null"), path.as_os_str());
         }
         bind(&mut command, "--ro-bind", &own_program().map_err(unexpected)?, OsStr::new(INNER_PROGRAM));

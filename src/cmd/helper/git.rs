@@ -21,7 +21,7 @@ struct Request<'a> {
 impl<'a> Request<'a> {
     /// Parses lines of `KEY=VALUE` up to an empty one.
     fn parse(text: &'a str) -> Result<Self, Error> {
-        // A carriage return is part of the value, in which nothing accepts it.
+        // A carriage return is part of the value, and no value may have one.
         let lines = text.split('\n').take_while(|line| !line.is_empty()).map(|line| {
             line.split_once('=').ok_or_else(|| {
                 Error::msg(
@@ -98,10 +98,10 @@ fn git(words: &[&str]) -> Vec<String> {
     ["git", "config", "--global"].iter().chain(words).map(|word| (*word).to_owned()).collect()
 }
 
-/// Returns the settings with their values that git prints, in the order in which it applies them.
+/// Returns the settings with their values that git prints, in the order in which it applies them. One without a value is true.
 fn settings(shown: &str) -> Vec<(&str, &str)> {
     let printed = shown.split('\0').filter(|setting| !setting.is_empty());
-    printed.map(|setting| setting.split_once('\n').unwrap_or((setting, ""))).collect()
+    printed.map(|setting| setting.split_once('\n').unwrap_or((setting, "true"))).collect()
 }
 
 /// Splits helpers, an empty one aside, into authctl's and others.
@@ -136,7 +136,7 @@ fn set_up(address: &str, helper: &str, shown: &str) -> Result<Vec<Vec<String>>, 
     // An empty one first: no helper for all hosts stores the token.
     let is_alone = own.iter().take_while(|value| **value != helper).any(|value| value.is_empty());
     let in_section = |name: &str| name.rsplit_once('.').is_some_and(|(start, _)| start == section);
-    // git gives the token to each helper that comes later as well, and an empty one removes authctl's.
+    // git also gives the token to every later helper, and a later empty helper removes authctl's.
     let place = all.iter().rposition(|(name, _)| name == key).or(all.iter().rposition(|(name, _)| in_section(name)));
     let later = place.map_or(&[][..], |at| &all[at + 1..]);
     let is_last = !later.iter().any(|(name, _)| is_helper_for(name, address));

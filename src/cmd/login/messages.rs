@@ -72,7 +72,7 @@ pub(super) fn report_login(app: &App, args: &Login, login: &CompletedLogin) {
     };
     let joined = if login.joined { ", by the other login" } else { "" };
     let store = profile.store.description();
-    let until = if profile.store == StoreKind::Memory { ", and gone when it stops" } else { "" };
+    let until = if profile.store == StoreKind::Memory { " until it stops" } else { "" };
     let refreshes = if session.can_refresh() { "; refreshes automatically" } else { "" };
     app.ui()
         .notice(&format!("Logged in to {}{account}{joined}. Saved in the {store}{until}{refreshes}.", profile.name));

@@ -41,8 +41,8 @@ struct Question {
     reply: oneshot::Sender<Result<Access, Error>>,
 }
 
-/// What the last request was sent with, for those that follow while its token is fresh. Nothing for a bound token: each request
-/// needs a proof of its own.
+/// The credentials of the last request, reused while its token is fresh. Not used for bound tokens: each request needs its own
+/// proof.
 #[derive(Default)]
 struct Latest(Mutex<Option<(Freshness, Access)>>);
 
@@ -99,7 +99,7 @@ pub(super) struct Provider<'a> {
     route: RefCell<Option<Route>>,
     /// Until when a refused token is not refreshed.
     no_refresh_until: RefCell<Option<Instant>>,
-    /// The last failure to get a token, for all who asked before it.
+    /// The last failure to get a token, for all requests from before it.
     failed: RefCell<Option<(Instant, Error)>>,
     reports: Arc<Reports>,
     latest: Arc<Latest>,

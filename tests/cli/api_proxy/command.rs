@@ -53,7 +53,7 @@ fn socket_of_a_command_needs_the_sandbox() {
 }
 
 #[test]
-fn command_ends_and_gets_signals_as_if_it_was_started_alone() {
+fn command_has_its_own_exit_code_and_gets_signals() {
     let (home, _idp) = logged_in();
     let api = api();
     let exec = ["exec", "--proxy", "work", "--for", &api.url, "--"];

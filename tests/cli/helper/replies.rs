@@ -95,7 +95,7 @@ impl Replies {
 }
 
 #[test]
-fn bytes_for_git() {
+fn replies_to_git() {
     let mut replies = Replies::to("git");
     let get = "protocol=https\nhost=a.example\n";
     // git before 2.46 names no capabilities.
@@ -120,7 +120,7 @@ fn bytes_for_git() {
 }
 
 #[test]
-fn bytes_for_docker() {
+fn replies_to_docker() {
     let mut replies = Replies::to("docker");
     let stored = |server: &str, user: &str| json!({"ServerURL": server, "Username": user, "Secret": "x"}).to_string();
     for server in ["a.example", "https://a.example/v2/\n", "localhost:5000"] {
@@ -146,7 +146,7 @@ fn bytes_for_docker() {
 }
 
 #[test]
-fn bytes_for_kubernetes() {
+fn replies_to_kubernetes() {
     let mut replies = Replies::to("kubernetes");
     let asked = |version: &str, server: &str| {
         let spec = json!({"interactive": true, "cluster": {"server": server}});
@@ -168,7 +168,7 @@ fn bytes_for_kubernetes() {
 }
 
 #[test]
-fn bytes_for_cargo() {
+fn replies_to_cargo() {
     let mut replies = Replies::to("cargo");
     let request = |kind: &str, index: &str| json!({"v": 1, "registry": {"index-url": index, "name": "own", "headers": []}, "kind": kind, "args": []});
     let version_2: Value = json!({"v": 2, "registry": {"index-url": "sparse+https://a.example/"}, "kind": "get"});
@@ -193,7 +193,7 @@ fn bytes_for_cargo() {
 }
 
 #[test]
-fn bytes_for_keyring() {
+fn replies_to_keyring() {
     let mut replies = Replies::to("keyring");
     let index = "https://oauth2@a.example/simple";
     replies.add(&["get", index, "oauth2"], "");
@@ -211,7 +211,7 @@ fn bytes_for_keyring() {
 }
 
 #[test]
-fn bytes_for_terraform() {
+fn replies_to_terraform() {
     let mut replies = Replies::to("terraform");
     replies.add(&["get", "a.example"], "");
     replies.add(&["get", "localhost:5000"], "");
@@ -225,7 +225,7 @@ fn bytes_for_terraform() {
 }
 
 #[test]
-fn bytes_for_google() {
+fn replies_to_google() {
     let mut replies = Replies::to("google");
     let type_of = |name: &str| format!("urn:ietf:params:oauth:token-type:{name}");
     replies.add(&[], "");
@@ -240,7 +240,7 @@ fn bytes_for_google() {
 }
 
 #[test]
-fn bytes_for_aws() {
+fn replies_to_aws() {
     let mut replies = Replies::to("aws");
     let refusal = "<E><Error><Code>InvalidIdentityToken</Code><Message>no provider</Message></Error></E>";
     let sts = StubServer::start(move |_, request| match request.body.contains("refused") {
@@ -263,7 +263,7 @@ fn bytes_for_aws() {
 }
 
 #[test]
-fn bytes_for_readers_of_token_files() {
+fn replies_to_readers_of_token_files() {
     for tool in ["file", "azure"] {
         let mut replies = Replies::to(tool);
         let file = replies.home.path().join("run/authctl/work.token");

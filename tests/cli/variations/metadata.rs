@@ -4,7 +4,7 @@ use authctl::dev_issuer::DevIssuer;
 use serde_json::{Value, json};
 
 use super::{answers, edits, log_in};
-use crate::support::login_pages::LoginPages;
+use crate::support::login_pages::{LoginPages, user_code};
 use crate::support::stub_server::StubServer;
 use crate::support::{Sandbox, USER, issuer, quick_issuer};
 
@@ -149,10 +149,7 @@ fn endpoint_of_the_second_document_is_found_when_needed() {
     let home = Sandbox::new();
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--device"];
     let waiting = home.spawn(&args);
-    let code = waiting.wait_until("a user code", |text| {
-        let mut lines = text[..text.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
-        lines.nth(1).map(|line| line.trim().to_owned())
-    });
+    let code = waiting.wait_until("a user code", user_code);
     assert!(issuer.approve_device(&code, USER));
     waiting.wait().exits(0);
     assert_eq!(asked(&issuer, 0), 2);

@@ -66,11 +66,9 @@ fn run(with_agent: bool) {
     let seen: Value = serde_json::from_str(&http::get(&url.replace("/mcp", "/seen"), &[]).1).expect("JSON");
     let refused = ["403", "500"].iter().find(|status| !seen["statuses"][**status].is_null());
     assert_eq!(refused, None, "a client saw an error: {seen}");
-    // The clients check each result, so none has seen a 401. The server has, if the machine was so busy that a token expired
-    // on its way; then the bridge has sent the request again.
-    let count = |status: &str| seen["statuses"][status].as_u64().unwrap_or(0);
-    let (served, expired) = (count("200"), count("401"));
-    assert!(expired * 1000 <= served, "one request in a thousand at most: {expired} of {served}");
+    // The clients check each result, so they have seen no 401. The server has if a token expired on its way; the bridge then sends
+    // the request again.
+    let expired = seen["statuses"]["401"].as_u64().unwrap_or(0);
     let tokens: Vec<&str> = seen["tokens"].as_array().expect("tokens").iter().filter_map(Value::as_str).collect();
     let stats = issuer.stats();
     // The agent refreshes a token of this lifetime when it is a second old. Clients that did not share would refresh each.

@@ -1,5 +1,5 @@
-//! A Terraform registry. No package archive has Terraform or OpenTofu, so this test is run by hand where one is installed: with
-//! `--ignored terraform`. The protocol is always tested (`tests/cli/helper`).
+//! A Terraform registry. The tests do not install Terraform or OpenTofu: run this one with `--ignored terraform` where one is
+//! installed. The protocol is always tested (`tests/cli/helper`).
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{Setup, fails, succeeds};
 
 #[test]
-#[ignore = "needs terraform or tofu, which no package archive of the tests has"]
+#[ignore = "needs terraform or tofu, which tests/install does not install"]
 fn terraform_gets_a_module_from_a_private_registry() {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_in_path = |name: &&&str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());

@@ -112,6 +112,11 @@ impl TokenFile {
                 app.sessions()?.update_token_files(&profile).await;
                 Ok(())
             })?;
+            let failed = app.sessions()?.failed_token_files();
+            if let Some((_, reason)) = failed.into_iter().find(|(failed, _)| *failed == self.path) {
+                let hint = Hint::command("status").with_argument(name.as_str());
+                return Err(Error::msg(ErrorCode::Unexpected, format!("cannot write {path}: {reason}"), hint));
+            }
             match token_file::read(&self.path).map_err(|e| refused(&self.path, e))? {
                 Some(found) if !found.is_empty() => Ok(()),
                 _ => {
