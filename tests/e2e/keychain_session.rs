@@ -8,6 +8,7 @@ use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
 use rustix::process::Signal;
 
 use crate::keyring::{Keyring, SilentBus};
+use crate::support::jwt;
 use crate::support::process::wait_until;
 use crate::support::{self, CommandOutput, Sandbox};
 
@@ -375,14 +376,18 @@ fn keychain_that_stops_during_a_login_has_a_working_session() {
 /// The token is still valid, and so are the keys that were read before.
 #[test]
 fn keychain_locked_during_a_refresh_stops_neither_token_nor_exec() {
-    for command in [&["token", "work"][..], &["exec", "work", "--", "echo", "ran"]] {
-        let (mut keyring, issuer) =
+    let commands = [&["token", "work"][..], &["exec", "work", "--", "echo", "ran"]];
+    let logged_in = commands.map(|command| {
+        let (keyring, issuer) =
             (Keyring::start(), support::issuer(|options| options.access_token_ttl = Duration::from_secs(40)));
         let home = home_at(keyring.address());
         home.log_in("work", &issuer);
-        wait_until("a token that expires soon", || {
-            (home.status("work")["expires_in"].as_u64().is_some_and(|left| left <= 19)).then_some(())
-        });
+        (command, keyring, issuer, home)
+    });
+    // Half of its lifetime before its end, a token is due. The keychain need not be asked for that.
+    let due_at = jwt::now() + 21;
+    wait_until("tokens that are due", || (jwt::now() >= due_at).then_some(()));
+    for (command, mut keyring, issuer, home) in logged_in {
         issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::HoldReply, times: 1 });
         let running = home.spawn(command);
         wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
