@@ -222,14 +222,18 @@ fn terminal_without_a_shell_stops_no_command() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);
     let path = home.path().join("held");
-    // Nothing would continue it: the terminal has no shell, and the kernel does not stop the command either.
-    let script = "echo ready; read line; echo got $line";
-    let args = ["exec", "--file", path.to_str().unwrap(), "work", "--", "sh", "-c", script];
-    let mut running = home.spawn_program_in_terminal(AUTHCTL, &args, 80);
-    running.reports("ready");
-    running.type_text("\u{1a}");
-    running.type_text("x\n");
-    running.reports("got x");
-    running.wait().exits(0);
-    assert!(!path.exists());
+    let exec = format!("'{AUTHCTL}' exec --file '{}' work -- sh -c 'echo ready; read line; echo got $line'; exit $?", path.display());
+    let alone = vec!["-c", &exec];
+    // In a container, its session and its group have no number if they began outside.
+    let container = [&["--user", "--map-root-user", "--pid", "--fork", "sh"], &alone[..]].concat();
+    for (program, args) in [("sh", &alone), ("unshare", &container)] {
+        // Nothing would continue it: the terminal has no shell, and the kernel does not stop the command either.
+        let mut running = home.spawn_program_in_terminal(program, args, 0);
+        running.reports("ready");
+        running.type_text("\u{1a}");
+        running.type_text("x\n");
+        running.reports("got x");
+        running.wait().exits(0);
+        assert!(!path.exists());
+    }
 }

@@ -4,8 +4,8 @@ use std::future::{Future, pending};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ExitStatus};
 
-use rustix::process::{Pid, Signal, getpgid, getpgrp, getpid, getppid, getsid, kill_process};
-use rustix::termios::tcgetpgrp;
+use nix::unistd::{getpgid, getpgrp, getppid, getsid, tcgetpgrp};
+use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use crate::app::Signals;
 use crate::error::{Error, ErrorCode, Hint};
@@ -91,18 +91,19 @@ pub(super) fn sender(child: &Child) -> impl Fn(Signal) + use<> {
     }
 }
 
+// A session or a group that began outside of this container has the number 0 here, which the types of rustix do not allow.
+
 /// Returns whether the process group gets the signals of a terminal, wherever its streams lead.
 fn is_in_foreground() -> bool {
-    std::fs::File::open("/dev/tty").is_ok_and(|terminal| tcgetpgrp(terminal).is_ok_and(|group| group == getpgrp()))
+    std::fs::File::open("/dev/tty").is_ok_and(|terminal| tcgetpgrp(terminal) == Ok(getpgrp()))
 }
 
 /// Returns whether the process group is orphaned: no parent of its processes is in another group of the session, where a shell
 /// with job control would be.
 fn is_orphaned() -> bool {
-    let session = getsid(None);
-    let mut parent = getppid();
-    while let Some(pid) = parent {
-        if getsid(Some(pid)) != session {
+    let mut parent = Some(getppid());
+    while let Some(pid) = parent.filter(|pid| pid.as_raw() > 0) {
+        if getsid(Some(pid)) != getsid(None) {
             return true;
         }
         if getpgid(Some(pid)) != Ok(getpgrp()) {
@@ -114,10 +115,10 @@ fn is_orphaned() -> bool {
 }
 
 /// Returns the parent of a process; nothing where the system does not show it.
-fn parent_of(pid: Pid) -> Option<Pid> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
+fn parent_of(pid: nix::unistd::Pid) -> Option<nix::unistd::Pid> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-    Pid::from_raw(parent.trim().parse().ok()?)
+    parent.trim().parse().ok().map(nix::unistd::Pid::from_raw)
 }
 
 /// Returns the exit code of a shell for this status.
