@@ -28,6 +28,9 @@ pub enum TokenFileError {
     /// It holds something else, which is not replaced.
     #[error("it exists and holds something other than a token")]
     NotAToken,
+    /// It holds a token, which authctl has not written.
+    #[error("it exists and holds a token that authctl did not write")]
+    Foreign,
     /// It was there before the command that wants it for itself.
     #[error("it exists already")]
     Exists,
@@ -112,17 +115,6 @@ pub fn check(path: &Path) -> Result<(), TokenFileError> {
     regular_file::check_directory(&dir)?;
     let access = Access::WRITE_OK | Access::EXEC_OK;
     rustix::fs::accessat(CWD, &dir, access, AtFlags::EACCESS).map_err(|e| TokenFileError::System(e.into()))
-}
-
-/// Checks the same for a file that is to be a token file from now on, and that it holds nothing but `own`.
-///
-/// # Errors
-/// [`TokenFileError::Exists`] if it holds another token, or anything else, and others.
-pub fn check_new(path: &Path, own: &[u8]) -> Result<(), TokenFileError> {
-    match read(path)? {
-        Some(found) if !found.is_empty() && found.expose() != own => Err(TokenFileError::Exists),
-        _ => check(path),
-    }
 }
 
 /// Replaces the content by `token`, unless `is_abandoned` says that the caller has stopped waiting. Creates the directory if it
@@ -295,23 +287,6 @@ mod tests {
         fs::write(&path, "x".repeat(65 * 1024)).expect("written");
         assert!(matches!(put(&path, "token"), Err(TokenFileError::NotAToken)));
         assert!(matches!(put(dir.path(), "token"), Err(TokenFileError::NotAToken)), "a directory");
-    }
-
-    #[test]
-    fn new_token_file_replaces_nothing_but_its_own_token() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let path = dir.path().join("file");
-        check_new(&path, b"").expect("it does not exist");
-        for (content, is_free) in
-            [("", true), ("own", true), ("own\n", false), ("my-api-key\n", false), ("my-api-key", false), ("\n", false)]
-        {
-            fs::write(&path, content).expect("written");
-            let checked = check_new(&path, b"own");
-            assert_eq!(checked.is_ok(), is_free, "{content:?}");
-            assert!(is_free || matches!(checked, Err(TokenFileError::Exists)), "{content:?}");
-        }
-        fs::write(&path, "export PATH=/bin\n").expect("written");
-        assert!(matches!(check_new(&path, b"own"), Err(TokenFileError::NotAToken)));
     }
 
     #[test]

@@ -68,11 +68,11 @@ impl SessionService {
             session.apply_tokens(&target, new);
         }
         match self.store_refreshed(profile, &session, &before, held).await? {
-            Stored::Done => self.write_token_files(profile, Some(&session)).await,
+            Stored::Done => self.write_token_files(profile, Some(&session), Some(&before)).await,
             // A login in the meantime is never overwritten.
             Stored::Replaced(stored) => return self.replaced(profile, *stored, &target),
             Stored::Later => {
-                self.write_token_files(profile, Some(&session)).await;
+                self.write_token_files(profile, Some(&session), Some(&before)).await;
                 return unusable.map_or(Ok(session), |error| Err(error.into()));
             }
         }
@@ -122,7 +122,7 @@ impl SessionService {
             if let Err(error) = self.write(profile, session).await {
                 tracing::info!("the refreshed ID token was not stored: {error}");
             }
-            self.write_token_files(profile, Some(session)).await;
+            self.write_token_files(profile, Some(session), None).await;
         }
     }
 

@@ -66,12 +66,12 @@ impl SessionService {
         let mut session = match self.stored(profile).await {
             Ok(Some(session)) => session,
             Ok(None) => {
-                self.write_token_files(profile, None).await;
+                self.write_token_files(profile, None, None).await;
                 return Ok(None);
             }
             // An unreadable session is deleted, although its tokens cannot be revoked.
             Err(SessionError::Store(error)) if error.is_session_lost() => {
-                self.write_token_files(profile, None).await;
+                self.write_token_files(profile, None, None).await;
                 self.delete(profile).await?;
                 return Ok(Some(Revocation::Failed(error.into())));
             }
@@ -83,7 +83,7 @@ impl SessionService {
         let marked = unblock(mark_subject(&name), move || marks.leave(kind, &name)).await;
         marked.map_err(|_| SessionError::Interrupted)?;
         self.write(profile, &session).await?;
-        self.write_token_files(profile, None).await;
+        self.write_token_files(profile, None, Some(&session)).await;
         // A login to another issuer that was interrupted has left two sessions.
         let interrupted = session.replaces.take();
         let mut revocation = Revocation::Skipped;

@@ -25,6 +25,7 @@ mod session_end;
 mod store_key;
 mod stores;
 mod token_file;
+mod token_file_records;
 mod token_response;
 mod trust;
 mod trust_update;
@@ -62,6 +63,7 @@ pub use workload::{KUBERNETES_TOKEN, run_workload_command};
 use failed_token_files::FailedTokenFiles;
 use http_clients::HttpClients;
 use marks::Marks;
+use token_file_records::TokenFileRecords;
 
 use crate::clock::Clock;
 use crate::store::{ProfileLock, RevocationFiles};
@@ -83,6 +85,7 @@ pub struct SessionService {
     serves_unsaved: AtomicBool,
     marks: Arc<Marks>,
     failed_token_files: FailedTokenFiles,
+    token_file_records: Arc<TokenFileRecords>,
     hook_failures: broadcast::Sender<HookFailure>,
     /// The configuration that was named, for the programs that are started.
     config: OnceLock<PathBuf>,
@@ -151,6 +154,7 @@ impl SessionService {
     ) -> Arc<Self> {
         Arc::new(Self {
             marks: Marks::new(Arc::clone(&clock), locks.clone()),
+            token_file_records: Arc::new(TokenFileRecords::new(locks.file.with_file_name("token-files"))),
             clock,
             stores,
             locks,

@@ -310,7 +310,7 @@ impl SessionService {
         if let Err(unwritten) = self.write(profile, session).await {
             tracing::warn!("cannot record the failed refresh: {unwritten}");
         }
-        self.write_token_files(profile, Some(session)).await;
+        self.write_token_files(profile, Some(session), None).await;
     }
 
     /// Records a failed refresh in the session, and returns the error for the caller.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::refresh_policy::{RequestedToken, SessionView, TokenRequest, required_login};
+use super::token_file_records::{is_current, tokens_of};
 use super::{SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::fs::token_file::{self, TokenFileError};
@@ -56,27 +57,24 @@ fn wanted(session: Option<&Session>, token: &RequestedToken, now: UnixTime) -> O
     text.filter(|_| SessionView::new(session, &request).has_valid_token(now)).cloned()
 }
 
-/// Returns whether the file has this token, or is absent without one.
-fn is_current(path: &Path, token: Option<&Secret>) -> bool {
-    match token {
-        Some(token) => token_file::has(path, token.expose().as_bytes()).unwrap_or(false),
-        None => matches!(token_file::read(path), Ok(None)),
-    }
-}
-
 impl SessionService {
     /// Makes the profile's token files what `session` gives. Call it under the profile lock, unless it
-    /// removes them.
-    pub(super) async fn write_token_files(&self, profile: &Profile, session: Option<&Session>) {
+    /// removes them. They may have the tokens of the session `before`.
+    pub(super) async fn write_token_files(
+        &self,
+        profile: &Profile,
+        session: Option<&Session>,
+        before: Option<&Session>,
+    ) {
+        let known: Vec<Secret> = session.into_iter().chain(before).flat_map(tokens_of).collect();
         for (path, token) in files(profile) {
             let token = wanted(session, &token, self.clock.now());
             let abandoned = Arc::new(AtomicBool::new(false));
             let (file, is_abandoned) = (path.to_owned(), Arc::clone(&abandoned));
+            let (records, known) = (Arc::clone(&self.token_file_records), known.clone());
             let change = unblock(path, move || match token {
-                Some(token) => {
-                    token_file::write(&file, token.expose().as_bytes(), || is_abandoned.load(Ordering::Relaxed))
-                }
-                None => token_file::remove(&file),
+                Some(token) => records.write(&file, &token, &known, || is_abandoned.load(Ordering::Relaxed)),
+                None => records.remove(&file, &known),
             });
             let result = match tokio::time::timeout(FILE_LIMIT, change).await {
                 Ok(Ok(result)) => result,
@@ -97,8 +95,8 @@ impl SessionService {
         }
         let Ok(lock) = self.lock(profile).await else { return };
         match self.session(profile).await {
-            Ok(session) => self.write_token_files(profile, Some(&session)).await,
-            Err(SessionError::LoginRequired(_)) => self.write_token_files(profile, None).await,
+            Ok(session) => self.write_token_files(profile, Some(&session), None).await,
+            Err(SessionError::LoginRequired(_)) => self.write_token_files(profile, None, None).await,
             Err(error) => tracing::info!("{}: the token files are left as they are: {error}", profile.name),
         }
         lock.release().await;
@@ -111,7 +109,9 @@ impl SessionService {
         let expected: Vec<(PathBuf, Option<Secret>)> =
             files(profile).map(|(path, token)| (path.to_owned(), wanted(known, &token, now))).collect();
         let Some(first) = expected.first().map(|(path, _)| path.clone()) else { return };
-        let is_done = unblock(&first, move || expected.iter().all(|(path, token)| is_current(path, token.as_ref())));
+        let records = Arc::clone(&self.token_file_records);
+        let is_done =
+            unblock(&first, move || expected.iter().all(|(path, token)| records.is_current(path, token.as_ref())));
         match tokio::time::timeout(FILE_LIMIT, is_done).await {
             Ok(Ok(true)) => files(profile).for_each(|(path, _)| self.failed_token_files.record(path, Ok(()))),
             _ => self.update_token_files(profile).await,
@@ -121,9 +121,9 @@ impl SessionService {
     /// Removes the token files of a profile, whatever its session is: at once, and once more after a refresh in progress, which
     /// writes them.
     pub async fn remove_token_files(&self, profile: &Profile) {
-        self.write_token_files(profile, None).await;
+        self.write_token_files(profile, None, None).await;
         let Ok(lock) = self.lock(profile).await else { return };
-        self.write_token_files(profile, None).await;
+        self.write_token_files(profile, None, None).await;
         lock.release().await;
     }
 
@@ -138,7 +138,7 @@ impl SessionService {
     }
 
     /// Checks that the token files that a profile has `after` a change of its settings, and had not `before`, can be written
-    /// and replace nothing that authctl has not written: an existing file has to be empty or have the session's token.
+    /// and replace nothing that authctl has not written.
     ///
     /// # Errors
     /// The path, and why it cannot become a token file.
@@ -148,14 +148,11 @@ impl SessionService {
         after: &Profile,
     ) -> Result<(), (PathBuf, TokenFileError)> {
         let former: Vec<&Path> = files(before).map(|(path, _)| path).collect();
-        for (path, token) in files(after).filter(|(path, _)| !former.contains(path)) {
+        for (path, _) in files(after).filter(|(path, _)| !former.contains(path)) {
             let session = if path.exists() { self.session(before).await.ok() } else { None };
-            let own = session.map(|session| session.tokens).and_then(|tokens| match token {
-                RequestedToken::Access(_) => Some(tokens.access_token),
-                RequestedToken::Id => tokens.id_token,
-            });
-            let own = own.as_ref().map_or("", Secret::expose).as_bytes();
-            token_file::check_new(path, own).map_err(|error| (path.to_owned(), error))?;
+            let known: Vec<Secret> = session.iter().flat_map(tokens_of).collect();
+            let checked = self.token_file_records.check(path, &known).and_then(|()| token_file::check(path));
+            checked.map_err(|error| (path.to_owned(), error))?;
         }
         Ok(())
     }
@@ -163,6 +160,8 @@ impl SessionService {
     /// Returns the state of the profile's token files for its session. Blocks while it reads them.
     #[must_use]
     pub fn token_files_blocking(&self, profile: &Profile, session: Option<&Session>) -> Vec<TokenFileStatus> {
+        let known: Vec<Secret> = session.into_iter().flat_map(tokens_of).collect();
+        let check = |path: &Path| self.token_file_records.check(path, &known).and_then(|()| token_file::check(path));
         let status = |(path, token): (&Path, RequestedToken)| {
             let is_bound =
                 matches!(token, RequestedToken::Access(_)) && session.is_some_and(|session| session.tokens.is_bound());
@@ -172,7 +171,7 @@ impl SessionService {
                 true => Some(
                     "the access token is bound to a key (DPoP), which programs that read the file do not have".into(),
                 ),
-                false => token_file::check(path).err().filter(|_| !current).map(|error| error.to_string()),
+                false => check(path).err().filter(|_| !current).map(|error| error.to_string()),
             };
             TokenFileStatus {
                 path: path.to_owned(),

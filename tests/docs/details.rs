@@ -368,9 +368,9 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                 "`authctl helper file --write` sets `token_file` or `id_token_file` of the profile (authctl.toml(5)). Such a file \
                  has mode 0600, is replaced as a whole and never empty, and is removed at logout and when the session ends. \
                  Only while an agent runs is it refreshed ahead of expiry. Without one, it has the token of the last command \
-                 that logged in or refreshed, which may have expired. An existing file must be empty or have the token \
-                 already. If no token can be written, the setting stays and the command fails as `authctl token` does. A program has to read the file each time that it needs \
-                 a token.",
+                 that logged in or refreshed, which may have expired. A file with content that authctl \
+                 did not write is neither replaced nor removed. If no token can be written, the setting stays and the command \
+                 fails as `authctl token` does. A program has to read the file each time that it needs a token.",
             ),
             (
                 "TESTED WITH",

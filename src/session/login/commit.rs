@@ -87,7 +87,7 @@ impl SessionService {
         {
             tracing::info!("{}: the replaced session stays stored: {error}", profile.name);
         }
-        self.write_token_files(profile, Some(&session)).await;
+        self.write_token_files(profile, Some(&session), before.as_ref()).await;
         self.store_trust_of_login(profile, login.keys, &session, (&login.trust, login.trust_damaged)).await;
         match configured.filter(|configured| configured.store != profile.store) {
             Some(old) => Ok(self.delete_moved(old, profile).await.err()),

@@ -17,6 +17,8 @@ use crate::support::{Sandbox, issuer};
 
 const PASSPHRASE: &str = "a passphrase of the tests";
 
+const NOT_OURS: &str = "it exists and holds a token that authctl did not write";
+
 /// Returns a home whose profile has a token file, and its path.
 fn with_file() -> (Sandbox, DevIssuer, PathBuf) {
     let (home, idp) = logged_in("");
@@ -139,12 +141,12 @@ fn file_that_authctl_did_not_write_is_not_taken_over() {
         for tool in ["file", "azure"] {
             for options in [&[][..], &["--id-token"]] {
                 let write = ["helper", tool, "--write", "--profile", "work", path];
-                home.run(&[&write[..], options].concat()).exits(2).reports("it exists already");
+                home.run(&[&write[..], options].concat()).exits(2).reports(NOT_OURS);
             }
         }
         for setting in ["token_file", "id_token_file"] {
             let setting = format!("{setting}={path}");
-            home.run(&["profile", "set", "work", &setting]).exits(2).reports("it exists already");
+            home.run(&["profile", "set", "work", &setting]).exits(2).reports(NOT_OURS);
         }
         assert_eq!(content(&file).as_deref(), Some(key));
         assert_eq!(fs::read_to_string(home.config_file()).unwrap(), before);
@@ -155,6 +157,81 @@ fn file_that_authctl_did_not_write_is_not_taken_over() {
     assert_eq!(content(&file), Some(home.token("work")));
     home.configure(&before);
     home.run(&["helper", "file", "--write", "--profile", "work", path]).exits(0);
+}
+
+/// Returns the configuration with a setting of `work` that was written by hand.
+fn with_setting(home: &Sandbox, key: &str, file: &Path) -> String {
+    let before = fs::read_to_string(home.config_file()).unwrap();
+    before.replace("[profiles.work]\n", &format!("[profiles.work]\n{key} = {:?}\n", file.display().to_string()))
+}
+
+#[test]
+fn file_of_the_user_stays_where_a_setting_by_hand_names_it() {
+    let (home, idp) = logged_in("");
+    let file = home.path().join("key");
+    for key in ["token_file", "id_token_file"] {
+        fs::write(&file, "my-api-key").unwrap();
+        let before = fs::read_to_string(home.config_file()).unwrap();
+        home.configure(&with_setting(&home, key, &file));
+        let warning = format!("warning: the token file {} is not up to date: {NOT_OURS}", file.display());
+        for _ in 0..2 {
+            home.run(&["refresh", "work"]).exits(0).reports(&warning);
+        }
+        let write = ["helper", "file", "--write", "--profile", "work"];
+        let option = if key == "id_token_file" { &["--id-token"][..] } else { &[] };
+        home.run(&[&write[..], option].concat()).exits(1).reports(NOT_OURS);
+        let shown = json!([{"path": file, "current": false, "error": NOT_OURS}]);
+        assert_eq!(home.status("work")["token_files"], shown);
+        {
+            home.register_secret(PASSPHRASE);
+            let agent = Agent::run(&home);
+            agent.post("/v1/refresh/work", "").expect_status(200);
+            let line = format!("{PASSPHRASE}\n");
+            home.run_with(&["agent", "lock", "--passphrase-stdin"], &line).exits(0);
+            home.run_with(&["agent", "unlock", "--passphrase-stdin"], &line).exits(0);
+        }
+        home.run(&["logout", "work"]).exits(0).reports(NOT_OURS);
+        home.log_in("work", &idp);
+        assert_eq!(content(&file).as_deref(), Some("my-api-key"));
+        // The user makes room for it.
+        fs::remove_file(&file).unwrap();
+        home.run(&["refresh", "work"]).exits(0);
+        assert!(content(&file).is_some_and(|token| token.starts_with("eyJ")), "{key}");
+        home.run(&["profile", "set", "work", &format!("{key}=")]).exits(0);
+        assert!(!file.exists(), "removed with its setting");
+        home.configure(&before);
+    }
+}
+
+#[test]
+fn own_token_file_is_replaced_whatever_became_of_its_record() {
+    let (home, _idp) = logged_in("");
+    let (file, records) = (home.path().join("token"), home.path().join("data/authctl/token-files"));
+    home.configure(&with_setting(&home, "token_file", &file));
+    let refresh = || home.run(&["refresh", "work"]).exits(0);
+    refresh();
+    assert_eq!(content(&file), Some(home.token("work")));
+    let recorded = fs::read_dir(&records).unwrap().next().unwrap().unwrap().path();
+    assert!(!fs::read_to_string(recorded).unwrap().contains("eyJ"), "no token");
+    // As after a reinstallation without the directory of the data, where the keychain has the session.
+    fs::remove_dir_all(&records).unwrap();
+    refresh();
+    assert_eq!(content(&file), Some(home.token("work")));
+    // The file was not up to date before.
+    let old = content(&file).unwrap();
+    refresh();
+    fs::write(&file, &old).unwrap();
+    refresh();
+    assert_eq!(content(&file), Some(home.token("work")));
+    // An agent records a file that is up to date.
+    fs::remove_dir_all(&records).unwrap();
+    {
+        let _agent = Agent::run(&home);
+        wait_until("the record", || records.exists().then_some(()));
+    }
+    fs::remove_dir_all(&records).unwrap();
+    home.run(&["logout", "work"]).exits(0);
+    assert!(!file.exists());
 }
 
 #[test]
