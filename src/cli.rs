@@ -5,12 +5,17 @@ mod command_words;
 mod completion;
 #[cfg(feature = "dev-issuer")]
 mod dev_issuer;
+mod exec;
 mod guess;
 mod help;
 mod helper;
+mod keys;
 mod login;
+mod profile;
 mod proxy;
 mod settings;
+mod store;
+mod token;
 mod verify;
 
 use std::ffi::OsString;
@@ -24,15 +29,19 @@ pub use command_words::argument_positions;
 pub use completion::{Completion, Request as CompletionRequest, Shell};
 #[cfg(feature = "dev-issuer")]
 pub use dev_issuer::{DevIssuer, SigningAlgorithm};
+pub use exec::Exec;
 pub use help::{COMMIT, ENVIRONMENT, FILES, TOPICS, VERSION};
 pub use helper::{Helper, Tool};
+pub use keys::KeysCommand;
 pub use login::{Login, is_grant_option};
+pub use profile::ProfileCommand;
 pub use proxy::{Proxy, ProxyCommand, ProxyInstall, ProxyRules, ProxyRun};
 pub use settings::SettingArgs;
+pub use store::{StoreCommand, StorePassphrase};
+pub use token::{Headers, TargetArgs, Token};
 pub use verify::Verify;
 
-use crate::config::{SETTINGS, Section, parse_pair};
-use crate::model::{ApiUrl, ProfileName, parse_duration, parse_method};
+use crate::model::{ApiUrl, ProfileName, parse_duration};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -165,28 +174,6 @@ pub struct Common {
     pub profile: Option<ProfileName>,
 }
 
-/// `authctl store`
-#[derive(Debug, Subcommand)]
-pub enum StoreCommand {
-    /// Set or change the passphrase
-    Passphrase(StorePassphrase),
-}
-
-/// `authctl store passphrase`
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Prompts for the passphrase, or reads it with --passphrase-stdin: a line with the current one if there is one, \
-                        and a line with the new one. All profiles whose store is file have the same."
-)]
-pub struct StorePassphrase {
-    /// Remove the passphrase: the key is then a file that only its mode protects
-    #[arg(long, conflicts_with = "forgotten")]
-    pub remove: bool,
-    /// Start over with a new passphrase, and delete all sessions, keys of issuers and registrations in the file store
-    #[arg(long)]
-    pub forgotten: bool,
-}
-
 /// When to colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Color {
@@ -305,64 +292,6 @@ pub struct Doctor {
     pub profile: Option<ProfileName>,
 }
 
-/// Options that request a token other than the profile's own.
-#[derive(Debug, Default, Args)]
-pub struct TargetArgs {
-    /// Request a token for this audience
-    #[arg(long, value_name = "AUDIENCE")]
-    pub audience: Option<String>,
-    /// Request a token with this scope; repeatable
-    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ' ')]
-    pub scopes: Vec<String>,
-    /// Request a token for this resource (RFC 8707); repeatable
-    #[arg(long = "resource", value_name = "URL")]
-    pub resources: Vec<String>,
-}
-
-/// `authctl token`
-#[derive(Debug, Default, Args)]
-pub struct Token {
-    /// Profile name
-    pub profile: Option<ProfileName>,
-    /// Refresh first if the token expires within this time [default: 60s, at most half its lifetime; 0 for an ID token]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub min_ttl: Option<Duration>,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub target: TargetArgs,
-    /// Print the ID token instead of the access token
-    #[arg(long, conflicts_with_all = ["audience", "scopes", "resources"])]
-    pub id_token: bool,
-    /// Print an `Authorization: Bearer ...` header
-    #[arg(long, conflicts_with = "json")]
-    pub header: bool,
-    /// Print a token for this API: of the profile with the longest resource that covers the URL
-    #[arg(long = "for", value_name = "URL", conflicts_with = "id_token")]
-    pub api: Option<ApiUrl>,
-    /// Answer the API's refusal: read its WWW-Authenticate header from this file, and refresh or log in as it asks
-    #[arg(long, value_name = "FILE|-", requires = "api")]
-    pub challenge: Option<PathBuf>,
-    /// Refresh if necessary and print nothing: what `token` starts in the background
-    #[arg(long, hide = true)]
-    pub refresh_only: bool,
-}
-
-/// `authctl headers`
-#[derive(Debug, Args)]
-pub struct Headers {
-    /// Profile name
-    pub profile: Option<ProfileName>,
-    /// Print the headers for a request to this URL of an API
-    #[arg(long = "for", value_name = "URL")]
-    pub api: ApiUrl,
-    /// Print the headers for a request with this method
-    #[arg(long, value_name = "METHOD", default_value = "GET", value_parser = parse_method)]
-    pub method: String,
-    /// Prove this nonce of the API's DPoP-Nonce header, if the token is bound to a key (DPoP)
-    #[arg(long, value_name = "NONCE")]
-    pub nonce: Option<String>,
-}
-
 /// `authctl refresh`
 #[derive(Debug, Args)]
 pub struct Refresh {
@@ -404,53 +333,6 @@ pub struct Logout {
     pub end_session: bool,
 }
 
-/// `authctl exec`
-#[derive(Debug, Args)]
-#[command(
-    // What the rules restrict is the proxy: without it the command would get the token.
-    mut_arg("api", |arg| arg.requires("proxy")),
-    mut_arg("allowed", |arg| arg.requires("proxy")),
-    mut_arg("read_only", |arg| arg.requires("proxy")),
-    mut_arg("max_requests", |arg| arg.requires("proxy")),
-    override_usage = "authctl exec [OPTIONS] [PROFILE] -- CMD [ARG]...\n       authctl exec [OPTIONS] PROFILE CMD [ARG]..."
-)]
-pub struct Exec {
-    /// Profile name; required without `--`
-    #[arg(value_name = "PROFILE")]
-    pub first: Option<OsString>,
-    /// Set this environment variable to the token, or with --file to its path [default: AUTHCTL_TOKEN, AUTHCTL_TOKEN_FILE]; with
-    /// --proxy, set NAME=TEXT, where {url}, {key} and {socket} in the text are the proxy's; repeatable then
-    #[arg(long, value_name = "NAME", value_parser = variable)]
-    pub env: Vec<(String, Option<String>)>,
-    /// Keep the token fresh in this file while the command runs, instead of passing it
-    #[arg(long, value_name = "PATH")]
-    pub file: Option<PathBuf>,
-    /// Run the command with a proxy for the API of --for instead of a token: AUTHCTL_PROXY_URL and AUTHCTL_PROXY_KEY
-    #[arg(long, requires = "api", conflicts_with_all = ["file", "hook"])]
-    pub proxy: bool,
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub rules: ProxyRules,
-    /// Run the command under bubblewrap: no network but the proxy, home read-only, no agent and no keychain
-    #[arg(long, requires = "proxy")]
-    pub sandbox: bool,
-    /// With --sandbox, a file or directory that the command may write; repeatable
-    #[arg(long, value_name = "PATH", requires = "sandbox")]
-    pub bind: Vec<PathBuf>,
-    /// Run the command beside a port that leads to this socket: what runs in the sandbox
-    #[arg(long, hide = true, value_name = "SOCKET", requires = "command")]
-    pub inside: Option<PathBuf>,
-    /// Run a hook, without a token, once this file can be locked: what a refresh starts
-    #[arg(long, hide = true, value_name = "FILE", requires = "command")]
-    pub hook: Option<PathBuf>,
-    /// Command and its arguments
-    #[arg(allow_hyphen_values = true, hide = true, value_name = "CMD")]
-    pub words: Vec<OsString>,
-    /// Command and its arguments
-    #[arg(last = true, value_name = "CMD")]
-    pub command: Vec<OsString>,
-}
-
 /// `authctl mcp`
 #[derive(Debug, Args)]
 #[command(
@@ -467,122 +349,6 @@ pub struct Mcp {
     /// Log in at a new issuer without asking
     #[arg(long, requires = "browser")]
     pub yes: bool,
-}
-
-/// `authctl keys`
-#[derive(Debug, Subcommand)]
-pub enum KeysCommand {
-    /// Show the trusted keys, their source and their age
-    #[command(alias = "list")]
-    Show {
-        /// Profile of the issuer
-        profile: Option<ProfileName>,
-    },
-    /// Fetch the issuer's keys now
-    #[command(alias = "fetch")]
-    Update {
-        /// Profile of the issuer
-        profile: Option<ProfileName>,
-    },
-    /// Trust only the keys in a file, until `unpin`
-    Pin {
-        /// Profile of the issuer
-        profile: Option<ProfileName>,
-        /// Trust the keys in this file: a JWK Set or PEM public keys
-        #[arg(long, value_name = "FILE")]
-        jwks: PathBuf,
-    },
-    /// Trust the keys that the issuer publishes again
-    Unpin {
-        /// Profile of the issuer
-        profile: Option<ProfileName>,
-    },
-}
-
-/// `authctl profile`
-#[derive(Debug, Subcommand)]
-pub enum ProfileCommand {
-    /// List the profiles
-    #[command(alias = "ls")]
-    List,
-    /// Show a profile's settings
-    Show {
-        /// Profile name
-        profile: Option<ProfileName>,
-    },
-    /// Change a profile's settings
-    #[command(
-        after_help = settings_help(),
-        override_usage = "authctl profile set [OPTIONS] PROFILE KEY=VALUE..."
-    )]
-    Set {
-        /// Profile name
-        #[arg(required = true, value_name = "PROFILE")]
-        first: String,
-        /// Setting and its new value; empty to remove it
-        #[arg(value_name = "KEY=VALUE", value_parser = parse_pair)]
-        settings: Vec<(String, String)>,
-    },
-    /// Remove a profile that has no session
-    #[command(aliases = ["rm", "delete"])]
-    Remove {
-        /// Profile name
-        profile: Option<ProfileName>,
-    },
-    /// Rename a profile together with its session
-    #[command(override_usage = "authctl profile rename [OPTIONS] PROFILE TO")]
-    Rename {
-        /// Profile name
-        #[arg(required = true, value_name = "PROFILE")]
-        first: ProfileName,
-        /// New name
-        to: Option<ProfileName>,
-    },
-    /// Print profiles for another machine or user, without secrets
-    Export {
-        /// Profiles to print instead of all
-        #[arg(value_name = "PROFILE")]
-        profiles: Vec<ProfileName>,
-    },
-    /// Add the profiles that `export` printed
-    Import {
-        /// File to read, `-` for stdin
-        #[arg(value_name = "FILE|-")]
-        file: PathBuf,
-        /// Replace profiles that exist
-        #[arg(long)]
-        replace: bool,
-    },
-    /// Make a profile the default
-    #[command(alias = "switch")]
-    Use {
-        /// Profile name
-        profile: Option<ProfileName>,
-    },
-}
-
-/// Lists the keys of `profile set` by section.
-fn settings_help() -> String {
-    let mut help = String::from("A list is separated by spaces; an empty value removes a setting.\n");
-    for section in Section::ALL {
-        let keys: Vec<&str> = SETTINGS.iter().filter(|s| s.section == section).map(|s| s.key).collect();
-        help.push_str(&format!("\n{}:\n  {}\n", section.heading(), keys.join(", ")));
-    }
-    help.push_str("\nExample:\n  authctl profile set work audience=https://api.example scopes='openid offline_access'");
-    help
-}
-
-/// Parses the name of a variable, and its value if there is one.
-fn variable(text: &str) -> Result<(String, Option<String>), String> {
-    let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
-    let fits = !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if fits {
-        Ok((name.to_owned(), value.map(str::to_owned)))
-    } else {
-        Err(format!("invalid variable name `{name}` (letters, digits and `_`, not starting with a digit)"))
-    }
 }
 
 #[cfg(test)]

@@ -43,8 +43,8 @@
 //!
 //! *A device login*: `cmd/login`, `login` (merges options, profile and provider; waits for concurrent logins),
 //! `oauth/discovery`, `oauth/device_code`, `session/login` (verifies the ID token), `login/commit` (saves the profile once
-//! `session/login/commit` has stored the session). `login` calls `cmd/login/grants` three times for what depends on the
-//! user: `endpoints` before the metadata is fetched, `choose_grant` by the metadata, and `sign_in`.
+//! `session/login/commit` has stored the session). `login` calls `cmd/login/user` three times for what depends on the
+//! user: `endpoints` before the metadata is fetched, `choose_grant` by the metadata, and `sign_in` (`cmd/login/grants`).
 //!
 //! *A login for an API*: `cmd/login/api` asks `session/api` for the API's issuers (`oauth/resource`, `oauth/challenge`) and their
 //! metadata, and adds what it finds to the options of a device or browser login; `login` takes the client from
@@ -69,9 +69,9 @@
 //!
 //! | what | where |
 //! | --- | --- |
-//! | a grant | a file in `oauth`, a variant of [`model::Grant`] and what the compiler then asks for, such as branches in `cmd/login/grants.rs`; an option in `cli/login.rs`, there also in `GRANTS`; the presets that support it in `model/provider/table.rs` |
+//! | a grant | a file in `oauth`, a variant of [`model::Grant`] and what the compiler then asks for, such as branches in `cmd/login/user.rs` and what it shows and asks in `cmd/login/grants.rs`; an option in `cli/login.rs`, there also in `GRANTS`; the presets that support it in `model/provider/table.rs` |
 //! | a setting | a row of the table in `config/settings`, a field of [`model::Profile`], a section of authctl.toml(5); `man/json/profile.json` |
-//! | a store | an implementation of `store::Store`, a variant of [`model::StoreKind`], its place in `session/stores.rs`; what `app.rs` builds; the help of `AUTHCTL_STORE` in `cli.rs` |
+//! | a store | an implementation of `store::Store`, a variant of [`model::StoreKind`], its place in `session/stores.rs`; what `app.rs` builds; the help of `AUTHCTL_STORE` in `cli/help.rs` |
 //! | an agent endpoint | a variant in `agent/server/route.rs`, a branch in `handlers.rs`, its types in `agent/protocol/messages.rs` (of the state: `agent_status.rs`), `openapi.json`, authctl-agent(7) |
 //! | a field of an agent response | its type in `agent/protocol/messages.rs` (of a token: `TokenResponse`, built in `session/token_response.rs`, and `ReceivedToken`), `handlers.rs`, `openapi.json` |
 //! | an error | a row in `model/error_code.rs`; the layer's own type is converted, with its hint, in `error/conversions.rs` or `error/session.rs`; its HTTP status in `agent/server/response.rs`; `openapi.json`, authctl-agent(7) and authctl(1) list it |

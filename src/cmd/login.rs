@@ -7,6 +7,7 @@ mod messages;
 mod qr;
 mod questions;
 mod stdin;
+mod user;
 
 use std::cell::RefCell;
 
@@ -22,9 +23,9 @@ use crate::error::{Error, ErrorCode, Hint};
 use crate::login::{CompletedLogin, LoginPlan, LoginRequest, LoginService, Supplied, absolute, names_issuer, provider};
 use crate::model::{Grant, PinnedKeys, Profile, ProfileName, Session, StoreKind, Subject};
 use crate::session::is_unverified;
-use grants::{TerminalUser, show_in_browser};
 use messages::{report_login, report_weaker_acr, result_page};
 use stdin::StdinSecrets;
+use user::{TerminalUser, show_in_browser};
 
 pub(super) use browser::open_end_session;
 

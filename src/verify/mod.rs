@@ -9,6 +9,7 @@ mod claims;
 mod clock_guard;
 mod header;
 mod id_token;
+mod key;
 mod keys;
 mod options;
 mod pem;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::ReasonCode::*;
-use super::keys::KeyType;
+use super::key::KeyType;
 use super::testing::{NOW, b64, claims, codes, ed, p256, p384, p521, policy, rsa, set};
 use super::token::check_signature;
 use super::*;

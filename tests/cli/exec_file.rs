@@ -222,7 +222,10 @@ fn terminal_without_a_shell_stops_no_command() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);
     let path = home.path().join("held");
-    let exec = format!("'{AUTHCTL}' exec --file '{}' work -- sh -c 'echo ready; read line; echo got $line'; exit $?", path.display());
+    let exec = format!(
+        "'{AUTHCTL}' exec --file '{}' work -- sh -c 'echo ready; read line; echo got $line'; exit $?",
+        path.display()
+    );
     let alone = vec!["-c", &exec];
     // In a container, its session and its group have no number if they began outside.
     let container = [&["--user", "--map-root-user", "--pid", "--fork", "sh"], &alone[..]].concat();
