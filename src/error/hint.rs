@@ -1,11 +1,14 @@
 //! The hint of an error: the next command to run, or advice if no command helps.
 
+mod command_line;
+
 use std::fmt;
 
-use crate::cli::{argument_positions, is_grant_option};
+use crate::cli::argument_positions;
 use crate::model::ProfileName;
 use crate::text::{hide_tokens, sanitize_line, shell_line};
 use crate::ui;
+pub use command_line::CommandLine;
 
 /// What to do next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,21 +39,6 @@ pub enum Hint {
     },
 }
 
-/// An authctl command line. Without a profile it is for the default one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommandLine {
-    /// The command and its subcommand.
-    verbs: &'static str,
-    takes_profile: bool,
-    /// Whether to repeat the options that were typed, if the typed command was the same.
-    repeats: bool,
-    profile: Option<ProfileName>,
-    /// The options, each with its value if it has one.
-    options: Vec<(String, Option<String>)>,
-    /// The typed words to repeat.
-    typed: Vec<String>,
-}
-
 /// The scope by which a login requests an ID token (OpenID Connect Core 1.0, section 3.1.2.1).
 const OPENID: &str = "openid";
 
@@ -64,27 +52,13 @@ impl Hint {
     /// Suggests a command that takes no profile.
     #[must_use]
     pub fn command(verbs: &'static str) -> Self {
-        Self::Command(CommandLine {
-            verbs,
-            takes_profile: false,
-            repeats: false,
-            profile: None,
-            options: Vec::new(),
-            typed: Vec::new(),
-        })
+        Self::Command(CommandLine::new(verbs, false))
     }
 
     /// Suggests a command for the profile that the error is about.
     #[must_use]
     pub fn profile_command(verbs: &'static str) -> Self {
-        Self::Command(CommandLine {
-            verbs,
-            takes_profile: true,
-            repeats: true,
-            profile: None,
-            options: Vec::new(),
-            typed: Vec::new(),
-        })
+        Self::Command(CommandLine::new(verbs, true))
     }
 
     /// Suggests to check the profile's settings. A login shows `advice` and itself again.
@@ -335,7 +309,7 @@ impl Hint {
         }
         match self {
             Self::AdviceAndCommand(advice, command)
-                if advice != AT_TERMINAL && command.is_what_was(args.get(1..).unwrap_or_default()) =>
+                if advice != AT_TERMINAL && command.is_typed_line(args.get(1..).unwrap_or_default()) =>
             {
                 Self::Advice(advice)
             }
@@ -360,58 +334,6 @@ fn corrected(words: &[String], typed: &str, meant: &str) -> Option<String> {
     Some(shell_line(std::iter::once("authctl").chain(words)))
 }
 
-impl CommandLine {
-    /// Returns whether the command is the typed one, which has just failed. Without the name of a profile it is for the same one.
-    fn is_what_was(&self, typed: &[String]) -> bool {
-        let sorted = |mut words: Vec<String>| {
-            words.sort_unstable();
-            words
-        };
-        let typed: Vec<String> = typed.iter().filter(|word| *word != "--json").cloned().collect();
-        let mut own = self.clone();
-        own.profile.take_if(|name| !typed.iter().any(|word| word == name.as_str()));
-        sorted(own.words()) == sorted(typed)
-    }
-
-    /// Returns the words after `authctl`.
-    fn words(&self) -> Vec<String> {
-        let mut words: Vec<String> = self.verbs.split(' ').map(str::to_owned).collect();
-        let is_set = |name: &str| {
-            // Another grant replaces the one that was typed, and the user name that belongs to it.
-            let replaced = is_grant_option(name) || name == "--username";
-            let grant = replaced && self.options.iter().any(|(own, _)| is_grant_option(own));
-            grant || self.options.iter().any(|(own, _)| *own == name)
-        };
-        let mut typed = self.typed.iter().peekable();
-        let mut remaining = Vec::new();
-        while let Some(word) = typed.next() {
-            let name = word.split('=').next().unwrap_or(word);
-            if !is_set(name) {
-                remaining.push(word.clone());
-            } else if !word.contains('=')
-                && (matches!(name, "--username" | "--workload")
-                    || self.options.iter().any(|(own, value)| *own == name && value.is_some()))
-            {
-                typed.next();
-            }
-        }
-        if let Some(profile) = &self.profile
-            && !remaining.iter().any(|word| word == profile.as_str())
-        {
-            words.push(profile.to_string());
-        }
-        words.extend(remaining);
-        for (name, value) in &self.options {
-            match value {
-                // It would be taken for an option.
-                Some(value) if value.starts_with('-') => words.push(format!("{name}={value}")),
-                value => words.extend([name].into_iter().chain(value).cloned()),
-            }
-        }
-        words
-    }
-}
-
 impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -423,12 +345,6 @@ impl fmt::Display for Hint {
             Self::AdviceAndCommand(text, command) => write!(f, "{}: {command}", super::one_line(text)),
             Self::AdviceAndShell(text, line) => write!(f, "{}: {line}", super::one_line(text)),
         }
-    }
-}
-
-impl fmt::Display for CommandLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "authctl {}", shell_line(self.words()))
     }
 }
 
