@@ -1,8 +1,8 @@
 //! Load on an agent and on commands while everything that authctl depends on fails at random.
 
 use std::process::{ExitCode, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -47,6 +47,7 @@ struct Soak {
     /// The first failures that no promise allows.
     examples: Mutex<Vec<String>>,
     done: AtomicBool,
+    keyring: Mutex<Keyring>,
 }
 
 impl Soak {
@@ -77,7 +78,12 @@ impl Soak {
         // A token can expire at the beginning of its last second.
         let had_valid_token = self.valid_until[profile].load(Ordering::Relaxed) > now() + 1;
         let request = Request { started: at, by_agent, in_keychain: is_in_keychain(profile), had_valid_token };
-        match self.log.forbids(&request) {
+        let why = self.log.forbids(&request).and_then(|_| {
+            // What made it fail may not be noticed before.
+            self.restart_ended_keychain();
+            self.log.forbids(&request)
+        });
+        match why {
             Some(why) => {
                 self.forbidden.fetch_add(1, Ordering::Relaxed);
                 self.example(format!("{who} {name}: failed {why}, after {:.1?}: {failure}", at.elapsed()));
@@ -91,6 +97,22 @@ impl Soak {
         if examples.len() < 10 {
             eprintln!("{text}");
             examples.push(text);
+        }
+    }
+
+    fn keyring(&self) -> MutexGuard<'_, Keyring> {
+        self.keyring.lock().expect("not poisoned")
+    }
+
+    /// Starts the keychain again if it has ended by itself: a failure of the machine.
+    fn restart_ended_keychain(&self) {
+        let mut keyring = self.keyring();
+        if let Some(failure) = keyring.failure() {
+            eprintln!("the keychain is started again: {failure}");
+            self.log.during(Fault::KeychainEnded, || {
+                keyring.kill_daemon();
+                keyring.start_daemon(true);
+            });
         }
     }
 
@@ -160,20 +182,18 @@ struct Outside {
     issuer: Issuer,
     relay: Relay,
     clock: Clock,
-    keyring: Keyring,
 }
 
 /// Makes one thing fail for a while.
 fn fail<'a>(soak: &'a Soak, outside: &mut Outside, agent: &mut Agent<'a>, fault: Fault, random: &mut Random) {
-    let Outside { issuer, relay, clock, keyring } = outside;
-    let lock_of = |keyring: &Keyring, profile: usize| {
-        let locks = if is_in_keychain(profile) { keyring.locks() } else { soak.home.path().join("data/authctl/locks") };
+    let Outside { issuer, relay, clock } = outside;
+    let data = soak.home.path().join("data/authctl");
+    let lock_of = |profile: usize| {
+        let locks = if is_in_keychain(profile) { soak.keyring().locks() } else { data.join("locks") };
         locks.join(format!("{}.lock", soak.profiles[profile]))
     };
     let duration = random.millis(300, 4000);
-    let data = soak.home.path().join("data/authctl");
     let for_a_while = || std::thread::sleep(duration);
-    soak.log.begin(fault);
     match fault {
         Fault::Unavailable(kind) | Fault::Held(kind) => {
             issuer.fault("token", kind);
@@ -201,20 +221,20 @@ fn fail<'a>(soak: &'a Soak, outside: &mut Outside, agent: &mut Agent<'a>, fault:
             exchange_store(&data);
         }
         Fault::LockHeld => {
-            let held = hold_lock(lock_of(keyring, random.below(soak.profiles.len())), Duration::from_secs(10));
+            let held = hold_lock(lock_of(random.below(soak.profiles.len())), Duration::from_secs(10));
             for_a_while();
             drop(held);
         }
         Fault::LocksRemoved => {
             for profile in 0..soak.profiles.len() {
-                let _ = std::fs::remove_file(lock_of(keyring, profile));
+                let _ = std::fs::remove_file(lock_of(profile));
             }
         }
         Fault::KeychainStopped | Fault::KeychainKilled => {
             let hangs = fault == Fault::KeychainStopped;
-            keyring.make_unavailable(hangs);
+            soak.keyring().make_unavailable(hangs);
             for_a_while();
-            keyring.make_available(hangs);
+            soak.keyring().make_available(hangs);
         }
         Fault::DiskFull => {
             soak.disk.fill();
@@ -242,8 +262,8 @@ fn fail<'a>(soak: &'a Soak, outside: &mut Outside, agent: &mut Agent<'a>, fault:
             let next = soak.home.agent();
             std::mem::forget(std::mem::replace(agent, next));
         }
+        Fault::KeychainEnded => {}
     }
-    soak.log.end();
 }
 
 /// Returns the number of open descriptors of a process.
@@ -279,7 +299,7 @@ pub fn with_faults(minutes: u64, seed: u64) -> ExitCode {
         }
         home.must(&["profile", "set", profile, &endpoint], "");
     }
-    let mut outside = Outside { issuer, relay, clock, keyring };
+    let mut outside = Outside { issuer, relay, clock };
     let soak = Soak {
         disk,
         valid_until: profiles.iter().map(|_| AtomicU64::new(0)).collect(),
@@ -293,6 +313,7 @@ pub fn with_faults(minutes: u64, seed: u64) -> ExitCode {
         killed: AtomicU64::new(0),
         examples: Mutex::default(),
         done: AtomicBool::new(false),
+        keyring: Mutex::new(keyring),
     };
     let (mut early, mut late, mut idle_descriptors) = (0, 0, usize::MAX);
     let mut agent = soak.home.agent();
@@ -319,7 +340,7 @@ pub fn with_faults(minutes: u64, seed: u64) -> ExitCode {
             if fault == Fault::AgentKilled && started.elapsed() > duration / 2 {
                 continue;
             }
-            fail(&soak, &mut outside, &mut agent, fault, &mut random);
+            soak.log.during(fault, || fail(&soak, &mut outside, &mut agent, fault, &mut random));
             // Sometimes the next fault comes before the last is forgotten.
             let quiet = if random.below(3) == 0 { Duration::ZERO } else { fault.recovery() };
             std::thread::sleep((quiet + random.millis(500, 2500)).min(duration.saturating_sub(started.elapsed())));
@@ -331,6 +352,7 @@ pub fn with_faults(minutes: u64, seed: u64) -> ExitCode {
         soak.done.store(true, Ordering::Relaxed);
     });
     std::thread::sleep(Fault::Hang.recovery());
+    soak.restart_ended_keychain();
     for profile in &soak.profiles {
         let ran = support::run(&mut soak.home.authctl(&["refresh", profile]), "");
         if ran.code != 0 {
@@ -348,7 +370,8 @@ pub fn with_faults(minutes: u64, seed: u64) -> ExitCode {
     let figures = [
         ("seed", seed.to_string()),
         ("minutes", minutes.to_string()),
-        ("faults", soak.log.count().to_string()),
+        ("faults", soak.log.count(|fault| fault != Fault::KeychainEnded).to_string()),
+        ("times the keychain ended by itself", soak.log.count(|fault| fault == Fault::KeychainEnded).to_string()),
         ("killed commands", count(&soak.killed).to_string()),
         ("tokens", count(&soak.replies).to_string()),
         ("failures that a fault excuses", count(&soak.excused).to_string()),

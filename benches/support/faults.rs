@@ -55,6 +55,8 @@ pub enum Fault {
     KeychainStopped,
     /// The keychain is gone, and starts again.
     KeychainKilled,
+    /// The same, and it was not killed: a failure of the machine, which is not among those that are drawn.
+    KeychainEnded,
     /// There is no space for the data.
     DiskFull,
     /// The wall clock is set, and set back.
@@ -94,7 +96,11 @@ impl Fault {
             // Its request is given up after 20 s, and the refresh token is then held back until the access token expires.
             Self::Hang => 30,
             // A store that fails is tried again every 8 s at last.
-            Self::StoreAway | Self::DiskFull | Self::KeychainStopped | Self::KeychainKilled => 12,
+            Self::StoreAway
+            | Self::DiskFull
+            | Self::KeychainStopped
+            | Self::KeychainKilled
+            | Self::KeychainEnded => 12,
             // The response is lost, or `Retry-After` has to pass.
             _ => 6,
         })
@@ -103,7 +109,7 @@ impl Fault {
     /// Returns whether a request for a profile in the keychain, or in a file, may notice it.
     fn concerns(self, in_keychain: bool) -> bool {
         match self {
-            Self::KeychainStopped | Self::KeychainKilled => in_keychain,
+            Self::KeychainStopped | Self::KeychainKilled | Self::KeychainEnded => in_keychain,
             Self::StoreAway | Self::DiskFull => !in_keychain,
             _ => true,
         }
@@ -114,7 +120,7 @@ impl Fault {
         match self {
             Self::AgentStopped | Self::AgentKilled => !by_agent,
             // The valid token may be one that another process has stored.
-            Self::StoreAway | Self::KeychainStopped | Self::KeychainKilled => false,
+            Self::StoreAway | Self::KeychainStopped | Self::KeychainKilled | Self::KeychainEnded => false,
             _ => true,
         }
     }
@@ -133,18 +139,21 @@ pub struct Request {
 pub struct FaultLog(Mutex<Vec<(Fault, Instant, Option<Instant>)>>);
 
 impl FaultLog {
-    pub fn begin(&self, fault: Fault) {
-        self.0.lock().expect("not poisoned").push((fault, Instant::now(), None));
+    /// Records that a fault begins, and lasts as long as `work`.
+    pub fn during<T>(&self, fault: Fault, work: impl FnOnce() -> T) -> T {
+        let number = {
+            let mut log = self.0.lock().expect("not poisoned");
+            log.push((fault, Instant::now(), None));
+            log.len() - 1
+        };
+        let result = work();
+        self.0.lock().expect("not poisoned")[number].2 = Some(Instant::now());
+        result
     }
 
-    pub fn end(&self) {
-        if let Some((_, _, end)) = self.0.lock().expect("not poisoned").last_mut() {
-            *end = Some(Instant::now());
-        }
-    }
-
-    pub fn count(&self) -> usize {
-        self.0.lock().expect("not poisoned").len()
+    /// Returns how many faults there were that `counts`.
+    pub fn count(&self, counts: impl Fn(Fault) -> bool) -> usize {
+        self.0.lock().expect("not poisoned").iter().filter(|(fault, ..)| counts(*fault)).count()
     }
 
     /// Returns the faults that may have affected a request.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use authctl::dev_issuer::DevIssuer;
 use serde_json::Value;
@@ -28,10 +29,13 @@ impl StoreKind {
 }
 
 /// Longer than a test: with it, the issuer accepts each refresh token again after it was used.
-const GRACE: std::time::Duration = std::time::Duration::from_secs(3600);
+const GRACE: Duration = Duration::from_secs(5 * 3600);
+
+/// How long tokens are valid: longer than a row takes, so that no copy of a home refreshes the session of another.
+const LIFETIME: Duration = Duration::from_secs(3 * 3600);
 
 /// The age in seconds at which each token has expired.
-const EXPIRED: i64 = 400;
+const EXPIRED: i64 = 4 * 3600;
 
 pub struct World {
     // Dropped in this order: the keyring last.
@@ -52,7 +56,8 @@ impl World {
         let start = || {
             issuer(|options| {
                 options.algorithm = authctl::dev_issuer::Algorithm::ES256;
-                options.reuse_grace = if strict { std::time::Duration::ZERO } else { GRACE };
+                options.access_token_ttl = LIFETIME;
+                options.reuse_grace = if strict { Duration::ZERO } else { GRACE };
             })
         };
         let (issuer, other) = (start(), start());

@@ -1,6 +1,7 @@
 //! A private session bus with gnome-keyring, in its own directories; stopped when dropped.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -78,7 +79,7 @@ impl Keyring {
             .envs(self.env())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(File::create(self.errors()).expect("created"))
             .spawn()
             .expect("gnome-keyring-daemon");
         let mut stdin = daemon.stdin.take().expect("piped");
@@ -89,6 +90,32 @@ impl Keyring {
         self.daemon = Some(KillOnDrop(daemon));
         let waited = self.run("gdbus", &["wait", "--session", "--timeout", "20", "org.freedesktop.secrets"], b"");
         assert!(waited.status.success(), "the keyring did not start: {waited:?}");
+    }
+
+    /// Returns the file of what the daemon reports.
+    fn errors(&self) -> PathBuf {
+        self.dir.path().join("daemon.log")
+    }
+
+    /// Returns why the daemon does not serve any more, although it was not killed: it has ended, or left the bus.
+    #[allow(dead_code, reason = "not every program has a keyring for so long")]
+    pub fn failure(&mut self) -> Option<String> {
+        let status = self.daemon.as_mut()?.0.try_wait().expect("a child");
+        let what = match status {
+            Some(status) => format!("it has ended ({status})"),
+            None if self.owns_name() => return None,
+            None => "it has left the bus".to_owned(),
+        };
+        Some(format!("{what}: {}", std::fs::read_to_string(self.errors()).unwrap_or_default().trim_end()))
+    }
+
+    /// Returns whether the daemon has its name on the bus.
+    #[allow(dead_code, reason = "as above")]
+    fn owns_name(&self) -> bool {
+        let arguments = "call --session --dest org.freedesktop.DBus --object-path /org/freedesktop/DBus \
+                         --method org.freedesktop.DBus.NameHasOwner org.freedesktop.secrets";
+        let asked = self.run("gdbus", &arguments.split_whitespace().collect::<Vec<_>>(), b"");
+        !asked.stdout.starts_with(b"(false")
     }
 
     /// Kills the keyring's daemon. The bus stays.
