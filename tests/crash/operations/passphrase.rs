@@ -39,7 +39,7 @@ pub fn unseal(file: &[u8]) -> Result<Unsealed, String> {
 }
 
 /// Replaces the key file by one with the same keys that `passphrase` seals, if there is one, so that opening it takes no time.
-fn seal_quickly(home: &Sandbox, keys: &[u8], passphrase: Option<&str>) {
+pub fn seal_quickly(home: &Sandbox, keys: &[u8], passphrase: Option<&str>) {
     let Some(passphrase) = passphrase else { return };
     let mut recipient = age::scrypt::Recipient::new(SecretString::from(passphrase));
     recipient.set_work_factor(1);
