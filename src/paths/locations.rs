@@ -115,7 +115,8 @@ impl Paths {
 }
 
 /// Returns the directory of what belongs to the user as keychain items do: their locks and the list of revoked tokens. `None`
-/// where there is no message bus, and so no keychain, or the user has no home.
+/// if the user has no home, or if there is no message bus, and so no keychain, and `HOME` is another directory, as in a test or
+/// a container.
 ///
 /// A terminal of a snap or Flatpak sets `XDG_DATA_HOME` to a directory of its own, so this one is in the home that the user
 /// database names. A message bus outside of `/run`, as in a test, has a keychain of its own, and this directory beside its
@@ -124,10 +125,16 @@ impl Paths {
 #[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
 fn shared() -> Option<PathBuf> {
     let user = nix::unistd::geteuid();
-    let socket = match env::var("DBUS_SESSION_BUS_ADDRESS").ok().filter(|address| !address.is_empty()) {
+    let address = env::var("DBUS_SESSION_BUS_ADDRESS").ok().filter(|address| !address.is_empty());
+    let socket = match &address {
         // One directory for one bus, however its address is spelled.
-        Some(address) => bus_socket(&address).map(|socket| socket.canonicalize().unwrap_or(socket)),
-        None => Some(Path::new(&env::var_os("XDG_RUNTIME_DIR")?).join("bus").canonicalize().ok()?),
+        Some(address) => bus_socket(address).map(|socket| socket.canonicalize().unwrap_or(socket)),
+        None => env::var_os("XDG_RUNTIME_DIR").and_then(|run| Path::new(&run).join("bus").canonicalize().ok()),
+    };
+    let has_bus = address.is_some() || socket.is_some();
+    let is_named = |home: &PathBuf| {
+        let named = directories::BaseDirs::new().and_then(|dirs| dirs.home_dir().canonicalize().ok());
+        named.is_some() && named == home.canonicalize().ok()
     };
     let is_private = |dir: &Path| {
         let private = |about: std::fs::Metadata| about.uid() == user.as_raw() && about.mode() & 0o022 == 0;
@@ -135,7 +142,7 @@ fn shared() -> Option<PathBuf> {
     };
     match socket.as_deref().and_then(Path::parent).filter(|dir| is_private(dir)) {
         Some(dir) => Some(dir.join("authctl-data")),
-        None => Some(user_home(user)?.join(".local/share/authctl")),
+        None => user_home(user).filter(|home| has_bus || is_named(home)).map(|home| home.join(".local/share/authctl")),
     }
 }
 

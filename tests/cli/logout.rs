@@ -147,6 +147,34 @@ fn token_revoked_in_one_terminal_is_denied_in_every_other() {
     assert_eq!(verify(&home).exits(4).json()["reasons"][0]["code"], "revoked");
 }
 
+/// A cron job has no message bus, and `HOME` is that of the user database.
+#[test]
+fn token_revoked_without_a_bus_is_denied_for_other_data_directories() {
+    let (mut home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let token = home.token("work");
+    let keys = home.path().join("keys.json");
+    fs::write(&keys, home.trust(&issuer).fetched.unwrap().jwks).unwrap();
+    let own = home.path().join("own");
+    fs::create_dir(&own).unwrap();
+    let user_home = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(0)).unwrap().unwrap().dir;
+    let script = format!("mount --bind own {} && exec \"$0\" \"$@\"", user_home.display());
+    let verify = |home: &Sandbox| {
+        let args = ["verify", "-", "--profile", "work", "--jwks", keys.to_str().unwrap(), "--json"];
+        home.mounted(&script, &args, &token)
+    };
+    home.set("HOME", &user_home);
+    verify(&home).exits(0);
+    home.mounted(&script, &["logout"], "").exits(0);
+    let cron = home.path().join("cron/data");
+    home.set("XDG_DATA_HOME", cron);
+    assert_eq!(verify(&home).exits(4).json()["reasons"][0]["code"], "revoked");
+    // Where `HOME` is another directory, nothing is outside of it.
+    let other = home.path().to_owned();
+    home.set("HOME", other);
+    verify(&home).exits(0);
+}
+
 #[test]
 fn logout_revokes_tokens_for_other_audiences_too() {
     let home = Sandbox::new();

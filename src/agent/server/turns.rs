@@ -25,7 +25,7 @@ const MAX_WAITING: usize = 64;
 /// For how many sources wrong passphrases are counted.
 const MAX_SOURCES: usize = 1024;
 
-/// A session leader or parent process, which attempts are attributed to.
+/// A session leader, a parent process or the process itself, which attempts are attributed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Origin {
     /// When it started, in clock ticks; the maximum if it has ended. A process that makes a new origin for each guess has later
@@ -39,6 +39,7 @@ pub(super) struct Origin {
 pub(super) struct Source {
     session: Origin,
     parent: Origin,
+    process: Origin,
     is_foreground: bool,
 }
 
@@ -50,8 +51,9 @@ pub(super) struct Turns {
 }
 
 /// Admits one attempt at a time. After too many wrong ones, the order is: sessions with fewer wrong ones first, then older
-/// sessions, then parents by the same rules. So a user with the right passphrase does not wait for processes that guess. Within
-/// one parent, the newest and the oldest attempt alternate.
+/// sessions, then parents by the same rules, then processes with fewer wrong ones. So a user with the right passphrase does not
+/// wait for processes that guess. Of what is left, the newest and the oldest attempt alternate: only a process that makes a new
+/// sibling of the user's command for each guess (`CLONE_PARENT`) cannot be distinguished.
 struct Queue {
     clock: Arc<dyn Clock>,
     inner: Mutex<Inner>,
@@ -61,9 +63,8 @@ struct Queue {
 struct Inner {
     /// The oldest first.
     waiting: Vec<(Source, oneshot::Sender<Turn>)>,
-    /// The number of wrong passphrases of each session and of each parent.
-    wrong_by_session: HashMap<Origin, u32>,
-    wrong_by_parent: HashMap<Origin, u32>,
+    /// The number of wrong passphrases of each session, of each parent and of each process.
+    wrong: [HashMap<Origin, u32>; 3],
     /// Whether an attempt has its turn, or the next one waits for its time.
     is_taken: bool,
     oldest_is_next: bool,
@@ -91,7 +92,11 @@ impl Source {
         let leader = process.and_then(|process| nix::unistd::getsid(Some(process)).ok());
         let session = Origin::of(leader.map_or(pid, |leader| leader.as_raw().unsigned_abs()));
         let parent = Origin::of(peer::parent_of(pid).unwrap_or(0));
-        Self { session, parent, is_foreground: peer::is_foreground(pid) }
+        Self { session, parent, process: Origin::of(pid), is_foreground: peer::is_foreground(pid) }
+    }
+
+    fn origins(&self) -> [Origin; 3] {
+        [self.session, self.parent, self.process]
     }
 }
 
@@ -110,12 +115,13 @@ impl Turns {
 
 impl Inner {
     /// Returns the order in which sources have their turns.
-    fn rank(&self, source: &Source) -> (u32, Origin, u32, Origin) {
-        let wrong = |counts: &HashMap<Origin, u32>, origin| {
-            counts.get(origin).map_or(0, |wrong: &u32| wrong.saturating_sub(TYPOS))
+    fn rank(&self, source: &Source) -> (u32, Origin, u32, Origin, u32) {
+        let mut counts = self.wrong.iter().zip(source.origins());
+        let mut wrong = || {
+            let found = counts.next().and_then(|(counts, origin)| counts.get(&origin));
+            found.map_or(0, |wrong| wrong.saturating_sub(TYPOS))
         };
-        let Source { session, parent, .. } = source;
-        (wrong(&self.wrong_by_session, session), *session, wrong(&self.wrong_by_parent, parent), *parent)
+        (wrong(), source.session, wrong(), source.parent, wrong())
     }
 
     /// Takes the attempt that is next.
@@ -183,17 +189,14 @@ impl Turn {
         let now = self.queue.clock.monotonic();
         let mut inner = self.queue.inner();
         // The counts start again once the delay of all wrong passphrases has passed.
-        let is_full = |counts: &HashMap<Origin, u32>| counts.len() >= MAX_SOURCES;
-        if inner.used_until.is_none_or(|used| used < now)
-            || is_full(&inner.wrong_by_session)
-            || is_full(&inner.wrong_by_parent)
-        {
-            inner.wrong_by_session.clear();
-            inner.wrong_by_parent.clear();
+        let is_full = inner.wrong.iter().any(|counts| counts.len() >= MAX_SOURCES);
+        if is_full || inner.used_until.is_none_or(|used| used < now) {
+            inner.wrong.iter_mut().for_each(HashMap::clear);
         }
-        if let Some(Source { session, parent, .. }) = self.source {
-            *inner.wrong_by_session.entry(session).or_default() += 1;
-            *inner.wrong_by_parent.entry(parent).or_default() += 1;
+        if let Some(source) = self.source {
+            for (counts, origin) in inner.wrong.iter_mut().zip(source.origins()) {
+                *counts.entry(origin).or_default() += 1;
+            }
         }
         inner.used_until = Some(inner.used_until.map_or(now, |used| used.max(now)) + INTERVAL);
     }
@@ -218,7 +221,7 @@ mod tests {
     }
 
     fn source(session: u32, parent: u32) -> Source {
-        Source { session: origin(session), parent: origin(parent), is_foreground: false }
+        Source { session: origin(session), parent: origin(parent), process: origin(parent), is_foreground: false }
     }
 
     fn at_terminal(session: u32, parent: u32) -> Source {
@@ -265,7 +268,7 @@ mod tests {
     async fn users_attempt_comes_before_those_of_processes_that_guess() {
         type Guesser = fn(u32) -> Source;
         let (typing, scripted) = (at_terminal(100, 100), source(100, 100));
-        let rows: [(&str, Source, Guesser); 8] = [
+        let rows: [(&str, Source, Guesser); 9] = [
             ("background jobs of the terminal", typing, |n| source(100, 200 + n % 40)),
             ("older sessions", typing, |n| source(n % 90, n % 90)),
             ("newer sessions", typing, |n| source(200 + n, 200 + n)),
@@ -274,6 +277,10 @@ mod tests {
             ("newer sessions, without a terminal", scripted, |n| source(200 + n, 200 + n)),
             ("one older session, without a terminal", scripted, |n| source(50, 50 + n % 40)),
             ("the same session, without a terminal", scripted, |n| source(100, 200 + n % 40)),
+            ("the same parent, without a terminal", scripted, |n| Source {
+                process: origin(200 + n % 40),
+                ..source(100, 100)
+            }),
         ];
         for (name, user, guesser) in rows {
             for typos in 0..=TYPOS {
