@@ -96,11 +96,7 @@ impl Fault {
             // Its request is given up after 20 s, and the refresh token is then held back until the access token expires.
             Self::Hang => 30,
             // A store that fails is tried again every 8 s at last.
-            Self::StoreAway
-            | Self::DiskFull
-            | Self::KeychainStopped
-            | Self::KeychainKilled
-            | Self::KeychainEnded => 12,
+            Self::StoreAway | Self::DiskFull | Self::KeychainStopped | Self::KeychainKilled | Self::KeychainEnded => 12,
             // The response is lost, or `Retry-After` has to pass.
             _ => 6,
         })

@@ -16,7 +16,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -285,13 +285,14 @@ pub fn is_locked(path: &Path) -> bool {
     locked == Err(Errno::WOULDBLOCK)
 }
 
-/// Returns the process that holds the lock on the file at `path`, if the system shows it (proc_locks(5)).
+/// Returns the process that holds the lock on the file at `path` (proc_locks(5)). Its PID is the one that it has here, whereas a
+/// process in another container knows itself by another. `named` is returned where the system lists no locks.
 #[must_use]
-pub fn lock_holder(path: &Path) -> Option<u32> {
-    let about = rustix::fs::stat(path).ok()?;
-    let (major, minor) = (rustix::fs::major(about.st_dev), rustix::fs::minor(about.st_dev));
-    let file = format!("{major:02x}:{minor:02x}:{}", about.st_ino);
-    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+pub fn lock_holder(path: &Path, named: Option<u32>) -> Option<u32> {
+    let Ok(locks) = std::fs::read_to_string("/proc/locks") else { return named };
+    let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let (major, minor) = device_of(&file)?;
+    let file = format!("{major:02x}:{minor:02x}:{}", rustix::fs::fstat(&file).ok()?.st_ino);
     locks.lines().find_map(|line| {
         // `1: FLOCK  ADVISORY  WRITE 708 08:01:1048 0 EOF`; one that waits for it has `->` after the number.
         match line.split_whitespace().collect::<Vec<_>>()[..] {
@@ -299,6 +300,16 @@ pub fn lock_holder(path: &Path) -> Option<u32> {
             _ => None,
         }
     })
+}
+
+/// Returns the device of the file system of `file` (proc_pid_mountinfo(5)). Stat has another one for each subvolume of btrfs.
+fn device_of(file: &OwnedFd) -> Option<(u32, u32)> {
+    let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+    let mount = about.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|fields| fields[0] == mount)?;
+    let (major, minor) = fields.get(2)?.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// Returns the waits between two attempts: from 2 ms, doubling up to 25 ms, each between half and all of it at random,

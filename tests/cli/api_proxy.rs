@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::agent::Agent;
 use crate::support::process::wait_until;
 use crate::support::stub_server::{Reply, Request, StubServer};
-use crate::support::{Sandbox, quick_issuer};
+use crate::support::{AUTHCTL, Sandbox, quick_issuer};
 
 /// A running proxy.
 struct Proxy {
@@ -434,9 +434,14 @@ fn proxies_are_listed_and_stopped() {
     wait_until("the proxy to exit", || two.child.try_wait().unwrap());
     assert!(!socket.exists());
     home.run(&["proxy", "stop", "http://127.0.0.1:1"]).exits(2).reports("no proxy runs at");
+    // In a container, where it knows itself by another PID.
+    let inside = ["--user", "--map-root-user", "--pid", "--fork", AUTHCTL, "proxy", "work", "--for", &api.url];
+    let three = home.spawn_command(home.command_for("unshare", &inside), &inside);
+    three.wait_for_output("its address", |text| text.contains("http://").then_some(()));
     let stopped = home.run(&["proxy", "stop", "--json"]).exits(0).json();
-    assert_eq!(stopped.as_array().map(Vec::len), Some(1), "{stopped}");
+    assert_eq!(stopped.as_array().map(Vec::len), Some(2), "{stopped}");
     wait_until("the proxy to exit", || one.child.try_wait().unwrap());
+    three.wait().exits(0);
     assert_eq!(home.run(&["proxy", "stop", "--json"]).exits(0).json(), serde_json::json!([]));
     home.run(&["proxy", "stop"]).exits(0).reports("no proxy is running");
     home.run(&["proxy", "list"]).exits(0).reports("no proxy is running");

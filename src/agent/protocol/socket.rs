@@ -205,7 +205,8 @@ fn address_in(dir: &OwnedFd, parent: &Path, name: &std::ffi::OsStr) -> Option<So
 /// The system's error.
 #[cfg(target_os = "linux")]
 pub fn owner_of(socket: impl AsFd) -> io::Result<u32> {
-    Ok(rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw())
+    // The type of rustix does not allow the PID 0, which a process outside of this container has here.
+    Ok(nix::sys::socket::getsockopt(&socket, nix::sys::socket::sockopt::PeerCredentials)?.uid())
 }
 
 /// Returns this user's ID: on this system, the permissions of the socket's directory are relied on.

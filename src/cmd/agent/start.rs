@@ -105,19 +105,22 @@ async fn concurrent_start_succeeds(app: &App) -> Result<bool, Error> {
 pub(super) fn stop(app: &App) -> Result<u8, Error> {
     let socket = app.agent_socket()?;
     // A request may take as long as a refresh, but not this one.
-    let responds = app
-        .running_agent()
-        .map(drop)
-        .or_else(|error| if error.code == ErrorCode::AgentUnavailable { Err(error) } else { Ok(()) });
-    let stopping = responds.and_then(|()| app.require_agent("POST", "/v1/stop", None));
-    let pid = match stopping {
+    let state = app.running_agent();
+    let named = state.as_ref().ok().and_then(|state| state.as_ref()?.pid);
+    // An agent whose lock file has been deleted holds no lock that could be found.
+    let holder = lock_holder(&lock_of(&socket), named).or_else(|| named.filter(|_| !lock_is_held(&socket)));
+    let stopping = match state {
+        Err(error) if error.code == ErrorCode::AgentUnavailable => Err(error),
+        _ => app.require_agent("POST", "/v1/stop", None),
+    };
+    match stopping {
         Err(error) if error.code == ErrorCode::AgentAbsent => {
             return output::done(app, "the agent is not running", &app.absent_agent_status()?);
         }
-        Err(error) if error.code == ErrorCode::AgentUnavailable => terminate(&socket).ok_or(error)?,
-        reply => reply?.read::<StopResponse>()??.pid,
-    };
-    let process = Process::open(pid);
+        Err(error) if error.code == ErrorCode::AgentUnavailable => terminate(holder).ok_or(error)?,
+        reply => drop(reply?.read::<StopResponse>()??),
+    }
+    let process = Process::open(holder);
     let gone = app.run(async {
         let begun = app.clock().monotonic();
         while lock_is_held(&socket) || process.is_running() {
@@ -129,8 +132,10 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
         Ok(true)
     })?;
     if !gone {
-        let message = format!("the agent (process {pid}) has not stopped; it may be finishing a refresh");
-        return Err(Error::msg(ErrorCode::AgentStopping, message, Hint::shell(format!("kill -KILL {pid}"))));
+        let process = holder.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+        let message = format!("the agent{process} has not stopped; it may be finishing a refresh");
+        let hint = holder.map_or(Hint::None, |pid| Hint::shell(format!("kill -KILL {pid}")));
+        return Err(Error::msg(ErrorCode::AgentStopping, message, hint));
     }
     let config = app.config().ok();
     let profiles = config.iter().flat_map(|config| config.profiles.values());
@@ -142,14 +147,13 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
     output::done(app, "agent stopped", &app.absent_agent_status()?)
 }
 
-/// Ends the agent of this socket as a service manager does: it finishes a refresh first. One that was suspended goes on. Returns
-/// its process, the one that holds the socket's lock.
-fn terminate(socket: &Path) -> Option<u32> {
-    let pid = lock_holder(&lock_of(socket))?;
-    let process = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)?;
+/// Ends the agent that holds the socket's lock as a service manager does: it finishes a refresh first. One that was suspended
+/// goes on.
+fn terminate(holder: Option<u32>) -> Option<()> {
+    let process = holder.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw)?;
     rustix::process::kill_process(process, Signal::TERM).ok()?;
     let _ = rustix::process::kill_process(process, Signal::CONT);
-    Some(pid)
+    Some(())
 }
 
 /// A process that may have ended. On Linux its descriptor refers to it even if its ID is used again, and its parent need not
@@ -162,8 +166,8 @@ struct Process {
 }
 
 impl Process {
-    fn open(pid: u32) -> Self {
-        let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    fn open(pid: Option<u32>) -> Self {
+        let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
         #[cfg(target_os = "linux")]
         let flags = rustix::process::PidfdFlags::empty();
         Self {

@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::clock::UnixTime;
 use crate::cmd::output::{self, Style};
 use crate::error::{Error, ErrorCode, Hint};
-use crate::fs::{FileLock, LockFile, create_private_dir, directory_of, is_locked, replace};
+use crate::fs::{FileLock, LockFile, create_private_dir, directory_of, is_locked, lock_holder, replace};
 use crate::model::ProfileName;
 
 /// A proxy, as `proxy list --json` prints it.
@@ -114,12 +114,14 @@ pub(super) fn stop(app: &App, address: Option<&str>) -> Result<u8, Error> {
         return Err(Error::msg(ErrorCode::Usage, message, Hint::command("proxy list")));
     }
     for entry in &entries {
-        let pid = i32::try_from(entry.pid).ok().and_then(Pid::from_raw);
         let file = directory(app)?.join(format!("{}.json", entry.pid));
-        // Its lock shows that the process is the proxy's.
-        if let Some(pid) = pid.filter(|_| is_locked(&lock_of(&file))) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
+        // The process that holds its lock is the proxy's, which in another container has another PID, or none here.
+        let holder = lock_holder(&lock_of(&file), Some(entry.pid)).filter(|_| is_locked(&lock_of(&file)));
+        let Some(pid) = holder.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) else {
+            app.ui().notice(&format!("warning: the proxy at {} has ended or runs in another container", entry.address));
+            continue;
+        };
+        let _ = kill_process(pid, Signal::TERM);
         app.ui().notice(&format!("stopping the proxy at {}", entry.address));
     }
     if entries.is_empty() {

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::support::agent::Agent;
 use crate::support::jwt::claims;
 use crate::support::process::wait_until;
-use crate::support::{CommandOutput, quick_issuer};
+use crate::support::{AUTHCTL, CommandOutput, quick_issuer};
 
 use super::{LIFETIME, fault, logged_in, set_half_expired_id_token};
 
@@ -88,6 +88,32 @@ fn token_that_cannot_be_refreshed_is_served_with_a_warning() {
     assert_eq!(member("/v1/token/work"), Some(json!(reason)));
     let ran = home.run(&["exec", "work", "--", "true"]).exits(0);
     assert_eq!(ran.stderr.matches(reason).count(), 1, "{}", ran.stderr);
+}
+
+#[test]
+fn agent_and_clients_in_different_containers_reach_each_other() {
+    // Processes of the one have no PID in the other, or 0.
+    const CONTAINER: [&str; 4] = ["--user", "--map-root-user", "--pid", "--fork"];
+    let (home, _issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let args = [&CONTAINER[..], &[AUTHCTL, "token", "work"]].concat();
+    let traced = [&["-f", "-e", "trace=socket,connect", "-o", "calls", "unshare"], &args[..]].concat();
+    let inside = home.command_for("strace", &traced).output().unwrap();
+    let token = home.run(&["token", "work"]).exits(0).stdout;
+    assert_eq!((inside.status.code(), inside.stdout), (Some(0), token.clone().into_bytes()));
+    let calls = fs::read_to_string(home.path().join("calls")).unwrap();
+    assert_eq!(calls.matches("AF_UNIX").count(), 2, "the agent alone is asked: {calls}");
+    drop(agent);
+    let killed = [&CONTAINER[..], &["--kill-child"]].concat();
+    let agent = Agent::run_under(&home, "unshare", &killed);
+    assert_eq!(home.run(&["token", "work"]).exits(0).stdout, token);
+    home.run(&["agent", "status"]).exits(0);
+    home.run_with(&["agent", "lock", "--passphrase-stdin"], "right").exits(0);
+    home.run(&["token", "work"]).exits(8);
+    home.run_with(&["agent", "unlock", "--passphrase-stdin"], "wrong").exits(8);
+    home.run_with(&["agent", "unlock", "--passphrase-stdin"], "right").exits(0);
+    home.run(&["agent", "stop"]).exits(0);
+    agent.wait().unwrap().exits(0);
 }
 
 #[test]
