@@ -52,7 +52,7 @@ const RESERVED: [(&str, &[&str]); 19] = [
     ("hyper", &["oauth", "dev_issuer", "agent/server", "proxy", "cmd"]),
     ("argon2", &["dev_issuer", "agent/server"]),
     ("notify", &["agent/server"]),
-    ("nix", &["agent/server", "app", "fs", "paths"]),
+    ("nix", &["agent/protocol", "agent/server", "app", "cmd", "fs", "paths"]),
     ("landlock", &["agent/server"]),
     ("seccompiler", &["agent/server"]),
     ("listenfd", &["cmd"]),
@@ -217,7 +217,7 @@ fn secrets_are_exposed_only_in_listed_files() {
         "cmd/headers.rs",
     ];
     const MODULES: [&str; 4] = ["store", "oauth", "verify", "dev_issuer"];
-    const SESSION_FILES: [&str; 14] = [
+    const SESSION_FILES: [&str; 15] = [
         "session/commit_refresh.rs",
         "session/refresh_policy.rs",
         "session/limited_command.rs",
@@ -227,6 +227,7 @@ fn secrets_are_exposed_only_in_listed_files() {
         "session/session_end.rs",
         "session/store_key.rs",
         "session/token_file.rs",
+        "session/token_file_records.rs",
         "session/token_response.rs",
         "session/trust.rs",
         "session/trust_update.rs",
