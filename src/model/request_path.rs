@@ -100,6 +100,10 @@ fn meaning(segment: &str) -> Result<Segment, InvalidPath> {
     if !segment.bytes().all(is_path_byte) {
         return Err(InvalidPath::Character);
     }
+    // Nothing in it has a second reading.
+    if !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte)) {
+        return Ok(Segment::Name);
+    }
     match decode_dots(segment).as_str() {
         "" => return Ok(Segment::Empty),
         "." => return Ok(Segment::Here),

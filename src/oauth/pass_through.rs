@@ -1,7 +1,7 @@
 //! Passes requests of other programs on to an API as they are, with bodies that stream both ways.
 
 use reqwest::header::HeaderMap;
-use reqwest::{Method, redirect};
+use reqwest::{Method, Request, redirect};
 use url::Url;
 
 use super::error::IssuerError;
@@ -58,7 +58,10 @@ impl PassThrough {
         upgrades: bool,
     ) -> Result<hyper::Response<ApiBody>, IssuerError> {
         let client = if upgrades { &self.upgrades } else { &self.requests };
-        let sent = client.request(method, url).headers(headers).body(body).send().await;
+        let mut request = Request::new(method, url);
+        *request.headers_mut() = headers;
+        *request.body_mut() = Some(body);
+        let sent = client.execute(request).await;
         let destination = Destination { host: &self.host, proxy: self.proxy.as_deref() };
         sent.map(Into::into).map_err(|error| destination.error(&error))
     }

@@ -1,7 +1,7 @@
 //! Bodies: what passes through, and what is remembered of a request so that it can be sent a second time.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use http_body_util::Either;
@@ -25,18 +25,29 @@ struct State {
     bytes: Vec<u8>,
     is_complete: bool,
     is_too_long: bool,
+    has_failed: bool,
 }
 
 impl Kept {
     /// Returns the whole body; `None` if it was too long, has trailers, or has not arrived to its end.
     #[must_use]
     pub fn whole(&self) -> Option<Bytes> {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.lock();
         (state.is_complete && !state.is_too_long).then(|| state.bytes.clone().into())
     }
 
+    /// Returns whether the caller has sent something that is no body, or has closed the connection before its end.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.lock().has_failed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn add(&self, frame: Option<&Frame<Bytes>>) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         match frame.map(Frame::data_ref) {
             None => state.is_complete = true,
             Some(Some(data)) if !state.is_too_long && state.bytes.len() + data.len() <= MAX_KEPT => {
@@ -58,13 +69,10 @@ pub struct KeptBody {
 }
 
 impl KeptBody {
-    /// Wraps the body of a request.
+    /// Wraps the body of a request that has one.
     #[must_use]
     pub fn new(body: Incoming) -> (Self, Arc<Kept>) {
         let kept = Arc::new(Kept::default());
-        if body.is_end_stream() {
-            kept.add(None);
-        }
         (Self { body, kept: Arc::clone(&kept) }, kept)
     }
 }
@@ -77,7 +85,8 @@ impl Body for KeptBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context)).transpose()?;
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context)).transpose();
+        let frame = frame.inspect_err(|_| self.kept.lock().has_failed = true)?;
         self.kept.add(frame.as_ref());
         // A body of a known length is not asked for its end.
         if frame.is_some() && self.body.is_end_stream() {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use http_body_util::{Either, Full};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
     WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -43,6 +43,12 @@ impl Answer {
         Self { status, outcome, title: error.message(), hint }
     }
 
+    /// Returns the answer to a request whose body is invalid or ends early. The API had no part in that.
+    fn incomplete_request() -> Self {
+        let title = "the request's body is invalid or ends early".to_owned();
+        Self { status: StatusCode::BAD_REQUEST, outcome: Outcome::Failed("request"), title, hint: String::new() }
+    }
+
     /// Returns a problem document (RFC 9457).
     fn response(self) -> Response<ResponseBody> {
         let code = match self.outcome {
@@ -61,6 +67,10 @@ impl Answer {
         match self.status {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"authctl proxy\""));
+            }
+            // Where the next request begins is not known.
+            StatusCode::BAD_REQUEST if matches!(self.outcome, Outcome::Failed(_)) => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             StatusCode::BAD_GATEWAY => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -92,7 +102,12 @@ struct Refused<'a> {
 }
 
 impl Checked {
-    async fn access(&self, proxy: &Proxy, refused: Option<Refused<'_>>) -> Result<Access, Error> {
+    async fn access(&self, proxy: &Proxy, refused: Option<Refused<'_>>) -> Result<Arc<Access>, Error> {
+        if refused.is_none()
+            && let Some(access) = proxy.credentials.reusable()
+        {
+            return Ok(access);
+        }
         // A nonce may be valid for one request only.
         let nonce = refused.as_ref().and_then(|refused| refused.nonce.clone()).or_else(|| proxy.nonce.get());
         let refused = refused.map(|Refused { access, challenge, .. }| {
@@ -105,16 +120,18 @@ impl Checked {
 }
 
 /// Answers one request.
-pub(super) async fn exchange(proxy: &Arc<Proxy>, mut request: Request<Incoming>) -> Response<ResponseBody> {
-    let method = request.method().clone();
-    let shown = request.uri().path().to_owned();
-    let result = match check(proxy, &request) {
-        Ok((path, url)) => {
-            let connection = request.extensions().get::<Arc<ClientConnection>>().cloned();
-            let upgrade = upgrades(request.headers()).then(|| (hyper::upgrade::on(&mut request), connection));
+pub(super) async fn exchange(
+    proxy: &Arc<Proxy>,
+    connection: &Arc<ClientConnection>,
+    mut request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let result = match check(proxy, connection, &request) {
+        Ok((path, url, other_method)) => {
+            let upgrade = upgrades(request.headers());
+            let upgrade = upgrade.then(|| (hyper::upgrade::on(&mut request), Arc::clone(connection)));
             let (parts, body) = request.into_parts();
             let mut headers = parts.headers;
-            let other_method = other_method(&headers);
             clean_request(&mut headers);
             let upgrades = upgrade.is_some();
             send(proxy, Checked { method: method.clone(), path, url, headers, other_method, upgrades }, body, upgrade)
@@ -129,12 +146,17 @@ pub(super) async fn exchange(proxy: &Arc<Proxy>, mut request: Request<Incoming>)
             (answer.response(), outcome)
         }
     };
-    proxy.report(&Event { method: &method, path: &shown, status: response.status(), outcome });
+    proxy.report(&Event { method: &method, path: uri.path(), status: response.status(), outcome });
     response
 }
 
-/// Checks the caller, the path and the proxy's own rules; returns the path and where the request is sent.
-fn check(proxy: &Proxy, request: &Request<Incoming>) -> Result<(CleanPath, Url), Answer> {
+/// Checks the caller, the path and the proxy's own rules; returns the path, where the request is sent, and the header by which some
+/// servers take it for one with another method.
+fn check(
+    proxy: &Proxy,
+    connection: &ClientConnection,
+    request: &Request<Incoming>,
+) -> Result<(CleanPath, Url, Option<&'static str>), Answer> {
     let (uri, headers) = (request.uri(), request.headers());
     caller::check(&proxy.listening, &proxy.key, request.version(), uri, headers).map_err(|error| {
         let (status, rule) = match error {
@@ -144,24 +166,23 @@ fn check(proxy: &Proxy, request: &Request<Incoming>) -> Result<(CleanPath, Url),
         };
         Answer::refused(status, rule, error.to_string())
     })?;
-    if let Some(connection) = request.extensions().get::<Arc<ClientConnection>>() {
-        connection.accept_caller();
-    }
+    connection.accept_caller();
     let invalid_path = |title| Answer::refused(StatusCode::BAD_REQUEST, RuleName::Path, title);
     if let Some(header) = other_path(headers) {
         return Err(invalid_path(format!("{header} names another path")));
     }
     let path = CleanPath::parse(uri.path()).map_err(|error| invalid_path(error.to_string()))?;
     let refused = |rule, title: String| Answer::refused(StatusCode::FORBIDDEN, rule, title);
+    let other_method = other_method(headers);
     proxy
         .rules
-        .check(request.method().as_str(), &path, other_method(headers), upgrades(headers))
+        .check(request.method().as_str(), &path, other_method, upgrades(headers))
         .map_err(|refusal| refused(refusal.rule(), refusal.to_string()))?;
     let url = proxy
         .target
         .resolve(&path, uri.query())
         .ok_or_else(|| refused(RuleName::For, format!("{path} is not below {}", proxy.target)))?;
-    Ok((path, url))
+    Ok((path, url, other_method))
 }
 
 /// Checks the rules of the profile and the number of requests.
@@ -182,19 +203,22 @@ async fn send(
     proxy: &Arc<Proxy>,
     mut request: Checked,
     body: Incoming,
-    upgrade: Option<(hyper::upgrade::OnUpgrade, Option<Arc<ClientConnection>>)>,
+    upgrade: Option<(hyper::upgrade::OnUpgrade, Arc<ClientConnection>)>,
 ) -> Result<Response<ResponseBody>, Answer> {
     let access = request.access(proxy, None).await.map_err(|error| Answer::without_token(&error))?;
     admit(proxy, &request, &access)?;
-    let has_body = !body.is_end_stream();
-    let (body, kept) = KeptBody::new(body);
-    if has_body && body.size_hint().exact().is_none() {
-        // Without it, the client for the API would leave out the body of a GET request.
-        request.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    let (mut first, mut kept) = (ApiRequestBody::default(), None);
+    if !body.is_end_stream() {
+        if body.size_hint().exact().is_none() {
+            // Without it, the client for the API would leave out the body of a GET request.
+            request.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        let (body, copy) = KeptBody::new(body);
+        (first, kept) = (ApiRequestBody::wrap(body), Some(copy));
     }
-    let first = if has_body { ApiRequestBody::wrap(body) } else { ApiRequestBody::default() };
-    let mut response = forward(proxy, &access, &request, first).await?;
-    if let Some(again) = resend(proxy, &request, access, &response, &kept).await {
+    let kept = kept.as_deref();
+    let mut response = forward(proxy, &access, &request, first, kept).await?;
+    if let Some(again) = resend(proxy, &request, access, &response, kept).await {
         response = again;
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -219,9 +243,9 @@ async fn send(
 async fn resend(
     proxy: &Arc<Proxy>,
     request: &Checked,
-    mut access: Access,
+    mut access: Arc<Access>,
     response: &Response<ApiBody>,
-    kept: &Kept,
+    kept: Option<&Kept>,
 ) -> Option<Response<ApiBody>> {
     let (mut has_nonce, mut has_token) = (false, false);
     let mut last = None;
@@ -234,12 +258,12 @@ async fn resend(
         }
         let refused = Refused { access: &access, challenge, nonce: nonce(refusing) };
         let Ok(fresh) = request.access(proxy, Some(refused)).await else { break };
-        let Some(body) = kept.whole() else { break };
+        let Some(body) = kept.map_or_else(|| Some(Bytes::new()), Kept::whole) else { break };
         if !proxy.count_request() {
             break;
         }
         access = fresh;
-        match forward(proxy, &access, request, ApiRequestBody::from(body)).await {
+        match forward(proxy, &access, request, ApiRequestBody::from(body), None).await {
             Ok(response) => last = Some(response),
             Err(_) => break,
         }
@@ -258,11 +282,13 @@ fn refusal(response: &Response<ApiBody>) -> Option<ApiChallenge> {
     }
 }
 
+/// Sends the request. `kept` is of the body, if that comes from the caller.
 async fn forward(
     proxy: &Proxy,
     access: &Access,
     request: &Checked,
     body: ApiRequestBody,
+    kept: Option<&Kept>,
 ) -> Result<Response<ApiBody>, Answer> {
     let mut headers = request.headers.clone();
     for (name, value) in &access.headers {
@@ -272,6 +298,9 @@ async fn forward(
     let (method, url) = (request.method.clone(), request.url.clone());
     let sent = access.api.send(method, url, headers, body, request.upgrades).await;
     let response = sent.map_err(|error| {
+        if kept.is_some_and(Kept::has_failed) {
+            return Answer::incomplete_request();
+        }
         let is_late = matches!(error, IssuerError::Unreachable { delivery: Delivery::MaybeSent, .. });
         let status = if is_late { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY };
         Answer { status, outcome: Outcome::Failed("api"), title: error.to_string(), hint: String::new() }

@@ -14,7 +14,7 @@ use super::target::Target;
 pub const KEY_HEADER: HeaderName = HeaderName::from_static("x-authctl-key");
 
 /// Fields that belong to one connection whether `Connection` lists them or not.
-const HOP_BY_HOP: [HeaderName; 7] = [
+static HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -30,7 +30,7 @@ pub const DPOP: HeaderName = HeaderName::from_static("dpop");
 pub const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 /// Credentials of the caller, and what speaks for a browser's page.
-const CALLER: [HeaderName; 8] =
+static CALLER: [HeaderName; 8] =
     [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, HeaderName::from_static("cookie2"), DPOP, KEY_HEADER, HOST, ORIGIN];
 
 /// Fields by which some servers take a request for one with another method, path or host than its request line has. What the rules
@@ -78,7 +78,7 @@ fn is_of_caller(name: &HeaderName) -> bool {
 }
 
 fn one_of(headers: &HeaderMap, names: &[&'static str]) -> Option<&'static str> {
-    names.iter().copied().find(|name| headers.keys().any(|own| as_read(own) == *name))
+    headers.keys().find_map(|own| names.iter().copied().find(|name| as_read(own) == *name))
 }
 
 /// Returns the field by which some servers take a request for one with another path.

@@ -30,7 +30,6 @@ use crate::oauth::{ApiChallenge, LatestNonce, PassThrough};
 use crate::secret::Secret;
 
 /// What one request needs.
-#[derive(Clone)]
 pub struct Access {
     /// The headers with the credentials.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -41,7 +40,7 @@ pub struct Access {
 }
 
 /// A future of [`Credentials`].
-pub type Pending<'a> = Pin<Box<dyn Future<Output = Result<Access, Error>> + Send + 'a>>;
+pub type Pending<'a> = Pin<Box<dyn Future<Output = Result<Arc<Access>, Error>> + Send + 'a>>;
 
 /// A request that needs credentials.
 #[derive(Clone, Debug)]
@@ -56,6 +55,9 @@ pub struct Wanted {
 
 /// Where requests get their credentials from.
 pub trait Credentials: Send + Sync {
+    /// Returns the last credentials while any request may be sent with them.
+    fn reusable(&self) -> Option<Arc<Access>>;
+
     /// Returns what a request needs. If the API has refused one with this `Authorization` and challenge, it returns something
     /// else: after a refresh, or with the nonce that the API has asked for.
     ///
@@ -71,7 +73,7 @@ pub enum Outcome {
     PassedOn,
     /// Refused it.
     Refused(RuleName),
-    /// Had no token or no response, with the stable word of the error.
+    /// Had no token, no whole request or no response, with the stable word of the error.
     Failed(&'static str),
 }
 

@@ -111,10 +111,10 @@ async fn connection(
     stopped: &mut watch::Receiver<bool>,
     client: Arc<ClientConnection>,
 ) {
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Arc::clone(&client));
-        let proxy = Arc::clone(&proxy);
-        async move { Ok::<_, Infallible>(exchange(&proxy, request).await) }
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (proxy, client) = (Arc::clone(&proxy), Arc::clone(&client));
+        // An idle connection has no memory for a request.
+        Box::pin(async move { Ok::<_, Infallible>(exchange(&proxy, &client, request).await) })
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,7 +1,6 @@
 //! Gives the proxy's requests what the session has at that moment.
 
 use std::cell::RefCell;
-use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,21 +37,21 @@ struct Question {
     refused: Option<(HeaderValue, ApiChallenge)>,
     /// When it was first looked at.
     asked_at: Option<Instant>,
-    reply: oneshot::Sender<Result<Access, Error>>,
+    reply: oneshot::Sender<Result<Arc<Access>, Error>>,
 }
 
 /// The credentials of the last request, reused while its token is fresh. Not used for bound tokens: each request needs its own
 /// proof.
 #[derive(Default)]
-struct Latest(Mutex<Option<(Freshness, Access)>>);
+struct Latest(Mutex<Option<(Freshness, Arc<Access>)>>);
 
 impl Latest {
-    fn lock(&self) -> MutexGuard<'_, Option<(Freshness, Access)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<(Freshness, Arc<Access>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, clock: &dyn Clock) -> Option<Access> {
-        self.lock().as_ref().filter(|(freshness, _)| freshness.lasts(clock)).map(|(_, access)| access.clone())
+    fn get(&self, clock: &dyn Clock) -> Option<Arc<Access>> {
+        self.lock().as_ref().filter(|(freshness, _)| freshness.lasts(clock)).map(|(_, access)| Arc::clone(access))
     }
 }
 
@@ -66,12 +65,11 @@ pub(super) struct Client {
 }
 
 impl Credentials for Client {
+    fn reusable(&self) -> Option<Arc<Access>> {
+        self.latest.get(&*self.clock)
+    }
+
     fn access(&self, wanted: Wanted, refused: Option<(HeaderValue, ApiChallenge)>) -> Pending<'_> {
-        if refused.is_none()
-            && let Some(access) = self.latest.get(&*self.clock)
-        {
-            return Box::pin(ready(Ok(access)));
-        }
         Box::pin(async move {
             let gone = || Error::msg(ErrorCode::Interrupted, "the proxy is stopping", Hint::None);
             let (reply, answer) = oneshot::channel();
@@ -183,7 +181,7 @@ impl<'a> Provider<'a> {
         let _ = reply.send(access.map_err(|error| Error { hint: self.app.with_typed_options(error.hint), ..error }));
     }
 
-    async fn access(&self, token: &ApiToken, wanted: Wanted) -> Result<Access, Error> {
+    async fn access(&self, token: &ApiToken, wanted: Wanted) -> Result<Arc<Access>, Error> {
         let invalid = |error: anyhow::Error| Error::new(ErrorCode::TokenDenied, error, Hint::login());
         let route = self.route.borrow().clone();
         let Route { api, rules } = route.ok_or_else(|| invalid(anyhow::Error::msg("no client for the API")))?;
@@ -195,9 +193,9 @@ impl<'a> Provider<'a> {
             value.set_sensitive(true);
             headers.push((name, value));
         }
-        let access = Access { headers, api, rules };
+        let access = Arc::new(Access { headers, api, rules });
         if !token.is_bound() {
-            *self.latest.lock() = Some((token.freshness(), access.clone()));
+            *self.latest.lock() = Some((token.freshness(), Arc::clone(&access)));
         }
         Ok(access)
     }
