@@ -56,7 +56,7 @@ pub enum LockError {
 
 /// An open lock file that is not locked.
 ///
-/// authctl never removes it. Where something else does, a lock counts only on the file that is at the path then.
+/// Only that of a socket is removed, by the process that holds the lock. A lock counts only on the file that is at the path then.
 #[derive(Debug)]
 pub struct LockFile {
     file: File,

@@ -315,8 +315,8 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
              gets an identity token; `--for` and the rules need it. authctl stays its parent and passes \
              signals on.\n\n\
              `--sandbox` also hides /run, /tmp, /var/tmp and the Unix sockets of other programs: those that the system lists, and those \
-             below the home, the working and the `--bind` directories, which are searched when the command starts. A socket that another \
-             program creates later in a directory that the command can see is not hidden. Of the open files of authctl's \
+             below the home, the working and the `--bind` directories, which are searched when the command starts, for at most 5 s. A \
+             warning names the directories that this leaves. A socket that another program creates later in a directory that the command can see is not hidden. Of the open files of authctl's \
              caller, the command has only stdin, stdout and stderr. It can open only Unix, IP and netlink sockets, and cannot use \
              keys in the kernel or put input into the terminal. Programs for another architecture, such as 32-bit ones, do not \
              run.\n\n\

@@ -66,8 +66,9 @@ pub enum ListenError {
 pub struct Listening {
     /// The path.
     pub path: PathBuf,
-    /// Excludes other agents.
+    /// Excludes other agents and proxies.
     _lock: FileLock,
+    lock_name: OsString,
     dir: OwnedFd,
     ours: bool,
 }
@@ -82,6 +83,8 @@ impl Drop for Listening {
             if removed == Err(Errno::ACCESS) {
                 let _ = broker::call(&Request::RemoveSocket, &[]);
             }
+            // Still locked: a lock counts only on the file that is at the path.
+            let _ = rustix::fs::unlinkat(&self.dir, &self.lock_name, AtFlags::empty());
         }
     }
 }
@@ -121,7 +124,7 @@ pub fn listen(path: &Path, given: Option<UnixListener>) -> Result<(UnixListener,
         Some(listener) => listener,
         None => bind(&dir, parent, name, path)?,
     };
-    Ok((listener, Listening { path: path.to_owned(), _lock: lock, dir, ours }))
+    Ok((listener, Listening { path: path.to_owned(), _lock: lock, lock_name, dir, ours }))
 }
 
 /// Checks what [`listen`] requires of the path and of its directory, and creates nothing.
@@ -255,7 +258,8 @@ mod tests {
         assert_eq!(mode(&path.with_extension("sock.lock")), 0o600);
         UnixStream::connect(&path).expect("reached");
         drop(listening);
-        assert!(!path.exists());
+        let left: Vec<_> = path.parent().expect("a parent").read_dir().expect("read").collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 
     #[test]

@@ -132,8 +132,16 @@ impl Sandbox {
         let hidden_directories: Vec<PathBuf> = hidden_directories.into_iter().filter_map(existing).collect();
         let is_hidden = |path: &PathBuf| hidden_directories.iter().any(|hidden| path.starts_with(hidden));
         let searched = [&home, &current].into_iter().chain(&writable);
-        let sockets =
-            sockets::existing(searched, &hidden_directories).into_iter().filter_map(existing).filter(is_shown);
+        let (sockets, unsearched) = sockets::existing(searched, &hidden_directories, app.clock());
+        if let [first, others @ ..] = &unsearched[..] {
+            let others = match others.len() {
+                0 => String::new(),
+                count => format!(" and {count} more directories"),
+            };
+            let first = first.display();
+            app.ui().notice(&format!("warning: too many files: {first}{others} not searched for sockets to hide"));
+        }
+        let sockets = sockets.into_iter().filter_map(existing).filter(is_shown);
         let files = hidden_files.into_iter().filter_map(existing).chain(sockets);
         let hidden_files = files.filter(|path| !is_hidden(path)).collect();
         // In a directory that no sandbox shows: whatever can connect is a caller.

@@ -1,25 +1,37 @@
 //! Finds the Unix sockets of other programs: in the sandbox, a program could connect to each that it sees.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::{read_dir, read_link};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::fs::directory_of;
 
-/// Returns the sockets that exist now: below the directories in `searched`, except in those in `skipped`, and elsewhere those that
-/// the system lists. One that is created later is not found.
-pub(super) fn existing<'a>(searched: impl Iterator<Item = &'a PathBuf>, skipped: &[PathBuf]) -> Vec<PathBuf> {
+/// How long the search may take, and how many files it looks at: the command waits for it.
+const MAX_TIME: Duration = Duration::from_secs(5);
+const MAX_FILES: usize = 1_000_000;
+
+/// Returns the sockets that exist now: those that the system lists, and those below the directories in `searched`, except in those
+/// in `skipped`. One that is created later is not found. Also returns the directories that were not searched within the limits.
+pub(super) fn existing<'a>(
+    searched: impl Iterator<Item = &'a PathBuf>,
+    skipped: &[PathBuf],
+    clock: &dyn Clock,
+) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let mut found = listed();
-    let mut seen: HashSet<PathBuf> = skipped.iter().cloned().collect();
-    for root in searched {
-        search(root, &mut seen, &mut found);
-    }
+    let (end, mut files) = (clock.monotonic() + MAX_TIME, 0);
+    let may_go_on = || {
+        files += 1;
+        files <= MAX_FILES && clock.monotonic() < end
+    };
+    let left = search(searched, skipped, may_go_on, &mut found);
     found.sort();
     found.dedup();
-    found
+    (found, left)
 }
 
 /// Returns the sockets that processes list, each in the view of its network namespace. A path may be relative to the working
@@ -68,30 +80,71 @@ fn is_socket(path: &Path) -> bool {
     path.metadata().is_ok_and(|about| about.file_type().is_socket())
 }
 
-/// Adds the sockets below a directory, in the same file system: another may be one of a network, which can take long. Nothing is
-/// searched twice.
-fn search(root: &Path, seen: &mut HashSet<PathBuf>, found: &mut Vec<PathBuf>) {
-    let Ok(device) = root.metadata().map(|about| about.dev()) else { return };
-    let mut waiting = vec![root.to_owned()];
-    while let Some(directory) = waiting.pop() {
+/// Adds the sockets below the directories, each in its file system: another may be one of a network, which can take long. Nothing is
+/// searched twice, and what is nearer is searched first. Asks `may_go_on` before each file; returns the directories that are left.
+fn search<'a>(
+    roots: impl Iterator<Item = &'a PathBuf>,
+    skipped: &[PathBuf],
+    mut may_go_on: impl FnMut() -> bool,
+    found: &mut Vec<PathBuf>,
+) -> Vec<PathBuf> {
+    let mut seen: HashSet<PathBuf> = skipped.iter().cloned().collect();
+    let mut waiting: VecDeque<(PathBuf, u64)> =
+        roots.filter_map(|root| Some((root.clone(), root.metadata().ok()?.dev()))).collect();
+    while let Some((directory, device)) = waiting.pop_front() {
         if !seen.insert(directory.clone()) {
             continue;
         }
         for entry in read_dir(&directory).into_iter().flatten().flatten() {
+            if !may_go_on() {
+                let others = waiting.into_iter().map(|(other, _)| other).filter(|other| !seen.contains(other));
+                return std::iter::once(directory).chain(others).collect();
+            }
             match entry.file_type() {
                 Ok(kind) if kind.is_socket() => found.push(entry.path()),
                 Ok(kind) if kind.is_dir() && entry.metadata().is_ok_and(|about| about.dev() == device) => {
-                    waiting.push(entry.path());
+                    waiting.push_back((entry.path(), device));
                 }
                 _ => {}
             }
         }
     }
+    Vec::new()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
+
+    #[test]
+    fn search_names_the_directories_that_are_left_at_its_limit() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let (root, deep) = (place.path().to_owned(), place.path().join("a/b"));
+        std::fs::create_dir_all(&deep).expect("made");
+        let near = root.join("a/near.sock");
+        let far = deep.join("far.sock");
+        let _sockets = [&near, &far].map(|path| UnixListener::bind(path).expect("bound"));
+        let searched = |limit: usize| {
+            let (mut found, mut files) = (Vec::new(), 0);
+            let may_go_on = || {
+                files += 1;
+                files <= limit
+            };
+            let left = search([&root, &root].into_iter(), &[], may_go_on, &mut found);
+            found.sort();
+            (found, left)
+        };
+        // `a`, then what is in it, then the socket in `b`.
+        assert_eq!(searched(4), (vec![far, near.clone()], vec![]));
+        assert_eq!(searched(3), (vec![near], vec![deep]));
+        assert_eq!(searched(0), (vec![], vec![root.clone()]), "each is named once");
+        assert_eq!(
+            search([&root].into_iter(), std::slice::from_ref(&root), || false, &mut Vec::new()),
+            [""; 0].map(PathBuf::from)
+        );
+    }
 
     #[test]
     fn paths_of_a_table_are_absolute_relative_or_missing() {
