@@ -4,6 +4,7 @@ use super::App;
 use crate::config::{self, Config};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{InvalidProfileName, Profile, ProfileName};
+use crate::oauth::is_vschar;
 use crate::secret::Secret;
 
 impl App {
@@ -114,13 +115,17 @@ impl App {
     /// run by `authctl exec` can request another profile's token.
     ///
     /// # Errors
-    /// As [`App::config`], if both are given.
+    /// As [`App::config`], if both are given; [`ErrorCode::Configuration`] if it cannot be a token.
     pub fn supplied_token(&self, argument: Option<&ProfileName>) -> Result<Option<&Secret>, Error> {
         let Some(token) = &self.environment.token else { return Ok(None) };
         let named = match self.typed_profile(argument)? {
             Some(name) => self.config()?.existing(name)?.is_some(),
             None => false,
         };
+        if !named && !is_vschar(token) {
+            let message = "AUTHCTL_TOKEN is not a token: it has a line break or another character that no token has";
+            return Err(Error::msg(ErrorCode::Configuration, message, Hint::shell("unset AUTHCTL_TOKEN")));
+        }
         Ok(if named { None } else { Some(token) })
     }
 

@@ -70,3 +70,4 @@ pub use pass_through::{ApiBody, ApiRequestBody, PassThrough};
 pub use random::random;
 pub use supplied_tokens::parse_supplied_tokens;
 pub use token_endpoint::TokenEndpoint;
+pub use token_response::is_vschar;

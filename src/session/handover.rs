@@ -95,3 +95,49 @@ impl SessionService {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::{LockDirectories, Stores};
+    use super::*;
+    use crate::clock::Clock;
+    use crate::oauth::testing::TestClock;
+    use crate::store::MemoryStore;
+    use crate::store::tests::session;
+
+    fn service(dir: &Path) -> Arc<SessionService> {
+        let clock: Arc<dyn Clock> = Arc::new(TestClock::new());
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let stores = Stores { keychain: Arc::clone(&store), file: Arc::clone(&store), memory: store };
+        let locks = LockDirectories { keychain: dir.join("locks"), file: dir.join("locks") };
+        SessionService::new(clock, stores, locks, dir.join("revoked"))
+    }
+
+    #[tokio::test]
+    async fn logins_that_were_not_saved_leave_the_session_of_the_profile() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let service = service(dir.path());
+        let issuers = ["https://a.example", "https://b.example", "https://c.example"];
+        let [saved, ..] = issuers.map(|issuer| issuer.parse().expect("valid"));
+        let profile = Profile {
+            store: StoreKind::Memory,
+            client_id: session("any").client_id,
+            ..Profile::new("work".parse().expect("valid"), saved)
+        };
+        let name = &profile.name;
+        for issuer in issuers {
+            let mut login = Session { issuer: issuer.parse().expect("valid"), ..session(issuer) };
+            issuer.clone_into(&mut login.generation.login);
+            let items = vec![(name.to_string(), login.to_stored(name))];
+            assert!(service.take_over(name, items, true, false).await.expect("taken"));
+            let served = service.session(&profile).await.expect("a session");
+            assert_eq!(served.tokens.access_token.expose(), issuers[0], "after a login to {issuer}");
+        }
+        let of_profile = async { Some(Arc::new(profile.clone())) };
+        assert!(service.remove_unused_from_memory(name, of_profile).await.expect("changed"));
+        let stored = service.stored(&profile).await.expect("readable").expect("there");
+        assert!(stored.replaces.is_none() && stored.tokens.access_token.expose() == issuers[0], "{stored:?}");
+    }
+}

@@ -64,8 +64,13 @@ pub enum KeyProblem {
     #[error("it was replaced by one without the key of the sessions")]
     Replaced,
     /// It could not be read.
-    #[error("{0}")]
-    Unreadable(io::ErrorKind),
+    #[error("{reason}")]
+    Unreadable {
+        /// The kind of the system's error.
+        kind: io::ErrorKind,
+        /// Its text.
+        reason: String,
+    },
 }
 
 /// The maximum length of a passphrase, in bytes.
@@ -191,7 +196,7 @@ impl KeyFile {
                 (io::ErrorKind::NotFound, KeySource::Default(_)) => KeyProblem::Missing,
                 (io::ErrorKind::NotFound, KeySource::Path(_)) => KeyProblem::NamedMissing,
                 (io::ErrorKind::InvalidInput, _) => KeyProblem::NotAFile,
-                (kind, _) => KeyProblem::Unreadable(kind),
+                (kind, _) => KeyProblem::Unreadable { kind, reason: e.to_string() },
             })
         };
         let (file, about) = regular_file::open(path).map_err(unreadable)?;

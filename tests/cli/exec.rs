@@ -158,6 +158,13 @@ fn token_variable_is_used_without_what_is_pasted_with_it() {
     }
     home.set("AUTHCTL_TOKEN", " \r\n");
     home.run(&["token"]).exits(3);
+    // A line break would add a header to the request of a script.
+    for invalid in ["a\r\nX-Header: b", "a\nb", "a\u{1b}[31mb", "na\u{ef}ve"] {
+        home.set("AUTHCTL_TOKEN", invalid);
+        for args in [&["token"][..], &["exec", "--", "true"]] {
+            home.run(args).exits(2).reports("AUTHCTL_TOKEN is not a token");
+        }
+    }
 }
 
 #[test]

@@ -268,7 +268,7 @@ mod tests {
     async fn users_attempt_comes_before_those_of_processes_that_guess() {
         type Guesser = fn(u32) -> Source;
         let (typing, scripted) = (at_terminal(100, 100), source(100, 100));
-        let rows: [(&str, Source, Guesser); 9] = [
+        let rows: [(&str, Source, Guesser); 11] = [
             ("background jobs of the terminal", typing, |n| source(100, 200 + n % 40)),
             ("older sessions", typing, |n| source(n % 90, n % 90)),
             ("newer sessions", typing, |n| source(200 + n, 200 + n)),
@@ -277,6 +277,11 @@ mod tests {
             ("newer sessions, without a terminal", scripted, |n| source(200 + n, 200 + n)),
             ("one older session, without a terminal", scripted, |n| source(50, 50 + n % 40)),
             ("the same session, without a terminal", scripted, |n| source(100, 200 + n % 40)),
+            ("a parent for each guess", scripted, |n| source(100, 200 + n)),
+            ("a process for each guess of an older parent", scripted, |n| Source {
+                process: origin(200 + n),
+                ..source(100, 50)
+            }),
             ("the same parent, without a terminal", scripted, |n| Source {
                 process: origin(200 + n % 40),
                 ..source(100, 100)

@@ -93,6 +93,10 @@ fn files_without_a_key_are_refused() {
     }
     std::fs::write(&path, [0xff, 0xfe]).expect("write");
     assert_eq!(problem(&named(&path)), KeyProblem::NotAKey);
+    std::fs::remove_file(&path).expect("removed");
+    let _socket = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+    let found = problem(&named(&path)).to_string();
+    assert!(["No such device", "not supported"].iter().any(|reason| found.contains(reason)), "{found}");
 }
 
 fn secret(text: &str) -> Secret {

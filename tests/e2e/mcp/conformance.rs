@@ -40,6 +40,8 @@ fn run(revision: &str, scenario: &str, results: &Path) -> Result<usize, String> 
     fs::create_dir_all(&directory).expect("made");
     let mut command = suite(&["client", "--command", &client, "--scenario", scenario, "--spec-version", revision]);
     command.args(["--force", "--timeout", "60000", "--output-dir"]).arg(&directory).env("AUTHCTL_UNDER_TEST", AUTHCTL);
+    // The homes of clients that the suite kills are removed with the results.
+    command.env("TMPDIR", results);
     let ran = command.output().expect("node starts");
     let find = |name: &str| {
         let runs = fs::read_dir(&directory).ok()?.flatten().map(|entry| entry.path());
