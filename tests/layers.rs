@@ -226,7 +226,6 @@ fn secrets_are_exposed_only_in_listed_files() {
         "session/send_refresh.rs",
         "session/session_end.rs",
         "session/store_key.rs",
-        "session/token_file.rs",
         "session/token_file_records.rs",
         "session/token_response.rs",
         "session/trust.rs",
