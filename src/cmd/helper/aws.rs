@@ -81,7 +81,11 @@ impl Protocol for Aws {
             name => format!("[profile {name}]"),
         };
         let config = match tool_variable("AWS_CONFIG_FILE") {
-            Some(file) => PathBuf::from(file),
+            // AWS's clients resolve it.
+            Some(file) => match file.strip_prefix("~/") {
+                Some(below) => paths::home()?.join(below),
+                None => PathBuf::from(file),
+            },
             None => paths::home()?.join(".aws/config"),
         };
         let value = match call.args.remove && call.args.role_arn.is_none() {

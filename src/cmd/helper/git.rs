@@ -1,5 +1,7 @@
 //! git's credential helper protocol (gitcredentials(7), git-credential(1)).
 
+use std::path::{Path, PathBuf};
+
 use super::call::{Call, USERNAME, foreign};
 use super::program::{is_authctl, program};
 use super::protocol::{Failure, Protocol};
@@ -8,6 +10,7 @@ use crate::cmd::output;
 use crate::cmd::refresh::refresh_one;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ToolHost;
+use crate::paths::{self, tool_variable};
 use crate::session::{Demand, TokenRequest};
 use crate::text::{excerpt, shell_line, shell_word};
 
@@ -79,14 +82,23 @@ impl Protocol for Git {
         words.extend(call.args.id_token.then(|| "--id-token".to_owned()));
         let helper = format!("!{}", shell_line(words));
         let mut changes = Vec::new();
+        let file = global_file()?;
         for address in call.args.hosts.iter().flat_map(addresses) {
-            let helper = helper.clone();
+            let (helper, global) = (helper.clone(), file.clone());
             changes.push(Change::Commands {
-                shown: git(&["--includes", "-z", "--get-regexp", "^credential\\."]),
+                file: file.clone(),
+                shown: git(&["--includes", "--show-origin", "-z", "--get-regexp", "^credential\\."]),
                 plan: Box::new(move |shown, add| match add {
-                    true => set_up(&address, &helper, shown),
-                    false => Ok(undo(&address, shown)),
+                    true => set_up(&address, &helper, &global, shown),
+                    false => undo(&address, &global, shown),
                 }),
+                on_copy: |words, copy| {
+                    let file = ["--file".to_owned(), copy.to_owned()];
+                    words
+                        .iter()
+                        .flat_map(|word| if word == "--global" { file.to_vec() } else { vec![word.clone()] })
+                        .collect()
+                },
             });
         }
         changes.push(Change::Hosts);
@@ -94,24 +106,79 @@ impl Protocol for Git {
     }
 }
 
+/// Returns the file that `git config --global` changes.
+fn global_file() -> Result<PathBuf, Error> {
+    if let Some(file) = tool_variable("GIT_CONFIG_GLOBAL") {
+        return Ok(file.into());
+    }
+    let home = paths::home()?;
+    let config = tool_variable("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), PathBuf::from);
+    let [own, xdg] = [home.join(".gitconfig"), config.join("git/config")];
+    Ok(if !own.exists() && xdg.exists() { xdg } else { own })
+}
+
 fn git(words: &[&str]) -> Vec<String> {
     ["git", "config", "--global"].iter().chain(words).map(|word| (*word).to_owned()).collect()
 }
 
-/// Returns the settings with their values that git prints, in the order in which it applies them. One without a value is true.
-fn settings(shown: &str) -> Vec<(&str, &str)> {
-    let printed = shown.split('\0').filter(|setting| !setting.is_empty());
-    printed.map(|setting| setting.split_once('\n').unwrap_or((setting, "true"))).collect()
+/// A setting as git prints it.
+struct Setting<'a> {
+    /// The file that has it, which may be an included one.
+    file: &'a Path,
+    name: &'a str,
+    value: &'a str,
 }
 
-/// Splits helpers, an empty one aside, into authctl's and others.
-fn helpers<'a>(values: &[&'a str]) -> (Vec<&'a str>, Vec<&'a str>) {
-    let is_ours = |helper: &&str| {
-        let command = helper.strip_prefix('!').and_then(|command| command.split_once(" helper git"));
-        command
-            .is_some_and(|(start, _)| is_authctl(start.split(" --config ").next().unwrap_or(start).trim_matches('\'')))
+/// Returns the settings that git prints, in the order in which it applies them. One without a value is true.
+fn settings(shown: &str) -> Vec<Setting<'_>> {
+    let mut parts = shown.split('\0');
+    let next = || {
+        let (file, setting) = (parts.next()?, parts.next()?);
+        let (name, value) = setting.split_once('\n').unwrap_or((setting, "true"));
+        Some(Setting { file: Path::new(file.strip_prefix("file:").unwrap_or(file)), name, value })
     };
-    values.iter().copied().filter(|helper| !helper.is_empty()).partition(is_ours)
+    std::iter::from_fn(next).collect()
+}
+
+/// The helpers of an address, an empty one aside, as its own settings name them.
+struct OwnHelpers<'a> {
+    /// Those of authctl that `git config --global` can change.
+    ours: Vec<&'a str>,
+    /// A file that the configuration includes, and that names authctl too.
+    included: Option<&'a Path>,
+    /// What git asks of them, and whether it asks none that was named for all addresses.
+    effective: Vec<&'a str>,
+    is_alone: bool,
+    others: Vec<&'a str>,
+}
+
+impl<'a> OwnHelpers<'a> {
+    fn find(all: &[Setting<'a>], key: &str, global: &Path) -> Self {
+        let own: Vec<&Setting<'a>> = all.iter().filter(|setting| setting.name == key).collect();
+        let reset = own.iter().rposition(|setting| setting.value.is_empty());
+        let named = own.iter().filter(|setting| !setting.value.is_empty());
+        let (ours, others): (Vec<&Setting<'a>>, Vec<_>) = named.partition(|setting| is_ours(setting.value));
+        let here = ours.iter().filter(|setting| setting.file == global);
+        Self {
+            ours: here.map(|setting| setting.value).collect(),
+            included: ours.iter().find(|setting| setting.file != global).map(|setting| setting.file),
+            effective: own[reset.map_or(0, |at| at + 1)..].iter().map(|setting| setting.value).collect(),
+            is_alone: reset.is_some(),
+            others: others.iter().map(|setting| setting.value).collect(),
+        }
+    }
+}
+
+/// Returns the error of settings that `git config --global` does not change.
+fn included(file: &Path, key: &str) -> Error {
+    // As git prints it, it may have a doubled slash.
+    let file: &PathBuf = &file.components().collect();
+    foreign(format!("{}, which git's configuration includes, has {key}", file.display()), Hint::edit(file))
+}
+
+fn is_ours(helper: &str) -> bool {
+    let command = helper.strip_prefix('!').and_then(|command| command.split_once(" helper git"));
+    command.is_some_and(|(start, _)| is_authctl(start.split(" --config ").next().unwrap_or(start).trim_matches('\'')))
 }
 
 /// Returns whether a setting names helpers that git may ask for this address too.
@@ -128,50 +195,53 @@ fn is_helper_for(setting: &str, address: &str) -> bool {
 }
 
 /// Returns the commands after which git asks authctl alone for this address.
-fn set_up(address: &str, helper: &str, shown: &str) -> Result<Vec<Vec<String>>, Error> {
+fn set_up(address: &str, helper: &str, global: &Path, shown: &str) -> Result<Vec<Vec<String>>, Error> {
     let section = format!("credential.{address}");
     let key = &format!("{section}.helper");
     let all = settings(shown);
-    let own: Vec<&str> = all.iter().filter(|(name, _)| name == key).map(|(_, value)| *value).collect();
-    // An empty one first: no helper for all hosts stores the token.
-    let is_alone = own.iter().take_while(|value| **value != helper).any(|value| value.is_empty());
-    let in_section = |name: &str| name.rsplit_once('.').is_some_and(|(start, _)| start == section);
+    let own = OwnHelpers::find(&all, key, global);
     // git also gives the token to every later helper, and a later empty helper removes authctl's.
-    let place = all.iter().rposition(|(name, _)| name == key).or(all.iter().rposition(|(name, _)| in_section(name)));
+    let in_section = |name: &str| name.rsplit_once('.').is_some_and(|(start, _)| start == section);
+    let place = all.iter().rposition(|setting| setting.name == key);
+    let place = place.or(all.iter().rposition(|setting| in_section(setting.name) && setting.file == global));
     let later = place.map_or(&[][..], |at| &all[at + 1..]);
-    let is_last = !later.iter().any(|(name, _)| is_helper_for(name, address));
-    let add = || [git(&["--replace-all", key, ""]), git(&["--add", key, helper])];
-    Ok(match helpers(&own) {
-        (ours, others) if ours == [helper] && (!others.is_empty() || is_alone && is_last) => Vec::new(),
-        (_, others) if others.is_empty() && is_last => add().to_vec(),
-        (_, others) if others.is_empty() => {
-            // A section that is written again is at the end.
-            let rest = all.iter().filter(|(name, _)| in_section(name) && name != key);
-            let rest = rest.map(|(name, value)| git(&["--add", name, value]));
-            [git(&["--remove-section", &section])].into_iter().chain(rest).chain(add()).collect()
+    let is_last = !later.iter().any(|setting| is_helper_for(setting.name, address));
+    let is_only = own.effective == [helper] && own.is_alone && is_last;
+    let has_added = !own.others.is_empty() && own.effective.contains(&helper);
+    Ok(match (&own.ours[..], &own.others[..], own.included) {
+        _ if is_only || has_added => Vec::new(),
+        (_, [], None) if is_last => vec![git(&["--replace-all", key, ""]), git(&["--add", key, helper])],
+        (ours, [], _) => {
+            // In a section of its own at the end: what is added to one that is there is not the last.
+            let added = [
+                git(&["--add", "credential.authctl.helper", ""]),
+                git(&["--add", "credential.authctl.helper", helper]),
+                git(&["--rename-section", "credential.authctl", &section]),
+            ];
+            let old = (!ours.is_empty()).then(|| git(&["--unset-all", key]));
+            old.into_iter().chain(added).collect()
         }
-        (ours, others) => match ours.split_first() {
-            None => {
-                let message = format!("git's configuration has another {key}: {}", excerpt(others[0], 200));
-                return Err(foreign(
-                    message,
-                    Hint::shell(format!("git config --show-origin --get-all {}", shell_word(key))),
-                ));
-            }
-            Some((first, rest)) => {
-                let remove = rest.iter().map(|other| git(&["--fixed-value", "--unset-all", key, other]));
-                remove.chain([git(&["--fixed-value", "--replace-all", key, helper, first])]).collect()
-            }
-        },
+        ([first, rest @ ..], _, None) => {
+            let remove = rest.iter().map(|other| git(&["--fixed-value", "--unset-all", key, other]));
+            remove.chain([git(&["--fixed-value", "--replace-all", key, helper, first])]).collect()
+        }
+        (_, _, Some(file)) => return Err(included(file, key)),
+        ([], [other, ..], None) => {
+            let message = format!("git's configuration has another {key}: {}", excerpt(other, 200));
+            let hint = Hint::shell(format!("git config --show-origin --get-all {}", shell_word(key)));
+            return Err(foreign(message, hint));
+        }
     })
 }
 
-fn undo(address: &str, shown: &str) -> Vec<Vec<String>> {
+fn undo(address: &str, global: &Path, shown: &str) -> Result<Vec<Vec<String>>, Error> {
     let key = &format!("credential.{address}.helper");
-    let own: Vec<&str> = settings(shown).into_iter().filter(|(name, _)| name == key).map(|(_, value)| value).collect();
-    match helpers(&own) {
-        (ours, others) if others.is_empty() && !ours.is_empty() => vec![git(&["--unset-all", key])],
-        (ours, _) => ours.iter().map(|helper| git(&["--fixed-value", "--unset-all", key, helper])).collect(),
+    let own = OwnHelpers::find(&settings(shown), key, global);
+    match (&own.ours[..], &own.others[..], own.included) {
+        ([], _, Some(file)) => Err(included(file, key)),
+        ([], _, None) => Ok(Vec::new()),
+        (_, [], _) => Ok(vec![git(&["--unset-all", key])]),
+        (ours, _, _) => Ok(ours.iter().map(|helper| git(&["--fixed-value", "--unset-all", key, helper])).collect()),
     }
 }
 

@@ -1,14 +1,17 @@
 //! The exec credential plugins of Kubernetes clients: `client.authentication.k8s.io/v1` and `v1beta1`.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
 use super::call::{Call, foreign, unreadable};
 use super::program::{is_authctl, program};
 use super::protocol::Protocol;
-use super::setup::Change;
+use super::setup::{Change, printed};
 use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ToolHost;
+use crate::paths::{self, tool_variable};
 
 pub(super) struct Kubernetes;
 
@@ -79,8 +82,10 @@ impl Protocol for Kubernetes {
         let name = user.clone();
         Ok(vec![
             Change::Commands {
+                file: kubeconfig(&user)?,
                 shown: kubectl(["view", "-o", "json"]),
                 plan: Box::new(move |shown, add| plan(&name, &words, shown, add)),
+                on_copy,
             },
             Change::Note(format!("use it in a context: kubectl config set-context --current --user={user}")),
         ])
@@ -89,6 +94,31 @@ impl Protocol for Kubernetes {
 
 fn kubectl<'a>(words: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     ["kubectl", "config"].into_iter().chain(words).map(str::to_owned).collect()
+}
+
+/// Returns a command of kubectl for this file.
+fn on_copy(words: &[String], file: &str) -> Vec<String> {
+    let option = ["--kubeconfig".to_owned(), file.to_owned()];
+    words[..1].iter().chain(&option).chain(&words[1..]).cloned().collect()
+}
+
+/// Returns the file of `KUBECONFIG` that kubectl changes: the one that has the user, else the first that exists, else the last.
+fn kubeconfig(user: &str) -> Result<PathBuf, Error> {
+    let named = tool_variable("KUBECONFIG").unwrap_or_default();
+    let files: Vec<PathBuf> = std::env::split_paths(&named).filter(|file| !file.as_os_str().is_empty()).collect();
+    let has_user = |file: &&PathBuf| {
+        let shown = on_copy(&kubectl(["view", "-o", "json"]), &file.to_string_lossy());
+        let config: Value = serde_json::from_str(&printed(&shown).unwrap_or_default()).unwrap_or_default();
+        config["users"].as_array().into_iter().flatten().any(|found| found["name"] == user)
+    };
+    match &files[..] {
+        [] => Ok(paths::home()?.join(".kube/config")),
+        [file] => Ok(file.clone()),
+        [.., last] => {
+            let found = files.iter().find(has_user).or_else(|| files.iter().find(|file| file.exists()));
+            Ok(found.unwrap_or(last).clone())
+        }
+    }
 }
 
 /// Returns the commands for a user whose `exec` section starts the words.

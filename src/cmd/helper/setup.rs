@@ -10,14 +10,21 @@ mod json;
 mod step;
 mod token_file;
 
+use std::time::Duration;
+
 use super::call::Call;
 use crate::cli::{Helper, Tool};
 use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
+use crate::fs::{LockError, LockFile};
 use crate::model::ToolHost;
 pub(super) use change::Change;
+pub(super) use commands::printed;
 use step::Step;
 pub(super) use token_file::TokenFile;
+
+/// How long to wait for another set-up.
+const LOCK_LIMIT: Duration = Duration::from_secs(20);
 
 /// Returns what the set-up of a call's tool changes.
 pub(super) type SetupOf = dyn Fn(&Call<'_>) -> Result<Vec<Change>, Error>;
@@ -45,6 +52,12 @@ pub(super) fn run(call: &Call<'_>, changes: &[Change], setup_of: &SetupOf) -> Re
         }
         return Ok(0);
     }
+    // Two at once would change the same files.
+    let lock = app.paths()?.locks.join(".helper.lock");
+    let _lock = match LockFile::open(lock).and_then(|file| file.lock_blocking(LOCK_LIMIT)) {
+        Err(error @ LockError::TimedOut { .. }) => return Err(error.into()),
+        lock => lock.ok(),
+    };
     let mut any = false;
     let shared = if args.remove { hosts_of_other_tools(call, setup_of) } else { Vec::new() };
     if args.write {

@@ -71,7 +71,7 @@ fn git_is_set_up_once_and_undone_once() {
     assert!(lines[0].ends_with("--replace-all credential.https://git.example.helper ''"), "{shown}");
     let key = "credential.https://git.example.helper";
     assert_eq!(git_config(&home, key), "");
-    set_up("--write").exits(0).reports("git config --global");
+    set_up("--write").exits(0).reports(".gitconfig");
     let written = git_config(&home, key);
     assert!(written.starts_with("\n!") && written.ends_with(" helper git\n"), "{written:?}");
     assert_eq!(
@@ -478,4 +478,173 @@ fn terraform_is_set_up_with_its_block() {
     set_up("--write").exits(2).reports("another credentials_helper");
     set_up("--remove").exits(0);
     assert_eq!(fs::read_to_string(&file).expect("text"), other);
+}
+
+#[test]
+fn section_in_an_included_file_of_git_stays_as_it_is() {
+    let (home, _idp) = logged_in("");
+    let (file, included) = (home.path().join(".gitconfig"), home.path().join("included"));
+    let set_up = |mode: &str| home.run(&["helper", "git", mode, "--host", "git.example"]);
+    let read = || (fs::read_to_string(&file).expect("text"), fs::read_to_string(&included).expect("text"));
+    let section = "[credential \"https://git.example\"]\n\tusername = ann ; mine\n";
+    let generic = "[credential]\n\thelper = !true other\n";
+    let old = "\thelper =\n\thelper = !/old/authctl helper git\n";
+    for (main, other) in [
+        ("[include]\n\tpath = included\n", section.to_owned()),
+        ("[include]\n\tpath = included\n", format!("{section}{generic}")),
+        ("[include]\n\tpath = included\n[credential]\n\thelper = !true other\n", section.to_owned()),
+        ("[include]\n\tpath = included\n[credential]\n\thelper = !true other\n", format!("{section}{old}")),
+    ] {
+        fs::write(&file, main).expect("written");
+        fs::write(&included, &other).expect("written");
+        set_up("--write").exits(0);
+        let written = read();
+        assert!(written.0.starts_with(main) && written.1 == other, "{written:?}");
+        let storing = storing_helpers(&home, "https://git.example");
+        assert!(storing.len() == 1 && storing[0].ends_with(" helper git store"), "{storing:?} {written:?}");
+        assert!(!storing[0].contains("/old/"), "{storing:?}");
+        assert_eq!(set_up("--write").exits(0).stderr, "already set up\n", "{main}");
+        assert_eq!(read(), written);
+        let reason = format!("{}, which git's configuration includes, has credential.", included.display());
+        for removal in ["changed", "not set up\n"] {
+            match other.contains("/old/") {
+                true => drop(set_up("--remove").exits(2).reports(&reason)),
+                false => drop(set_up("--remove").exits(0).reports(removal)),
+            }
+            assert_eq!(read(), (main.to_owned(), other.clone()));
+        }
+    }
+}
+
+#[test]
+fn failed_change_of_git_leaves_its_file_as_it_was() {
+    let (mut home, _idp) = logged_in("");
+    let file = home.path().join(".gitconfig");
+    let generic = "[credential]\n\thelper = !true other\n";
+    let before = format!("# mine\n[credential \"https://git.example\"]\n\tusername = ann\n\tuseHttpPath\n{generic}");
+    fs::write(&file, &before).expect("written");
+    // git fails at each of its changes.
+    let programs = home.path().join("programs");
+    fs::create_dir(&programs).expect("made");
+    let git = String::from_utf8(Command::new("sh").args(["-c", "command -v git"]).output().expect("sh").stdout);
+    let path = std::env::var("PATH").expect("PATH");
+    home.set("PATH", format!("{}:{path}", programs.display()));
+    for fails in ["--add", "--rename-section", "--replace-all", "--unset-all"] {
+        let script = format!(
+            "#!/bin/sh\nfor word; do [ \"$word\" = {fails} ] && echo 'fatal: full' >&2 && exit 4; done\nexec {} \"$@\"\n",
+            git.as_ref().expect("text").trim()
+        );
+        fs::write(programs.join("git"), script).expect("written");
+        fs::set_permissions(programs.join("git"), fs::Permissions::from_mode(0o755)).expect("a mode");
+        let ran = home.run(&["helper", "git", "--write", "--host", "git.example"]);
+        if matches!(fails, "--add" | "--rename-section") {
+            ran.exits(2).reports(&format!("{fails} credential.")).reports("failed: full");
+            assert_eq!(fs::read_to_string(&file).expect("text"), before, "{fails}");
+        } else {
+            ran.exits(0);
+            let text = fs::read_to_string(&file).expect("text");
+            assert!(text.starts_with(&before), "{text}");
+            fs::write(&file, &before).expect("written");
+        }
+    }
+    // No leftovers beside it, such as a lock.
+    let names: Vec<String> = fs::read_dir(home.path())
+        .expect("listed")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
+        .filter(|name| name.contains("gitconfig"))
+        .collect();
+    assert_eq!(names, [".gitconfig"]);
+}
+
+#[test]
+fn file_of_git_that_a_variable_names_is_changed() {
+    let (mut home, _idp) = logged_in("");
+    let file = home.path().join("git/global");
+    let target = home.path().join("dotfiles/gitconfig");
+    fs::create_dir(target.parent().expect("a directory")).expect("made");
+    fs::create_dir(file.parent().expect("a directory")).expect("made");
+    fs::write(&target, "# mine\n[user]\n\tname = Ann \u{fc}\n").expect("written");
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o444)).expect("a mode");
+    symlink(&target, &file).expect("linked");
+    home.set("GIT_CONFIG_GLOBAL", &file);
+    let write = || home.run(&["helper", "git", "--write", "--host", "git.example"]);
+    // While git changes it.
+    let lock = home.path().join("dotfiles/gitconfig.lock");
+    fs::write(&lock, "").expect("written");
+    write().exits(2).reports("gitconfig.lock exists").reports("hint:  ls -l");
+    assert_eq!(hosts(&home), json!([]));
+    fs::remove_file(&lock).expect("removed");
+    write().exits(0);
+    let text = fs::read_to_string(&target).expect("text");
+    assert!(text.starts_with("# mine\n[user]\n\tname = Ann \u{fc}\n") && text.contains(" helper git\n"), "{text}");
+    assert!(file.symlink_metadata().expect("there").is_symlink(), "the link stays");
+    assert_eq!(target.metadata().expect("there").permissions().mode() & 0o777, 0o444);
+    assert!(!home.path().join(".gitconfig").exists() && !lock.exists());
+    assert_eq!(write().exits(0).stderr, "already set up\n");
+    home.run(&["helper", "git", "--remove", "--host", "git.example"]).exits(0);
+    assert_eq!(fs::read_to_string(&target).expect("text"), "# mine\n[user]\n\tname = Ann \u{fc}\n");
+}
+
+#[test]
+fn set_ups_at_the_same_time_all_take_effect() {
+    let (home, _idp) = logged_in("");
+    let names: Vec<String> = (0..4).map(|number| format!("host{number}.example")).collect();
+    let tools = ["git", "docker", "cargo"];
+    let all = || tools.iter().flat_map(|tool| names.iter().map(move |name| (*tool, name.as_str())));
+    for mode in ["--write", "--remove"] {
+        let running: Vec<_> = all().map(|(tool, host)| home.spawn(&["helper", tool, mode, "--host", host])).collect();
+        for run in running {
+            run.wait().exits(0);
+        }
+        let docker = fs::read_to_string(home.path().join(".docker/config.json")).expect("text");
+        let git = fs::read_to_string(home.path().join(".gitconfig")).expect("text");
+        for name in &names {
+            assert_eq!(docker.contains(name.as_str()), mode == "--write", "{docker}");
+            assert_eq!(git.contains(name.as_str()), mode == "--write", "{git}");
+        }
+        if mode == "--write" {
+            let cargo = fs::read_to_string(home.path().join(".cargo/config.toml")).expect("text");
+            assert_eq!(cargo.matches("authctl\"").count(), 1, "{cargo}");
+            assert_eq!(hosts(&home).as_array().map(Vec::len), Some(names.len()));
+        }
+    }
+}
+
+#[test]
+fn full_disk_and_read_only_directory_leave_every_file() {
+    let (home, _idp) = logged_in("");
+    let before = [
+        (".gitconfig", "git", "[user]\n\tname = Ann\n"),
+        (".docker/config.json", "docker", "{\"auths\": {}}"),
+        (".cargo/config.toml", "cargo", "# mine\n[net]\noffline = false\n"),
+        (".terraformrc", "terraform", "disable_checkpoint = true\n"),
+        (".aws/config", "aws", "[default]\nregion = a\n"),
+    ];
+    for (path, tool, text) in before {
+        // Each file leads to one on a file system of its own.
+        let (file, dir) = (home.path().join(path), home.path().join(format!("place-{tool}")));
+        fs::create_dir_all(file.parent().expect("a directory")).expect("made");
+        fs::create_dir(&dir).expect("made");
+        fs::write(dir.join("file"), text).expect("written");
+        symlink(dir.join("file"), &file).expect("linked");
+        let words: &[&str] = match tool {
+            "aws" => &["--role-arn", "arn:aws:iam::123456789012:role/ci"],
+            _ => &["--host", "git.example"],
+        };
+        let (args, dir) = ([&["helper", tool, "--write"][..], words].concat(), dir.display());
+        let full = format!(
+            "cp {dir}/file saved && mount -t tmpfs -o size=4k,nr_inodes=3 tmpfs {dir} && cp saved {dir}/file && \
+             dd if=/dev/zero of={dir}/more bs=4k count=1 2>/dev/null; \"$0\" \"$@\"; code=$?; cp {dir}/file seen; exit $code"
+        );
+        let read_only = format!(
+            "mount --bind {dir} {dir} && mount -o remount,bind,ro {dir} && \"$0\" \"$@\"; code=$?; cp {dir}/file seen; exit $code"
+        );
+        for script in [full, read_only] {
+            home.mounted(&script, &args, "").exits(2).reports("cannot change");
+            assert_eq!(fs::read_to_string(home.path().join("seen")).expect("text"), text, "{tool}");
+        }
+        home.run(&args).exits(0);
+        assert!(fs::read_to_string(&file).expect("text").contains(text.trim_end_matches('}')), "{tool}");
+        assert!(file.symlink_metadata().expect("there").is_symlink(), "{tool}");
+    }
 }

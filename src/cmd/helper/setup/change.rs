@@ -14,12 +14,16 @@ use crate::text::shell_line;
 /// Returns the commands of a tool that set it up, or undo that, from what the tool shows; none if nothing is to be done.
 pub(crate) type Plan = dyn Fn(&str, bool) -> Result<Vec<Vec<String>>, Error>;
 
+/// Returns a command of a tool for the file at this path, in place of its configuration.
+pub(crate) type OnCopy = fn(&[String], &str) -> Vec<String>;
+
 /// Something that the set-up of a tool changes.
 pub(crate) enum Change {
     /// The hosts of the profile.
     Hosts,
-    /// The tool's configuration, by its own commands; `shown` prints what there is.
-    Commands { shown: Vec<String>, plan: Box<Plan> },
+    /// The tool's configuration file, by its own commands; `shown` prints what there is, and `on_copy` returns a command for a
+    /// copy of the file.
+    Commands { file: PathBuf, shown: Vec<String>, plan: Box<Plan>, on_copy: OnCopy },
     /// Members of an object in a JSON file.
     Members { file: PathBuf, object: &'static str, names: Vec<String>, value: &'static str },
     /// An element of an array in a TOML file; a new array starts with `first`, the tool's default.
@@ -58,7 +62,7 @@ impl Change {
                 hosts.extend(call.args.hosts.iter().filter(|host| !profile.hosts.contains(host)).cloned());
                 vec![call.app.next_command(set_hosts(&profile.name, &hosts))]
             }
-            Self::Commands { shown, plan } => {
+            Self::Commands { shown, plan, .. } => {
                 let needed = printed(shown).and_then(|text| plan(&text, true).ok()).filter(|all| !all.is_empty());
                 needed.map_or_else(|| plan("", true), Ok)?.iter().map(shell_line).collect()
             }

@@ -21,25 +21,38 @@ pub(super) fn cannot(what: &Path, error: impl Into<anyhow::Error>) -> Error {
     Error::new(ErrorCode::Configuration, error, Hint::command("helper").with_flag("--help"))
 }
 
-/// Returns the text of a tool's file, empty if there is none.
-pub(super) fn read(file: &Path) -> Result<String, Error> {
-    let target = crate::fs::link_target(file);
-    if !target.exists() {
-        return Ok(String::new());
-    }
-    let bytes = regular_file::read(&target, MAX_FILE).map_err(|reason| cannot(file, anyhow::anyhow!(reason)))?;
-    Ok(std::str::from_utf8(bytes.expose()).map_err(|e| cannot(file, e))?.to_owned())
+pub(super) fn changed_meanwhile(file: &Path) -> Error {
+    foreign(format!("another program has changed {} at the same time", file.display()), Hint::list(file))
 }
 
-/// Replaces a tool's file as a whole, or the one that it leads to; its mode stays.
-pub(super) fn write(file: &Path, text: &str) -> Result<(), Error> {
+/// Returns the text of a tool's file, empty if there is none.
+pub(super) fn read(file: &Path) -> Result<String, Error> {
+    String::from_utf8(read_bytes(file)?).map_err(|e| cannot(file, e.utf8_error()))
+}
+
+/// Returns the content of a tool's file, empty if there is none.
+pub(super) fn read_bytes(file: &Path) -> Result<Vec<u8>, Error> {
+    let target = crate::fs::link_target(file);
+    if !target.exists() {
+        return Ok(Vec::new());
+    }
+    let bytes = regular_file::read(&target, MAX_FILE).map_err(|reason| cannot(file, anyhow::anyhow!(reason)))?;
+    Ok(bytes.expose().to_vec())
+}
+
+/// Replaces a tool's file as a whole, or the one that it leads to, if it still has the content `before`; its mode stays.
+/// Returns whether it had.
+pub(super) fn write(file: &Path, before: &[u8], content: &[u8]) -> Result<bool, Error> {
+    if read_bytes(file)? != before {
+        return Ok(false);
+    }
     let target = crate::fs::link_target(file);
     let mode = target.metadata().map_or(0o600, |about| about.mode() & 0o777);
     let write = || -> io::Result<()> {
         fs::create_dir_all(crate::fs::directory_of(&target))?;
-        replace(&target, text.as_bytes(), mode)
+        replace(&target, content, mode)
     };
-    write().map_err(|e| cannot(file, e))
+    write().map(|()| true).map_err(|e| cannot(file, e))
 }
 
 /// Makes a symbolic link, also in place of one.
@@ -130,28 +143,85 @@ pub(super) fn edit_array(
             }
         }
     }
-    Ok(Some(document.to_string()))
+    // The parser drops the carriage returns.
+    let edited = document.to_string();
+    Ok(Some(if line_end(text) == "\n" { edited } else { edited.replace("\r\n", "\n").replace('\n', "\r\n") }))
 }
 
-/// Returns the text with, or without, the line; `None` if it stays.
+/// Returns how the lines of a text end.
+pub(super) fn line_end(text: &str) -> &'static str {
+    if text.split_inclusive('\n').next().is_some_and(|line| line.ends_with("\r\n")) { "\r\n" } else { "\n" }
+}
+
+/// Returns the text with, or without, an empty block; `None` if it stays. What is between its braces is the user's.
 pub(super) fn edit_lines(file: &Path, text: &str, block: &str, add: bool) -> Result<Option<String>, Error> {
     let without_spaces = |line: &str| line.split_whitespace().collect::<String>();
-    let is_block = |line: &str| without_spaces(line) == without_spaces(block);
-    if text.lines().any(is_block) == add {
+    let start = without_spaces(block.split_inclusive('{').next().unwrap_or(block));
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let found = lines.iter().position(|line| without_spaces(line).starts_with(&start));
+    if found.is_some() == add {
         return Ok(None);
     }
-    // What stands between the braces is the user's.
-    let start = without_spaces(block.split('{').next().unwrap_or(block));
-    if add && text.lines().any(|line| without_spaces(line).starts_with(&start)) {
-        return Ok(None);
+    let Some(first) = found else {
+        let keyword = block.split(' ').next().unwrap_or(block);
+        if lines.iter().any(|line| line.trim_start().starts_with(keyword)) {
+            return Err(foreign(format!("{} has another {keyword}", file.display()), Hint::edit(file)));
+        }
+        let end = line_end(text);
+        let separator = if text.is_empty() || text.ends_with('\n') { "" } else { end };
+        return Ok(Some(format!("{text}{separator}{}{end}", block.trim_end())));
+    };
+    let Some(length) = lines[first..].iter().position(|line| line.contains('}')) else {
+        return Err(cannot(file, anyhow::anyhow!("a brace is not closed")));
+    };
+    let (block, after) = lines[first..].split_at(length + 1);
+    if !without_spaces(&block.concat()).strip_prefix(&start).is_some_and(|rest| rest == "}") {
+        return Err(foreign(format!("{} has more in its block for authctl", file.display()), Hint::edit(file)));
     }
-    let keyword = block.split(' ').next().unwrap_or(block);
-    if add && text.lines().any(|line| line.trim_start().starts_with(keyword)) {
-        return Err(foreign(format!("{} has another {keyword}", file.display()), Hint::edit(file)));
+    Ok(Some(lines[..first].iter().chain(after).copied().collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn block_is_added_and_removed_and_the_rest_stays() {
+        let block = "credentials_helper \"authctl\" {}\n";
+        let edit = |text: &str, add| edit_lines(Path::new("rc"), text, block, add).map_err(|error| error.message());
+        for before in ["", "# x\n", "# credentials_helper\r\nplugin_cache_dir = \"x\"\r\n"] {
+            let added = edit(before, true).expect("valid").expect("a change");
+            assert_eq!(added.contains("\r\n"), before.contains("\r\n"));
+            assert_eq!(added.lines().count(), added.split("\r\n").flat_map(str::lines).count());
+            assert_eq!(edit(&added, true), Ok(None));
+            assert_eq!(edit(&added, false), Ok(Some(before.to_owned())));
+            assert_eq!(edit(before, false), Ok(None));
+        }
+        for (own, is_removed) in [(" {\n\n}", true), ("{ }", true), ("{\n  args = []\n}", false), ("{ # x\n}", false)] {
+            let own = format!("a = 1\ncredentials_helper  \"authctl\"{own}\nb = 2\n");
+            assert_eq!(edit(&own, true), Ok(None));
+            let removed = edit(&own, false);
+            assert_eq!(removed.is_ok(), is_removed, "{own}");
+            assert!(!is_removed || removed == Ok(Some("a = 1\nb = 2\n".to_owned())), "{own}");
+        }
+        assert!(edit("credentials_helper \"other\" {}\n", true).is_err());
+        assert!(edit("credentials_helper \"authctl\" {\n", false).is_err());
     }
-    Ok(Some(match add {
-        true if text.is_empty() || text.ends_with('\n') => format!("{text}{block}"),
-        true => format!("{text}\n{block}"),
-        false => text.split_inclusive('\n').filter(|line| !is_block(line)).collect(),
-    }))
+
+    #[test]
+    fn array_keeps_the_line_ends_of_its_file() {
+        let edit = |text: &str, add| {
+            edit_array(Path::new("config.toml"), text, &["registry", "providers"], "authctl", "cargo:token", add)
+                .map_err(|error| error.message())
+        };
+        for before in ["", "# x\r\n[a]\r\nb = 1 # y\r\n", "[registry]\r\nproviders = [\"other\"]\r\n"] {
+            let added = edit(before, true).expect("valid").expect("a change");
+            assert_eq!(
+                added.matches('\n').count(),
+                added.matches("\r\n").count().max(usize::from(before.is_empty()) * 2),
+                "{added:?}"
+            );
+            assert_eq!(edit(&added, false), Ok(Some(before.to_owned())), "{added:?}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::files::line_end;
 use crate::cmd::helper::call::foreign;
 use crate::error::{Error, Hint};
 
@@ -33,14 +34,15 @@ fn setting(line: &str) -> Option<(&str, &str)> {
 pub(super) fn edit(file: &Path, text: &str, wanted: &Setting<'_>, add: bool) -> Result<Option<String>, Error> {
     let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
     let own = header(wanted.header);
-    let line = format!("{} = {}\n", wanted.key, wanted.value);
+    let end_of_line = line_end(text);
+    let line = format!("{} = {}{end_of_line}", wanted.key, wanted.value);
     let Some(start) = lines.iter().position(|line| header(line).is_some() && header(line) == own) else {
         if !add {
             return Ok(None);
         }
-        let line_end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-        let blank = if text.is_empty() { "" } else { "\n" };
-        return Ok(Some(format!("{text}{line_end}{blank}{}\n{line}", wanted.header)));
+        let separator = if text.is_empty() || text.ends_with('\n') { "" } else { end_of_line };
+        let blank = if text.is_empty() { "" } else { end_of_line };
+        return Ok(Some(format!("{text}{separator}{blank}{}{end_of_line}{line}", wanted.header)));
     };
     let length = lines[start + 1..].iter().position(|line| header(line).is_some());
     let end = length.map_or(lines.len(), |length| start + 1 + length);
@@ -61,7 +63,7 @@ pub(super) fn edit(file: &Path, text: &str, wanted: &Setting<'_>, add: bool) -> 
                 return Err(foreign(format!("{} has {key} in {}", file.display(), wanted.header), Hint::edit(file)));
             }
             if !lines[start].ends_with('\n') {
-                lines[start].push('\n');
+                lines[start].push_str(end_of_line);
             }
             lines.insert(start + 1, line);
         }
@@ -96,23 +98,29 @@ mod tests {
 
     #[test]
     fn setting_is_added_and_removed_and_the_rest_stays() {
-        let own = "credential_process = authctl helper aws --role-arn x\n";
+        let own = "credential_process = authctl helper aws --role-arn x";
         for before in [
             "",
             "[default]\nregion = a\n",
             "[profile work]\nregion = a\n",
+            "[default]\r\nregion = a\r\n",
+            "[profile work]\r\nregion = a\r\n",
             "# x\n[default]\n[profile  'work' ] # mine\ns3 =\n  role_arn = y\n\n[profile b]\nrole_arn = z\n",
         ] {
             let after = edited(before, true).expect("changed").expect("changed");
             assert_eq!(after.matches(own).count(), 1, "{after}");
+            assert!(
+                !before.contains('\r') || after.matches('\n').count() == after.matches("\r\n").count(),
+                "{after:?}"
+            );
             assert_eq!(edited(&after, true), Ok(None), "{after}");
             assert_eq!(edited(&after, false), Ok(Some(before.to_owned())), "{after}");
             assert_eq!(edited(before, false), Ok(None), "{before}");
         }
         let older = "[profile work]\ncredential_process=/opt/authctl helper aws --role-arn y\n[b]\n";
-        assert_eq!(edited(older, true), Ok(Some(format!("[profile work]\n{own}[b]\n"))));
+        assert_eq!(edited(older, true), Ok(Some(format!("[profile work]\n{own}\n[b]\n"))));
         assert_eq!(edited(older, false), Ok(Some("[b]\n".to_owned())));
-        assert_eq!(edited("[default]", true), Ok(Some(format!("[default]\n\n[profile work]\n{own}"))));
+        assert_eq!(edited("[default]", true), Ok(Some(format!("[default]\n\n[profile work]\n{own}\n"))));
         for foreign in ["[profile work]\ncredential_process = other\n", "[profile work]\nrole_arn = y\n"] {
             assert!(edited(foreign, true).is_err(), "{foreign}");
             assert_eq!(edited(foreign, false), Ok(None), "{foreign}");

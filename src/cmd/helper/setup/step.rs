@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::change::Change;
-use super::commands::{printed, succeed};
-use super::files::{self, cannot, edit_array, edit_lines, edit_members, read};
+use super::change::{Change, OnCopy};
+use super::commands::{printed, run_on_copy};
+use super::files::{self, cannot, changed_meanwhile, edit_array, edit_lines, edit_members, read};
 use super::hosts::{change_hosts, has_other_hosts};
 use super::ini;
 use super::token_file::TokenFile;
@@ -19,8 +19,8 @@ use crate::model::ToolHost;
 /// One thing to do for a change.
 pub(super) enum Step {
     Hosts,
-    Run(Vec<Vec<String>>),
-    Write { file: PathBuf, text: String },
+    Run { file: PathBuf, commands: Vec<Vec<String>>, on_copy: OnCopy },
+    Write { file: PathBuf, before: String, text: String },
     Link(PathBuf),
     Unlink(PathBuf),
     TokenFile { file: Box<TokenFile>, add: bool },
@@ -30,12 +30,16 @@ impl Change {
     /// Returns what is to be done to make the change, or to undo it; `None` if nothing is. The hosts in
     /// `shared` stay for another tool.
     pub(super) fn step(&self, call: &Call<'_>, add: bool, shared: &[ToolHost]) -> Result<Option<Step>, Error> {
-        let write = |file: &Path, text: Option<String>| text.map(|text| Step::Write { file: file.to_owned(), text });
+        let write = |file: &Path, edit: &dyn Fn(&str) -> Result<Option<String>, Error>| {
+            let before = read(file)?;
+            let text = edit(&before)?;
+            Ok::<_, Error>(text.map(|text| Step::Write { file: file.to_owned(), before, text }))
+        };
         Ok(match self {
             Self::Note(_) => None,
             Self::Section { file, header, key, value, is_ours, others } => {
                 let setting = ini::Setting { header, key, value, is_ours: *is_ours, others };
-                write(file, ini::edit(file, &read(file)?, &setting, add)?)
+                write(file, &|text| ini::edit(file, text, &setting, add))?
             }
             Self::TokenFile(file) => file.is_change(call, add)?.then(|| Step::TokenFile { file: file.clone(), add }),
             Self::Hosts if call.args.hosts.is_empty() => None,
@@ -45,12 +49,16 @@ impl Change {
                 }
                 Some(Step::Hosts)
             }
-            Self::Commands { shown, plan } => match (printed(shown), add) {
+            Self::Commands { file, shown, plan, on_copy } => match (printed(shown), add) {
                 (None, false) => None,
-                (text, _) => Some(plan(&text.unwrap_or_default(), add)?).filter(|all| !all.is_empty()).map(Step::Run),
+                (text, _) => {
+                    let commands = plan(&text.unwrap_or_default(), add)?;
+                    let is_any = !commands.is_empty();
+                    is_any.then(|| Step::Run { file: file.clone(), commands, on_copy: *on_copy })
+                }
             },
             Self::Members { file, object, names, value } => {
-                write(file, edit_members(file, &read(file)?, object, names, value, add)?)
+                write(file, &|text| edit_members(file, text, object, names, value, add))?
             }
             // What the hosts share stays for the others.
             Self::Element { .. } | Self::Block { .. } | Self::LinkAt(_) | Self::Link { used_in: None, .. }
@@ -60,9 +68,9 @@ impl Change {
             }
             Self::Link { used_in: Some(file), .. } if !add && is_used_in(file)? => None,
             Self::Element { file, path, value, first } => {
-                write(file, edit_array(file, &read(file)?, path, value, first, add)?)
+                write(file, &|text| edit_array(file, text, path, value, first, add))?
             }
-            Self::Block { file, text } => write(file, edit_lines(file, &read(file)?, text, add)?),
+            Self::Block { file, text: block } => write(file, &|text| edit_lines(file, text, block, add))?,
             Self::Link { .. } | Self::LinkAt(_) => {
                 let link = self.link()?;
                 let target = fs::read_link(&link).ok();
@@ -84,12 +92,14 @@ impl Step {
         let done = match self {
             Self::Hosts => return change_hosts(call, shared),
             Self::TokenFile { file, add } => return file.set(call, add).map(|()| true),
-            Self::Run(commands) => {
-                commands.iter().try_for_each(|command| succeed(call, command))?;
-                commands.last().map(|command| format!("ran {}", command.join(" "))).unwrap_or_default()
+            Self::Run { file, commands, on_copy } => {
+                run_on_copy(call, &file, &commands, on_copy)?;
+                format!("changed {}", file.display())
             }
-            Self::Write { file, text } => {
-                files::write(&file, &text)?;
+            Self::Write { file, before, text } => {
+                if !files::write(&file, before.as_bytes(), text.as_bytes())? {
+                    return Err(changed_meanwhile(&file));
+                }
                 format!("changed {}", file.display())
             }
             Self::Link(link) => {
