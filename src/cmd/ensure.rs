@@ -12,7 +12,7 @@ use crate::cli::{Ensure, Login};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{Grant, Profile, ProfileName, Session, format_duration};
-use crate::session::{Demand, SessionEnd, SessionLimit, TokenRequest};
+use crate::session::{Demand, IdentityEnd, SessionEnd, SessionLimit, TokenRequest};
 
 /// The output of `ensure --json`.
 #[derive(Serialize)]
@@ -33,6 +33,8 @@ struct EnsureOutput<'a> {
 struct Found {
     session: Session,
     end: SessionEnd,
+    /// When the token in a workload's file expires, if it is not known whether another program replaces it.
+    file_end: Option<UnixTime>,
 }
 
 /// Runs the command.
@@ -97,8 +99,12 @@ fn read(app: &App, profile: &Profile) -> Result<Found, Error> {
             return Err(about(error));
         }
         let contact_at = sessions.trust(profile).await.map_err(about)?.contact_at;
-        let identity_end = sessions.identity_end(profile, &session).await;
-        Ok(Found { end: SessionEnd::of(&session, profile, contact_at, identity_end), session })
+        let (identity_end, file_end) = match sessions.identity_end(profile, &session).await {
+            IdentityEnd::Unknown => (None, None),
+            IdentityEnd::At(end) => (Some(end), None),
+            IdentityEnd::UnlessReplaced(end) => (None, Some(end)),
+        };
+        Ok(Found { end: SessionEnd::of(&session, profile, contact_at, identity_end), session, file_end })
     })
 }
 
@@ -171,7 +177,7 @@ fn described(profile: &Profile, limit: SessionLimit, now: UnixTime, end: UnixTim
 
 /// Reports a session that lasts long enough, or whose end is not known.
 fn report(app: &App, profile: &Profile, found: &Found, wanted: Duration, logged_in: bool) -> Result<u8, Error> {
-    let Found { session, end } = found;
+    let Found { session, end, file_end } = found;
     let wanted_span = rough_span(wanted);
     if app.common.json {
         output::json(&EnsureOutput {
@@ -197,6 +203,14 @@ fn report(app: &App, profile: &Profile, found: &Found, wanted: Duration, logged_
         (None, None) => format!("the end of the session is not known; assumed to last {wanted_span}"),
     };
     app.ui().notice(&format!("{}: signed in; {text}", profile.name));
+    let needed = app.clock().now().plus(wanted);
+    if let Some(expires_at) = file_end.filter(|at| session.tokens.expires_at.map_or(*at, |end| end.max(*at)) < needed) {
+        let source = profile.server.workload.as_ref().map(ToString::to_string).unwrap_or_default();
+        let left = rough_span(app.clock().now().until(expires_at));
+        app.ui().notice(&format!(
+            "warning: the session ends unless another program replaces the identity token in {source}, which expires in {left}"
+        ));
+    }
     if let Some(within) = end.extended_by.filter(|within| *within < wanted && app.quick_agent_status().is_none()) {
         let command = app.next_command(Hint::command("agent start"));
         app.ui().notice(&format!(

@@ -58,7 +58,7 @@ pub use trust::trusted_keys;
 pub use trust_update::names_status_list;
 pub use unsaved::{UNSAVED_LIMIT, UnsavedSession, UnsavedSessions};
 pub use verifier::{TokenVerifier, is_unverified};
-pub use workload::{KUBERNETES_TOKEN, run_workload_command};
+pub use workload::{IdentityEnd, KUBERNETES_TOKEN, run_workload_command};
 
 use failed_token_files::FailedTokenFiles;
 use http_clients::HttpClients;

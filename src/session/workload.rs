@@ -1,6 +1,7 @@
 //! The identity token of the platform that authctl runs on, with which a workload logs in and refreshes its session.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
@@ -116,25 +117,36 @@ impl SessionService {
         }
     }
 
-    /// Returns until when the platform of a workload is known to issue identity tokens, which refresh `session`: the expiry of one
-    /// that the platform does not replace. `None` if the platform gives new ones, or if no end is known.
-    pub async fn identity_end(&self, profile: &Profile, session: &Session) -> Option<UnixTime> {
-        let workload = profile.server.workload.as_ref().filter(|_| session.grant == Grant::Workload)?;
+    /// Returns until when the platform of a workload is known to issue identity tokens, which refresh `session`.
+    pub async fn identity_end(&self, profile: &Profile, session: &Session) -> IdentityEnd {
+        let Some(workload) = profile.server.workload.as_ref().filter(|_| session.grant == Grant::Workload) else {
+            return IdentityEnd::Unknown;
+        };
         let variables = WorkloadVariables::capture();
         let token = match workload {
             // Set once for a job.
             Workload::GitLab => variables.gitlab_token,
             // It authenticates the requests for identity tokens.
             Workload::GitHub => variables.github_url.and(variables.github_token),
-            Workload::File(path) if is_replaced_by_kubelet(path) => return None,
+            Workload::File(path) if is_replaced_by_kubelet(path) => return IdentityEnd::Unknown,
             Workload::File(path) => read(workload, path).await.ok(),
-            Workload::Kubernetes | Workload::Command(_) => return None,
+            Workload::Kubernetes | Workload::Command(_) => return IdentityEnd::Unknown,
         };
-        let Some(token) = token else { return Some(self.clock.now()) };
-        let claims = unverified_claims(token.expose().trim())?;
-        // A file that has got another token since the login is probably kept fresh.
-        let was_replaced = claims.iat.is_some_and(|at| at > session.logged_in_at.plus(CLOCK_DIFFERENCE));
-        claims.exp.filter(|_| !(was_replaced && matches!(workload, Workload::File(_))))
+        let now = self.clock.now();
+        let Some(token) = token else { return IdentityEnd::At(now) };
+        let claims = unverified_claims(token.expose().trim());
+        let Some((issued_at, end)) = claims.and_then(|claims| Some((claims.iat, claims.exp?))) else {
+            return IdentityEnd::Unknown;
+        };
+        match workload {
+            Workload::File(path) => {
+                let file = path.clone();
+                let about = unblock(path, move || std::fs::metadata(file)).await;
+                let written_at = about.ok().and_then(Result::ok).map_or(now, |about| UnixTime(about.mtime()));
+                end_in_file(issued_at, end, written_at, session.logged_in_at, now)
+            }
+            _ => IdentityEnd::At(end),
+        }
     }
 
     async fn github_token(
@@ -208,6 +220,37 @@ fn token_of(Ended { status, output }: Ended) -> Result<Secret, String> {
     }
 }
 
+/// What is known of the end of a workload's identity tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityEnd {
+    /// The platform gives new ones, or no end is known.
+    Unknown,
+    /// The platform gives none after that.
+    At(UnixTime),
+    /// The one in a file expires then, and it is not known whether another program replaces it.
+    UnlessReplaced(UnixTime),
+}
+
+/// Returns what is known of the end of the tokens in a file, whose token expires at `end`. Another program that replaces it in
+/// time does that at least once in the lifetime of a token.
+fn end_in_file(
+    issued_at: Option<UnixTime>,
+    end: UnixTime,
+    written_at: UnixTime,
+    logged_in_at: UnixTime,
+    now: UnixTime,
+) -> IdentityEnd {
+    let was_replaced = issued_at.is_some_and(|at| at > logged_in_at.plus(CLOCK_DIFFERENCE));
+    let lifetime = issued_at.unwrap_or(written_at).until(end);
+    if was_replaced {
+        IdentityEnd::Unknown
+    } else if now > written_at.plus(lifetime) {
+        IdentityEnd::At(end)
+    } else {
+        IdentityEnd::UnlessReplaced(end)
+    }
+}
+
 /// Returns whether the file is in a volume of a pod: the kubelet replaces the tokens in it.
 fn is_replaced_by_kubelet(path: &Path) -> bool {
     std::fs::read_link(path).is_ok_and(|target| target.starts_with("..data"))
@@ -233,6 +276,36 @@ mod tests {
 
     use super::*;
     use crate::session::tests::expired_session;
+
+    #[test]
+    fn file_ends_a_session_only_if_nothing_has_replaced_it_for_too_long() {
+        use IdentityEnd::{At, Unknown, UnlessReplaced};
+        // Now is 10000, and a token lasts 3600 s.
+        for (issued_at, end, written_at, logged_in_at, expected) in [
+            // Written at the login, or before it, or replaced by a program that has not done so since the login.
+            (Some(9900), 13500, 9900, 9950, UnlessReplaced(UnixTime(13500))),
+            (Some(7000), 10600, 7000, 9950, UnlessReplaced(UnixTime(10600))),
+            (Some(7000), 10600, 9900, 9950, UnlessReplaced(UnixTime(10600))),
+            (None, 13500, 9900, 9950, UnlessReplaced(UnixTime(13500))),
+            // Replaced since the login.
+            (Some(9900), 13500, 9900, 8000, Unknown),
+            (Some(9900), 13500, 1000, 8000, Unknown),
+            // By the same program as the login, a moment later.
+            (Some(9900), 13500, 9900, 9860, UnlessReplaced(UnixTime(13500))),
+            // Nothing has replaced it for longer than its token's lifetime.
+            (Some(6000), 9600, 6000, 9950, At(UnixTime(9600))),
+            (None, 9600, 6000, 9950, At(UnixTime(9600))),
+            (Some(7000), 10600, 6399, 9950, At(UnixTime(10600))),
+            (Some(7000), 10600, 6400, 9950, UnlessReplaced(UnixTime(10600))),
+            // A clock that is behind, and an end before the start.
+            (Some(11000), 14600, 11000, 10990, UnlessReplaced(UnixTime(14600))),
+            (Some(9000), 8000, 9999, 9950, At(UnixTime(8000))),
+        ] {
+            let [end, written_at, logged_in_at] = [end, written_at, logged_in_at].map(UnixTime);
+            let found = end_in_file(issued_at.map(UnixTime), end, written_at, logged_in_at, UnixTime(10000));
+            assert_eq!(found, expected, "{issued_at:?} {end:?} {written_at:?} {logged_in_at:?}");
+        }
+    }
 
     #[tokio::test]
     async fn silent_identity_provider_is_unreachable() {

@@ -338,14 +338,27 @@ fn ensure_stops_at_the_end_of_an_identity_token_issued_once() {
     ensure(&setup, "1m").exits(0).reports(known);
     ensure(&setup, "10h").exits(2).reports("AUTHCTL_ID_TOKEN is not set");
 
-    // A file may be replaced, which shows when it has been once.
+    // A file may be replaced: by spiffe-helper, or by the kubelet where a container has a part of the volume.
+    let warning = "warning: the session ends unless another program replaces the identity token in";
     setup.write(lasting(now() - 400));
     setup.log_in(&setup.file_source()).exits(0);
+    let ran = ensure(&setup, "10h").exits(0).reports("enough for 10 h").reports(warning);
+    assert!(ran.stderr.contains(&format!("{}, which expires in 2 h", setup.file_source())), "{}", ran.stderr);
+    assert!(!ensure(&setup, "1h").exits(0).stderr.contains("warning"));
+    // Nothing has replaced it for longer than its token is valid.
+    let written = |ago: u64| {
+        let time = std::time::SystemTime::now() - std::time::Duration::from_secs(ago);
+        fs::File::options().write(true).open(setup.file()).unwrap().set_modified(time).unwrap();
+    };
+    written(7700);
     ensure(&setup, "10h").exits(5).reports(&format!("from {} it lasts", setup.file_source()));
+    written(7500);
+    ensure(&setup, "10h").exits(0).reports(warning);
+    // Something has replaced it once.
     setup.home.advance_time("ci", 301);
-    ensure(&setup, "10h").exits(5);
     setup.write(lasting(now()));
-    ensure(&setup, "10h").exits(0).reports("the workload logs in by itself; enough for 10 h");
+    let ran = ensure(&setup, "10h").exits(0).reports("the workload logs in by itself; enough for 10 h");
+    assert!(!ran.stderr.contains("warning"), "{}", ran.stderr);
     // As in a volume of a pod.
     setup.write(lasting(now() - 400));
     let volume = setup.home.path().join("volume");

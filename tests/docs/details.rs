@@ -230,8 +230,9 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  the previous session  The age at which the issuer ended the session before this one, although it was \
                  refreshed regularly. This one is assumed to last no longer, until it has.\n\
                  the identity token  The end of the workload's identity token, if the platform issues only one for a job: the \
-                 token of GitLab CI/CD, the request token of GitHub Actions, or a file whose token has not changed since the \
-                 login. Kubernetes replaces the file in a pod's volume in time. A login does not help here.\n\n\
+                 token of GitLab CI/CD, the request token of GitHub Actions, or a file that nothing has replaced for longer \
+                 than its token is valid. If another program may replace the file in time, the command only warns. A login does \
+                 not help here.\n\n\
                  If none of these is known, the session is assumed to last long enough, and the command reports this. A client \
                  that logs in as itself needs no user, and neither does a workload whose identity token comes from a \
                  command.\n\n\

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::commands::printed;
+use super::commands::{OnCopy, printed};
 use super::hosts::set_hosts;
 use super::token_file::TokenFile;
 use crate::cmd::helper::call::Call;
@@ -13,9 +13,6 @@ use crate::text::shell_line;
 
 /// Returns the commands of a tool that set it up, or undo that, from what the tool shows; none if nothing is to be done.
 pub(crate) type Plan = dyn Fn(&str, bool) -> Result<Vec<Vec<String>>, Error>;
-
-/// Returns a command of a tool for the file at this path, in place of its configuration.
-pub(crate) type OnCopy = fn(&[String], &str) -> Vec<String>;
 
 /// Something that the set-up of a tool changes.
 pub(crate) enum Change {

@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::change::OnCopy;
 use super::files::{cannot, changed_meanwhile, read_bytes, write};
 use crate::cmd::helper::call::{Call, foreign};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::{create_private_dir, directory_of, link_target, replace};
 use crate::text::{excerpt, shell_line};
 
+/// Returns a command of a tool for the file at this path, in place of its configuration.
+pub(crate) type OnCopy = fn(&[String], &str) -> Vec<String>;
+
 /// Returns what a command prints; `None` if it fails.
-pub(in crate::cmd::helper) fn printed(words: &[String]) -> Option<String> {
+pub(crate) fn printed(words: &[String]) -> Option<String> {
     let (program, arguments) = words.split_first()?;
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim_end().to_owned())

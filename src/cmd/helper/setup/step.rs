@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::change::{Change, OnCopy};
-use super::commands::{printed, run_on_copy};
+use super::change::Change;
+use super::commands::{OnCopy, printed, run_on_copy};
 use super::files::{self, cannot, changed_meanwhile, edit_array, edit_lines, edit_members, read};
 use super::hosts::{change_hosts, has_other_hosts};
 use super::ini;
