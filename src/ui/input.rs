@@ -10,6 +10,9 @@ use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
+/// Programs on Windows begin text with it.
+pub const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// The terminal's settings before a prompt changed them, to be restored if the program ends during the prompt.
 static BEFORE_PROMPT: Mutex<Option<Termios>> = Mutex::new(None);
 
@@ -188,7 +191,7 @@ pub fn read_stdin_secret() -> Option<Secret> {
         }
         line.push(byte[0]);
     }
-    let text = std::str::from_utf8(&line).ok()?.trim_end_matches('\r');
+    let text = std::str::from_utf8(&line).ok()?.trim_start_matches(BYTE_ORDER_MARK).trim_end_matches('\r');
     (!text.is_empty()).then(|| Secret::new(text.to_owned()))
 }
 

@@ -126,3 +126,16 @@ fn valid_id_token_of_a_refresh_replaces_the_stored_one() {
     home.run(&["refresh", "work"]).exits(0);
     assert_ne!(home.stored("work")["tokens"]["id_token"], before);
 }
+
+/// Nothing in it names the login or the access token.
+#[test]
+fn id_token_is_denied_after_a_logout() {
+    let (home, issuer) = (Sandbox::new(), Issuer::start());
+    issuer.log_in(&home).exits(0);
+    home.run(&["profile", "set", "work", "verify_token=id_token"]).exits(0);
+    let id_token = home.run(&["token", "work", "--id-token"]).exits(0).line().to_owned();
+    let verify = || home.run_with(&["verify", "-", "--profile", "work", "--json"], &id_token);
+    verify().exits(0);
+    home.run(&["logout", "work"]).exits(0);
+    assert_eq!(verify().exits(4).json()["reasons"][0]["code"], "revoked");
+}

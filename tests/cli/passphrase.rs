@@ -54,6 +54,13 @@ const READERS: [&[&str]; 8] = [
 ];
 
 #[test]
+fn passphrase_from_a_file_of_windows_is_the_typed_one() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    log_in(&home, "work", &issuer, &format!("\u{feff}{PASSPHRASE}\r")).exits(0);
+    token(&home, "work", PASSPHRASE).exits(0);
+}
+
+#[test]
 fn nothing_is_read_without_the_passphrase() {
     let (home, _issuer) = locked();
     let secret = token(&home, "work", PASSPHRASE).exits(0).line().to_owned();

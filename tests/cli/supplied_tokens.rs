@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::login::{assert_nothing_stored, login, plain};
 use crate::support::agent::Agent;
+use crate::support::jwt::claims;
 use crate::support::login_pages::token_response;
 use crate::support::time_travel::LaggingClock;
 use crate::support::{Sandbox, USER};
@@ -146,4 +147,18 @@ fn supplied_tokens_that_are_not_stored_are_not_revoked() {
     let other_tokens = token_response(&issuer, "other").to_string();
     home.run_with(&["login", "work", "--with-token"], &other_tokens).exits(2);
     assert_eq!(issuer.stats().families_revoked, 0);
+}
+
+#[test]
+fn logged_out_token_is_denied_until_its_own_expiry() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let mut tokens = token_response(&issuer, USER);
+    // The list forgets tokens some time after they have expired.
+    tokens["expires_in"] = 10.into();
+    home.run_with(&login(&issuer, &["--with-token"]), &tokens.to_string()).exits(0);
+    home.run(&["logout", "work"]).exits(0);
+    let expiry = claims(tokens["access_token"].as_str().unwrap())["exp"].to_string();
+    let list = std::fs::read_to_string(home.path().join("data/authctl/revoked")).unwrap();
+    let expiries = list.lines().skip(1).map(|line| line.split(' ').nth(1).unwrap());
+    assert!(list.lines().count() > 1 && expiries.into_iter().all(|listed| listed == expiry), "{expiry}: {list}");
 }

@@ -6,16 +6,13 @@ use crate::app::App;
 use crate::cli::Login;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::secret::{Secret, SecretBytes};
-use crate::ui::{Input, read_terminal};
+use crate::ui::{BYTE_ORDER_MARK, Input, read_terminal};
 
 /// The maximum input in bytes.
 const MAX_LENGTH: u64 = 1024 * 1024;
 
 /// The prompt at a terminal. What is typed is not shown: it holds the tokens.
 const PASTE: &str = "Paste the token response or the JWT, which is not shown, then press Enter and Ctrl-D";
-
-/// Programs on Windows begin text with it.
-const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// The secrets that options read from stdin.
 pub(super) struct StdinSecrets {
