@@ -74,9 +74,13 @@ fn ended_session(home: &Sandbox, issuer: &authctl::dev_issuer::DevIssuer, args: 
 }
 
 fn end(home: &Sandbox, issuer: &authctl::dev_issuer::DevIssuer, socket: &Path) {
+    end_profile(home, issuer, socket, "work");
+}
+
+fn end_profile(home: &Sandbox, issuer: &authctl::dev_issuer::DevIssuer, socket: &Path, name: &str) {
     issuer.revoke_everything();
-    home.advance_time("work", 301);
-    request_json(socket, "POST", "/v1/forget/work", "");
+    home.advance_time(name, 301);
+    request_json(socket, "POST", &format!("/v1/forget/{name}"), "");
 }
 
 #[test]
@@ -87,6 +91,8 @@ fn twenty_callers_share_one_notification_and_one_browser_login() {
     let _agent = ended_session(home, &issuer, &["--login=ask", "--notify"]);
     let waiting = callers(home, 20);
     desktop.wait_for_notification();
+    // Callers that give up leave the notification to the others.
+    drop(callers(home, 3));
     desktop.dunstctl(&["action", "0"]);
     let result = webdriver::complete("prompt", Screen::Desktop, &browser.address(), &User { user: USER, allows: true });
     assert_eq!(result.pages(), ["Log in", "Allow access?", "Logged in to work"]);
@@ -162,4 +168,97 @@ fn without_the_option_no_caller_waits() {
     }
     assert_eq!(desktop.notified(), 0);
     assert_eq!(issuer.stats().token_requests["refresh_token"], 1);
+}
+
+#[test]
+fn each_profile_has_a_notification_of_its_own() {
+    let (mut home, issuers) = (Sandbox::new(), [support::quick_issuer(), support::quick_issuer()]);
+    let desktop = Desktop::start(&mut home);
+    home.log_in("home", &issuers[1]);
+    home.run(&["profile", "set", "home", "grant=browser"]).exits(0);
+    let _agent = ended_session(&home, &issuers[0], &["--login=ask"]);
+    end_profile(&home, &issuers[1], &socket_of(&home), "home");
+    let of = |name: &'static str| (0..5).map(|_| home.spawn(&["token", name])).collect::<Vec<_>>();
+    let (work, other) = (of("work"), of("home"));
+    wait_until("two notifications", || (desktop.notified() == 2 && desktop.count("displayed") == 2).then_some(()));
+    // A login to one of them leaves the other one.
+    home.log_in("work", &issuers[0]);
+    for caller in work {
+        caller.wait().exits(0);
+    }
+    wait_until("the end of one", || (desktop.count("displayed") == 1).then_some(()));
+    desktop.dunstctl(&["close"]);
+    for caller in other {
+        caller.wait().exits(3).reports("authctl login home");
+    }
+    home.run(&["token", "home"]).exits(3);
+    home.run(&["token", "work"]).exits(0);
+    assert_eq!(desktop.notified(), 2);
+}
+
+#[test]
+fn callers_that_give_up_leave_one_notification() {
+    let (mut home, issuer) = (Sandbox::new(), support::quick_issuer());
+    let desktop = Desktop::start(&mut home);
+    let _agent = ended_session(&home, &issuer, &["--login=ask"]);
+    for _ in 0..3 {
+        let waiting = callers(&home, 5);
+        desktop.wait_for_notification();
+        drop(waiting);
+    }
+    assert_eq!((desktop.notified(), desktop.count("displayed")), (1, 1));
+    // It is still of use.
+    let waiting = callers(&home, 2);
+    home.log_in("work", &issuer);
+    for caller in waiting {
+        caller.wait().exits(0);
+    }
+    wait_until("its end", || (desktop.count("displayed") == 0).then_some(()));
+    assert_eq!(desktop.notified(), 1);
+}
+
+#[test]
+fn callers_fail_at_once_where_no_notification_can_be_shown() {
+    parts::require(&["notify-send"]);
+    for has_bus in [true, false] {
+        let (mut home, issuer) = (Sandbox::new(), support::quick_issuer());
+        let bus = Keyring::start();
+        match has_bus {
+            true => home.set("DBUS_SESSION_BUS_ADDRESS", bus.address()),
+            false => home.set("DBUS_SESSION_BUS_ADDRESS", "unix:path=/does/not/exist"),
+        }
+        let _agent = ended_session(&home, &issuer, &["--login=ask"]);
+        let start = std::time::Instant::now();
+        for caller in callers(&home, 20) {
+            caller.wait().exits(3).reports("authctl login work");
+        }
+        assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
+        assert_eq!(issuer.stats().token_requests["refresh_token"], 1);
+    }
+}
+
+#[test]
+fn user_is_shown_the_command_where_no_browser_can_be_opened() {
+    let (mut home, issuer) = (Sandbox::new(), support::quick_issuer());
+    let desktop = Desktop::start(&mut home);
+    // No other program, so no browser.
+    let programs = home.path().join("programs");
+    std::fs::create_dir(&programs).expect("made");
+    std::os::unix::fs::symlink(parts::program("notify-send"), programs.join("notify-send")).expect("linked");
+    home.set("PATH", &programs);
+    for name in ["DISPLAY", "WAYLAND_DISPLAY", "BROWSER"] {
+        home.unset(name);
+    }
+    let _agent = ended_session(&home, &issuer, &["--login=ask"]);
+    let waiting = callers(&home, 5);
+    desktop.wait_for_notification();
+    desktop.dunstctl(&["action", "0"]);
+    for caller in waiting {
+        caller.wait().exits(3).reports("authctl login work");
+    }
+    wait_until("the command", || (desktop.count("displayed") == 1 && desktop.notified() == 2).then_some(()));
+    assert!(desktop.dunstctl(&["history"]).contains("Log in opens the browser"));
+    // The user is not asked again.
+    home.run(&["token", "work"]).exits(3);
+    assert_eq!(desktop.notified(), 2);
 }

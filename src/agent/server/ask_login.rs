@@ -14,6 +14,9 @@ use crate::broker::{self, Outcome, Pending, Request};
 use crate::model::{Grant, Profile, ProfileName, Session, StoreKind};
 use crate::text::sanitize_line;
 
+/// The exit code of a login that cannot open a browser.
+const CONFIGURATION: i32 = 2;
+
 impl Agent {
     /// Asks the user to log in to a profile whose session has ended, unless the user is being asked or has declined, and waits
     /// for the login for at most `patience`; returns whether there was one.
@@ -79,7 +82,9 @@ impl Agent {
             tracing::warn!("{}: the notification failed; `notify-send --action` needs version 0.8", profile.name);
         }
         if agrees == Some(true) {
-            self.log_in(&profile.name).await;
+            if !self.log_in(&profile.name).await {
+                notification::show(&profile.name).await;
+            }
             self.forget(profile);
         }
         match (self.has_other_login(profile, login).await, agrees) {
@@ -98,16 +103,21 @@ impl Agent {
         self.loaded(profile).await.is_ok_and(|session| session.generation.login != login)
     }
 
-    async fn log_in(&self, name: &ProfileName) {
+    /// Logs in with the browser; returns whether that could be opened, so that the user has seen how the login ended.
+    async fn log_in(&self, name: &ProfileName) -> bool {
         let request = Request::LogIn { profile: name.to_string() };
         let ended = tokio::task::spawn_blocking(move || broker::call(&request, &[])).await;
         match ended.map(|ended| ended.map(|response| response.outcome)) {
-            Ok(Ok(Outcome::Ended(Some(0), _))) => {}
-            Ok(Ok(Outcome::Ended(_, stderr))) => {
+            Ok(Ok(Outcome::Ended(Some(0), _))) => true,
+            Ok(Ok(Outcome::Ended(status, stderr))) => {
                 let error = stderr.lines().find(|line| line.starts_with("error:")).unwrap_or_default();
                 tracing::warn!("{name}: the login failed: {}", sanitize_line(error));
+                status.and_then(|status| ExitStatus::from_raw(status).code()) != Some(CONFIGURATION)
             }
-            _ => tracing::warn!("{name}: cannot start the login"),
+            _ => {
+                tracing::warn!("{name}: cannot start the login");
+                false
+            }
         }
     }
 }

@@ -96,6 +96,9 @@ impl SignIn<'_> {
             let shown = if std::io::stderr().is_terminal() { login.short_url()? } else { url.clone() };
             if open_browser(self.app, &url) {
                 self.show(&format!("Opened your browser. If it did not open, visit:\n\n  {shown}\n"));
+            } else if self.app.common.no_input {
+                // The address may be read by no user, as where the agent starts the login.
+                return Err(Error::msg(ErrorCode::Configuration, "cannot open a browser", Hint::login()));
             } else {
                 self.show(&format!("Cannot open a browser: set BROWSER to its name, or visit:\n\n  {shown}\n"));
             }
