@@ -14,7 +14,7 @@ mod token;
 
 pub use agent_store::StoreAccess;
 pub use credentials::{Answering, ApiCredentials, ApiToken, Freshness, answer};
-pub use signals::{Signals, receive_blocked, with_blocked};
+pub use signals::{ReceivedSignal, Signals, receive_blocked, with_blocked};
 
 use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;

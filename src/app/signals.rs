@@ -1,17 +1,35 @@
 //! Signals that the program handles itself, and those that wait while another program is started.
 
-use std::task::{Context, Poll, Waker};
+use std::collections::VecDeque;
+use std::future::pending;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number};
 use rustix::process::Signal;
-use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::siginfo::{Cause, Origin};
+use tokio::net::UnixStream;
 
 /// The signals that request termination.
 pub const TERMINATION: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
 
+/// A signal that has arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceivedSignal {
+    /// Which one.
+    pub signal: Signal,
+    /// Whether a process has sent it, and not the system, as for the keys of a terminal.
+    pub is_from_process: bool,
+}
+
 /// Listens for signals, without those that the caller has had ignored, as nohup(1) does: they stay ignored, also in the programs
 /// that are started.
-pub struct Signals(Vec<(Signal, Listener)>);
+pub struct Signals {
+    /// In the order in which they are returned if several have arrived.
+    listened: Vec<Signal>,
+    delivery: SignalDelivery<UnixStream, WithOrigin>,
+    arrived: VecDeque<ReceivedSignal>,
+}
 
 impl Signals {
     /// Starts listening for these; from here on they no longer end or stop the program by themselves.
@@ -20,27 +38,44 @@ impl Signals {
     /// If the system refuses.
     pub fn listen(signals: &[Signal]) -> std::io::Result<Self> {
         let ignored = ignored();
-        let heard = signals.iter().filter(|signal| ignored & (1 << (signal.as_raw() - 1)) == 0);
-        heard.map(|of| Ok((*of, signal(SignalKind::from_raw(of.as_raw()))?))).collect::<std::io::Result<_>>().map(Self)
+        let listened = signals.iter().copied().filter(|signal| ignored & (1 << (signal.as_raw() - 1)) == 0);
+        let listened: Vec<Signal> = listened.collect();
+        let (read, write) = UnixStream::pair()?;
+        let numbers = listened.iter().map(|signal| signal.as_raw());
+        let delivery = SignalDelivery::with_pipe(read, write.into_std()?, WithOrigin::default(), numbers)?;
+        Ok(Self { listened, delivery, arrived: VecDeque::new() })
     }
 
-    /// Waits for any of them; returns which.
-    pub async fn next(&mut self) -> Signal {
-        std::future::poll_fn(|context| {
-            let received = self
-                .0
-                .iter_mut()
-                .find_map(|(signal, listener)| listener.poll_recv(context).is_ready().then_some(*signal));
-            received.map_or(Poll::Pending, Poll::Ready)
-        })
-        .await
+    /// Waits for any of them.
+    pub async fn next(&mut self) -> ReceivedSignal {
+        loop {
+            self.receive();
+            if let Some(first) = self.arrived.pop_front() {
+                return first;
+            }
+            let wakes = self.delivery.get_read();
+            if wakes.readable().await.is_err() {
+                pending::<()>().await;
+            }
+            // `receive` has read past the runtime, which would report the same again.
+            let _ = wakes.try_read(&mut [0; 64]);
+        }
     }
 
     /// Returns whether one of these has been received, without waiting.
     pub fn has_received(&mut self, signals: &[Signal]) -> bool {
-        let mut context = Context::from_waker(Waker::noop());
-        let mut these = self.0.iter_mut().filter(|(signal, _)| signals.contains(signal));
-        these.any(|(_, listener)| listener.poll_recv(&mut context).is_ready())
+        self.receive();
+        self.arrived.iter().any(|received| signals.contains(&received.signal))
+    }
+
+    fn receive(&mut self) {
+        let received = |origin: Origin| {
+            let signal = Signal::from_named_raw(origin.signal)?;
+            Some(ReceivedSignal { signal, is_from_process: matches!(origin.cause, Cause::Sent(_)) })
+        };
+        let mut batch: Vec<ReceivedSignal> = self.delivery.pending().filter_map(received).collect();
+        batch.sort_by_key(|received| self.listened.iter().position(|signal| *signal == received.signal));
+        self.arrived.extend(batch);
     }
 }
 

@@ -78,7 +78,10 @@ fn is_of_caller(name: &HeaderName) -> bool {
 }
 
 fn one_of(headers: &HeaderMap, names: &[&'static str]) -> Option<&'static str> {
-    headers.keys().find_map(|own| names.iter().copied().find(|name| as_read(own) == *name))
+    headers.keys().find_map(|own| {
+        let own = as_read(own);
+        names.iter().copied().find(|name| own == *name)
+    })
 }
 
 /// Returns the field by which some servers take a request for one with another path.

@@ -8,7 +8,7 @@ use authctl::dev_issuer::Algorithm;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::agent::Agent;
-use crate::support::process::{assert_signals_arrive, wait_until};
+use crate::support::process::{PRINT_SIGNALS, assert_signals_arrive, wait_until};
 use crate::support::{AUTHCTL, Sandbox, issuer, quick_issuer};
 
 /// Waits until the file has another token, three times.
@@ -215,6 +215,29 @@ fn ctrl_c_reaches_the_command_once_wherever_its_streams_lead() {
     }
     // Of another program, only if authctl passes it on.
     assert_signals_arrive(&home, &["exec", "work", "--file", "token", "--"]);
+}
+
+#[test]
+fn signal_of_a_process_arrives_in_the_foreground_too() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let mut running = home.spawn_in_terminal(&["exec", "--file", "held", "work", "--", "sh", "-c", PRINT_SIGNALS]);
+    running.reports("ready");
+    for (name, signal) in
+        [("INT", Signal::INT), ("QUIT", Signal::QUIT), ("TSTP", Signal::TSTP), ("WINCH", Signal::WINCH)]
+    {
+        running.signal(signal);
+        running.reports(&format!("got {name}\r\n"));
+    }
+    // The command has this one from the terminal.
+    running.type_text("\u{3}");
+    running.wait_until("Ctrl-C", |text| (text.matches("got INT").count() == 2).then_some(()));
+    for name in ["TERM 1", "TERM 2"] {
+        running.signal(Signal::TERM);
+        running.reports(&format!("got {name}"));
+    }
+    let text = running.wait().exits(9).stderr;
+    assert_eq!(text.matches("got").count(), 7, "{text}");
 }
 
 #[test]

@@ -356,7 +356,7 @@ impl RunningCommand<'_> {
 }
 
 /// Prints each signal that it gets, until the second SIGTERM.
-const PRINT_SIGNALS: &str = "terms=0; for name in HUP INT QUIT USR1 USR2 ALRM WINCH TSTP CONT; do trap \"echo got $name\" $name; done; \
+pub const PRINT_SIGNALS: &str = "terms=0; for name in HUP INT QUIT USR1 USR2 ALRM WINCH TSTP CONT; do trap \"echo got $name\" $name; done; \
     trap 'terms=$((terms + 1)); echo got TERM $terms' TERM; echo ready; while test $terms -lt 2 -a -d $HOME; do sleep 0.01; done; exit 9";
 
 /// Checks that a command that authctl runs with these arguments gets each signal once that is sent to authctl, and that its exit

@@ -7,7 +7,7 @@ use std::process::{Child, ExitStatus};
 use nix::unistd::{getpgid, getpgrp, getppid, getsid, tcgetpgrp};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
-use crate::app::Signals;
+use crate::app::{ReceivedSignal, Signals};
 use crate::error::{Error, ErrorCode, Hint};
 
 /// Signals sent to authctl that are passed on to the command. SIGTSTP precedes SIGCONT: if both are pending, the command
@@ -41,9 +41,7 @@ pub(super) fn listen() -> Result<Signals, Error> {
 ///
 /// # Errors
 /// [`ErrorCode::Interrupted`].
-pub(super) async fn check_interrupted(signals: &mut Signals) -> Result<(), Error> {
-    // The runtime takes signals from the system between two tasks.
-    tokio::task::yield_now().await;
+pub(super) fn check_interrupted(signals: &mut Signals) -> Result<(), Error> {
     match signals.has_received(&[Signal::INT, Signal::QUIT, Signal::TERM, Signal::HUP]) {
         true => Err(Error::interrupted()),
         false => Ok(()),
@@ -69,11 +67,12 @@ pub(super) async fn attend<T>(mut child: Child, beside: impl Future<Output = T>)
     }
 }
 
-/// Passes signals on to a command, unless it has them from the terminal. Never returns.
+/// Passes signals on to a command, unless it has them from the terminal. Never returns. A process that sends one to the whole group
+/// reaches the command twice: nothing distinguishes that from one that sends it to authctl alone, where the command must get it.
 pub(super) async fn pass_on(mut signals: Signals, to: impl Fn(Signal)) {
     loop {
-        let signal = signals.next().await;
-        if !OF_TERMINAL.contains(&signal) || !is_in_foreground() {
+        let ReceivedSignal { signal, is_from_process } = signals.next().await;
+        if is_from_process || !OF_TERMINAL.contains(&signal) || !is_in_foreground() {
             to(signal);
         }
         // A shell has to see that its job has stopped. Without one, nothing would continue it, and the kernel stops no job either.

@@ -52,7 +52,7 @@ pub(super) fn run(
             let error = anyhow::Error::new(e).context(format!("cannot write a token to {}", path.display()));
             Error::new(ErrorCode::Configuration, error, Hint::list(path))
         })?;
-        let started = super::child::check_interrupted(&mut signals).await.and_then(|()| {
+        let started = super::child::check_interrupted(&mut signals).and_then(|()| {
             limit_core_dumps(false);
             let started = command.spawn();
             limit_core_dumps(true);

@@ -34,7 +34,7 @@ pub(super) fn run(
         receive_blocked(&PASSED_ON);
         let sent = pipe::OpenOptions::new().open_receiver(INNER_SIGNALS).map_err(unexpected)?;
         let listener = TcpListener::bind(INNER_ADDRESS).await.map_err(unexpected)?;
-        check_interrupted(&mut ignored).await?;
+        check_interrupted(&mut ignored)?;
         let child = command.spawn().map_err(|error| cannot_run(&command, error))?;
         // The command keeps the limit that it was started with.
         raise_limits();

@@ -108,7 +108,7 @@ pub(super) fn run(
             let _ = end.await;
         };
         let running = async {
-            check_interrupted(&mut signals).await?;
+            check_interrupted(&mut signals)?;
             limit_core_dumps(false);
             // bubblewrap would end at a signal, and the command with it.
             let blocked = if sandbox.is_some() { &PASSED_ON[..] } else { &[] };
