@@ -200,18 +200,37 @@ fn usage(error: &clap::Error, line: &[OsString]) -> u8 {
             if let Some(url) = model::with_scheme(value).filter(|url| reason.to_string().contains(url)) {
                 hint = Hint::shell(corrected(args, value, &url));
             }
-            format!("'{option}': {reason}")
+            if command == ["login"] && option == "[PROFILE]" && model::IssuerUrl::parse(value).is_ok() {
+                hint = Hint::shell(corrected(args, value, &format!("--issuer={value}")));
+            }
+            // An argument is known by its place.
+            if option.starts_with(['[', '<']) { reason.to_string() } else { format!("'{option}': {reason}") }
         }
         _ => {
             let text = error.render().to_string();
             let lines = text.trim_start_matches("error: ").lines();
             let lines =
                 lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
-            let lines = lines.map(str::trim).filter(|line| !line.is_empty());
+            let lines = lines.map(str::trim).filter(|line| !line.is_empty() && is_tip_right(line, error));
             lines.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ")
         }
     };
     reported(&Error::msg(ErrorCode::Usage, message, hint), is_json)
+}
+
+/// Returns whether a line of clap's error is right where it is a tip: no tip explains how to pass a mistyped option as a value,
+/// and a similar option is one that was mistyped or not finished.
+fn is_tip_right(line: &str, error: &clap::Error) -> bool {
+    if !line.starts_with("tip: ") {
+        return true;
+    }
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.trim_start_matches('-').to_owned(),
+        _ => String::new(),
+    };
+    let (typed, similar) = (text(ContextKind::InvalidArg), text(ContextKind::SuggestedArg));
+    let is_beginning = similar.starts_with(&format!("{typed}-"));
+    !similar.is_empty() && (is_beginning || strsim::normalized_damerau_levenshtein(&typed, &similar) > 0.6)
 }
 
 /// Returns the exit code after text was printed on stdout.

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use crate::secret::Secret;
 use crate::text::bare_token;
-pub use locations::{ConfigFiles, NoHome, Paths, home_directories};
+pub use locations::{ConfigFiles, NoHome, Paths, without_home};
 pub use runtime::missing_runtime_directory;
 pub use surroundings::{Elsewhere, Surroundings};
 

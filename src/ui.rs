@@ -11,7 +11,8 @@ use std::time::Duration;
 use crate::secret::Secret;
 use crate::text::{hide_tokens, sanitize_for_terminal, sanitize_line};
 pub use input::{
-    AskInterrupted, BYTE_ORDER_MARK, Input, read_stdin_line, read_stdin_secret, read_terminal, restore_terminal,
+    AskInterrupted, BYTE_ORDER_MARK, Input, end_interrupted_line, read_stdin_line, read_stdin_secret, read_terminal,
+    restore_terminal,
 };
 use input::{Echo, into_text, read_secret};
 pub use wrap::{fill, wrap_after_label};
@@ -69,6 +70,13 @@ impl Ui {
             let mut stderr = io::stderr();
             let _ = write!(stderr, "{}", sanitize_line(prompt));
             let _ = stderr.flush();
+        }
+    }
+
+    /// Ends the line of a prompt without an answer.
+    pub fn prompt_unanswered(self) {
+        if self.interactive {
+            let _ = writeln!(io::stderr());
         }
     }
 

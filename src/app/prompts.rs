@@ -13,6 +13,10 @@ impl App {
         let line = typed.get_or_insert_with(|| tokio::task::spawn_blocking(move || ui.read_line()));
         let line = line.await.ok().flatten();
         *typed = None;
+        if line.is_none() {
+            // Ends the line of the prompt, where the terminal has shown Ctrl-D as `^D`.
+            ui.prompt_unanswered();
+        }
         line
     }
 

@@ -47,7 +47,7 @@ impl App {
             let result = tokio::select! {
                 result = work => result,
                 _ = signals.next() => {
-                    ui::restore_terminal();
+                    ui::end_interrupted_line(self.ui().is_interactive());
                     Err(self.finish_refresh(&mut signals).await)
                 }
             };

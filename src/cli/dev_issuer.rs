@@ -18,7 +18,7 @@ pub struct DevIssuer {
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub port: u16,
     /// Path of the issuer identifier, such as /tenant
-    #[arg(long, value_name = "PATH", default_value = "")]
+    #[arg(long, value_name = "PATH", default_value = "", hide_default_value = true)]
     pub path: String,
     /// Read users from this file, one NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET (base32) per line
     #[arg(long, value_name = "FILE")]

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use clap::Command;
+use clap::error::ErrorKind;
 
 use super::command_words::{NamedCommand, argument_positions, named_command};
 
@@ -21,8 +22,12 @@ const SYNONYMS: [(&str, &[&str]); 11] = [
     ("log-out", &["logout"]),
 ];
 
+/// Commands that are typed as two words.
+const TWO_WORDS: [((&str, &str), &str); 4] =
+    [(("log", "in"), "login"), (("log", "out"), "logout"), (("sign", "in"), "login"), (("sign", "out"), "logout")];
+
 /// Words for which a command is only suggested: it changes or starts something, or they could mean another one.
-const SUGGESTIONS: [(&str, &str); 32] = [
+const SUGGESTIONS: [(&str, &str); 51] = [
     ("remove", "profile remove"),
     ("rm", "profile remove"),
     ("delete", "profile remove"),
@@ -55,6 +60,25 @@ const SUGGESTIONS: [(&str, &str); 32] = [
     ("decode", "verify"),
     ("inspect", "verify"),
     ("introspect", "verify"),
+    ("check", "verify"),
+    ("validate", "verify"),
+    ("jwt", "token"),
+    ("info", "status"),
+    ("current", "whoami"),
+    ("connect", "login"),
+    ("env", "exec"),
+    ("shell", "exec"),
+    ("daemon", "agent start"),
+    ("serve", "agent start"),
+    ("server", "agent start"),
+    ("profile add", "login"),
+    ("profile new", "login"),
+    ("profile create", "login"),
+    ("profile get", "profile show"),
+    ("profile edit", "profile set"),
+    ("keys refresh", "keys update"),
+    ("keys fetch", "keys update"),
+    ("keys get", "keys show"),
 ];
 
 /// Commands that do nothing without this number of arguments, the profile of `--profile` included.
@@ -72,6 +96,13 @@ pub(super) fn expand(mut args: Vec<OsString>) -> Vec<OsString> {
     };
     while let Some((at, command)) = synonym(&args) {
         args.splice(at..=at, command.iter().map(OsString::from));
+    }
+    let first: Vec<usize> = argument_positions(&args).take(2).collect();
+    if let [at, next] = first[..]
+        && let Some((_, command)) = TWO_WORDS.iter().find(|((one, two), _)| args[at] == *one && args[next] == *two)
+    {
+        args.remove(next);
+        args[at] = command.into();
     }
     args
 }
@@ -117,12 +148,20 @@ pub(super) fn explained_suggestion(command: &Command, words: &[String]) -> Vec<S
 /// similar.
 pub(super) fn suggestion(root: &Command, args: &[OsString]) -> Option<Vec<String>> {
     let NamedCommand { definition: command, names, next } = named_command(root, args);
-    let at = next?;
+    let mut at = next?;
     let mut words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let typed = &words[at];
-    let known =
-        SUGGESTIONS.iter().find(|(word, _)| word == typed && command.get_name() == "authctl").map(|(_, known)| *known);
-    let meant = known.or_else(|| similar(command, typed))?.to_owned();
+    let typed = names.iter().copied().chain([words[at].as_str()]).collect::<Vec<_>>().join(" ");
+    let known = SUGGESTIONS.iter().find(|(word, _)| *word == typed).map(|(_, known)| *known);
+    let (meant, names) = match known {
+        // It replaces the names before it too.
+        Some(known) => {
+            let before: Vec<usize> = argument_positions(args).take(names.len()).collect();
+            before.iter().rev().for_each(|name| drop(words.remove(*name)));
+            at -= before.len();
+            (known.to_owned(), Vec::new())
+        }
+        None => (similar(command, &words[at])?.to_owned(), names),
+    };
     words.splice(at..=at, meant.split(' ').map(str::to_owned));
     // A second word that the user of another tool types, such as `config use-context`.
     if meant == "profile" {
@@ -136,8 +175,21 @@ pub(super) fn suggestion(root: &Command, args: &[OsString]) -> Option<Vec<String
     if NEED_ARGUMENTS.iter().any(|(command, needed)| meant == *command && given < *needed) {
         words.splice(rest.., ["--help".to_owned()]);
     }
+    // A word that was typed twice, such as `profiles list`.
+    if !is_valid(root, &words) && words.get(rest) == words.get(rest - 1) {
+        words.remove(rest);
+    }
+    if !is_valid(root, &words) {
+        words.splice(rest.., ["--help".to_owned()]);
+    }
     words.remove(0);
     Some(words)
+}
+
+/// Returns whether the command line could run, or prints help.
+fn is_valid(root: &Command, words: &[String]) -> bool {
+    let parsed = root.clone().try_get_matches_from(words);
+    parsed.map_or_else(|error| error.kind() == ErrorKind::DisplayHelp, |_| true)
 }
 
 /// Returns the subcommand that was probably meant: the only one that begins so, else the most similar one.
@@ -181,6 +233,11 @@ mod tests {
             ("authctl use work", "authctl profile use work"),
             ("authctl exec work ls", "authctl exec work ls"),
             ("authctl token use", "authctl token use"),
+            ("authctl log in work", "authctl login work"),
+            ("authctl -q sign out", "authctl -q logout"),
+            ("authctl auth log in", "authctl login"),
+            ("authctl log out", "authctl logout"),
+            ("authctl agent log in", "authctl agent log in"),
         ] {
             assert_eq!(expand(line(typed)), line(meant), "{typed}");
         }
@@ -209,7 +266,12 @@ mod tests {
             ("authctl config", Some("profile list")),
             ("authctl logs --follow", Some("agent log --follow")),
             ("authctl run work -- ls -l", Some("exec work -- ls -l")),
-            ("authctl env", None),
+            ("authctl env", Some("exec --help")),
+            ("authctl profile -q add work", Some("-q login work")),
+            ("authctl profile get", Some("profile show")),
+            ("authctl profiles list", Some("profile list")),
+            ("authctl daemon", Some("agent start")),
+            ("authctl tokne --nonsense", Some("token --help")),
             ("authctl decode -", Some("verify -")),
             ("authctl frobnicate", None),
             ("authctl move", None),

@@ -14,7 +14,7 @@ use crate::model::parse_duration;
                         authctl verify\n  \
                         authctl verify - --jwks keys.json --issuer https://issuer.example --audience api < token")]
 pub struct Verify {
-    /// Profile whose stored token to verify, or `-` for a JWT on stdin, which --profile gives issuer, audience and keys
+    /// Profile whose stored token to verify, or `-` for a JWT on stdin, with the settings of --profile
     #[arg(value_name = "PROFILE|-")]
     pub profile_or_stdin: Option<String>,
     /// Expect this issuer, compared exactly

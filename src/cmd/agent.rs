@@ -37,7 +37,7 @@ fn status(app: &App) -> Result<u8, Error> {
         output::json(&state)?;
     } else {
         for line in status_lines(&state, app.clock().now()) {
-            output::line(&line)?;
+            output::wrapped(&line, 2).iter().try_for_each(|line| output::data(line))?;
         }
     }
     Ok(if state.running && !state.locked { 0 } else { ErrorCode::AgentUnavailable.exit_code() })
@@ -57,6 +57,9 @@ pub(super) fn status_line(state: &AgentStatus) -> String {
 /// Returns what is wrong with the agent, a line each.
 pub(super) fn problems(state: &AgentStatus) -> Vec<String> {
     let mut problems = Vec::new();
+    if state.locked {
+        problems.push("run authctl agent unlock".to_owned());
+    }
     if let Some(other) = state.version.as_deref().filter(|version| *version != env!("CARGO_PKG_VERSION")) {
         problems.push(format!("it has version {other}; restart it to use {}", env!("CARGO_PKG_VERSION")));
     }

@@ -128,6 +128,9 @@ fn cannot_run(command: &Command, error: io::Error) -> Error {
         io::ErrorKind::NotFound if program_exists(program) => {
             (ErrorCode::CommandNotExecutable, anyhow::anyhow!("its interpreter does not exist"))
         }
+        io::ErrorKind::NotFound if is_searched(program) => {
+            (ErrorCode::CommandNotFound, anyhow::anyhow!("not found in PATH"))
+        }
         io::ErrorKind::NotFound => (ErrorCode::CommandNotFound, error.into()),
         _ => (ErrorCode::CommandNotExecutable, error.into()),
     };
@@ -137,10 +140,12 @@ fn cannot_run(command: &Command, error: io::Error) -> Error {
 
 /// Suggests to look at a program that cannot be run, or at where it was looked for.
 fn search_hint(program: &Path) -> Hint {
-    match program.parent() {
-        Some(directory) if directory == Path::new("") => Hint::shell("echo \"$PATH\""),
-        _ => Hint::list(program),
-    }
+    if is_searched(program) { Hint::shell("echo \"$PATH\"") } else { Hint::list(program) }
+}
+
+/// Returns whether a program is looked for in the directories of PATH.
+fn is_searched(program: &Path) -> bool {
+    program.parent() == Some(Path::new(""))
 }
 
 /// Returns the token for the command, and how long it is valid if it is a profile's, or the exit code if it is denied.

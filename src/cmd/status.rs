@@ -218,12 +218,24 @@ fn table(app: &App, report: &StatusReport, now: UnixTime) -> Vec<String> {
         rows
     };
     let (width, color) = (output::width(), app.has_color(&io::stdout()));
-    // The notes are left out first, then the accounts, before a name is cut.
-    let mut layouts =
-        [(true, true), (false, true), (false, false)].into_iter().map(|(notes, accounts)| rows(notes, accounts));
-    let fitting = layouts.find(|rows| output::table_width(rows) <= width);
-    output::table(&fitting.unwrap_or_else(|| rows(false, false)), &[0], width, color)
+    // The notes are left out first; then long accounts are cut, or all left out; then names are cut.
+    if let Some(fitting) =
+        [true, false].map(|notes| rows(notes, true)).iter().find(|rows| output::table_width(rows) <= width)
+    {
+        return output::table(fitting, &[], width, color);
+    }
+    let (accounts, others) = (rows(false, true), rows(false, false));
+    match output::table_width(&others) + MIN_ACCOUNT <= width {
+        true => output::table(&accounts, &[ACCOUNT], width, color),
+        false => output::table(&others, &[0], width, color),
+    }
 }
+
+/// The column of the accounts.
+const ACCOUNT: usize = 2;
+
+/// The least width of the accounts, with the space before them.
+const MIN_ACCOUNT: usize = 10;
 
 /// Returns when the token expires, and what happens then.
 fn expiry(status: &ProfileStatus, now: UnixTime) -> (String, &'static str) {

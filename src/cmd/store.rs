@@ -22,8 +22,8 @@ fn passphrase(app: &App, args: &StorePassphrase) -> Result<u8, Error> {
     let is_sealed = sessions.file_key().map_or(Ok(false), StoreKey::is_sealed)?;
     let forgotten_nothing = args.forgotten && !is_sealed;
     if forgotten_nothing || args.remove && !is_sealed {
-        let message = "the file store has no passphrase";
-        return Err(Error::msg(ErrorCode::Usage, message, Hint::command("store passphrase")));
+        let hint = if args.remove { Hint::None } else { Hint::command("store passphrase") };
+        return Err(Error::msg(ErrorCode::Usage, "the file store has no passphrase", hint));
     }
     if is_sealed && !args.forgotten {
         app.unlock_store()?;
@@ -104,7 +104,12 @@ fn new_passphrase(app: &App, after_current: bool) -> Result<Secret, Error> {
         (false, false) => "a passphrase is required, and there is no terminal",
     };
     let code = if app.common.passphrase_stdin { ErrorCode::Usage } else { ErrorCode::PassphraseRequired };
-    let new = new.ok_or_else(|| Error::msg(code, missing, hint().at_terminal(app.ui().is_interactive())))?;
+    let added = if after_current {
+        "pipe in the current passphrase and the new one, a line each"
+    } else {
+        super::PIPE_PASSPHRASE
+    };
+    let new = new.ok_or_else(|| Error::msg(code, missing, hint().or_add(app.ui().is_interactive(), added)))?;
     check_passphrase(&new).map_err(|invalid| Error::new(ErrorCode::Usage, invalid, hint()))?;
     Ok(new)
 }

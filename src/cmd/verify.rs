@@ -153,7 +153,7 @@ fn verify_stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>) 
     let mut token = SecretBytes::default();
     token.read_from(io::stdin().lock().take(MAX_LENGTH as u64)).map_err(unreadable)?;
     if token.expose().trim_ascii().is_empty() {
-        return Err(Error::msg(ErrorCode::Usage, "stdin is empty", help()));
+        return Err(Error::msg(ErrorCode::Usage, "stdin is empty", Hint::advice("check the command before the pipe")));
     }
     let verification = match as_text(token.expose()) {
         Ok(text) => verifier.verify_token(text, args.explain),

@@ -42,9 +42,6 @@ pub enum Hint {
 /// The scope by which a login requests an ID token (OpenID Connect Core 1.0, section 3.1.2.1).
 const OPENID: &str = "openid";
 
-/// The advice to run a command elsewhere, where the typed one may succeed.
-const AT_TERMINAL: &str = "run it in a terminal to be prompted for the missing values";
-
 /// The command that shows the settings of a profile.
 const SHOW_PROFILE: &str = "profile show";
 
@@ -122,12 +119,13 @@ impl Hint {
         }
     }
 
-    /// Says that the command has to be run at a terminal, unless it was. What it read from a pipe is not available again.
+    /// Suggests the command to a user who can type the missing value. Without a terminal it would fail again, and the hint names
+    /// what to add instead.
     #[must_use]
-    pub fn at_terminal(self, is_interactive: bool) -> Self {
+    pub fn or_add(self, is_interactive: bool, what_to_add: &str) -> Self {
         match is_interactive {
             true => self,
-            false => self.after_advice(AT_TERMINAL),
+            false => Self::Advice(format!("{what_to_add}, or run this in a terminal")),
         }
     }
 
@@ -308,9 +306,7 @@ impl Hint {
             command.typed = vec!["--config".to_owned(), config];
         }
         match self {
-            Self::AdviceAndCommand(advice, command)
-                if advice != AT_TERMINAL && command.is_typed_line(args.get(1..).unwrap_or_default()) =>
-            {
+            Self::AdviceAndCommand(advice, command) if command.is_typed_line(args.get(1..).unwrap_or_default()) => {
                 Self::Advice(advice)
             }
             hint => hint,

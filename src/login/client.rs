@@ -20,7 +20,7 @@ pub(super) fn require_secret(
     supplied: &Supplied,
 ) -> Result<(), Error> {
     let is_known = supplied.client_secret.is_some() || stored_secret(profile, previous).is_some();
-    if is_known || !is_secret_grant(profile) || user.can_answer() { Ok(()) } else { Err(no_secret()) }
+    if is_known || !is_secret_grant(profile) || user.can_answer() { Ok(()) } else { Err(no_secret(user)) }
 }
 
 impl LoginService {
@@ -39,7 +39,7 @@ impl LoginService {
             (None, Some(stored)) if needs_secret => Some(stored.clone()),
             (None, _) if needs_secret && profile.grant != Grant::Token => {
                 let typed = user.ask_client_secret(profile).await;
-                Some(typed.filter(|secret| !secret.is_empty()).ok_or_else(no_secret)?)
+                Some(typed.filter(|secret| !secret.is_empty()).ok_or_else(|| no_secret(user))?)
             }
             (None, _) => None,
         };
@@ -69,10 +69,7 @@ fn stored_secret<'a>(profile: &Profile, previous: Option<&'a Session>) -> Option
     previous.filter(|session| session.belongs_to(profile))?.client_secret.as_ref()
 }
 
-fn no_secret() -> Error {
-    Error::msg(
-        ErrorCode::LoginRequired,
-        "the client secret is missing; type it in a terminal, or pipe it in with --client-secret-stdin",
-        Hint::login(),
-    )
+fn no_secret(user: &impl LoginUser) -> Error {
+    let hint = Hint::login().or_add(user.can_answer(), "pipe it in with --client-secret-stdin");
+    Error::msg(ErrorCode::LoginRequired, "the client secret is missing", hint)
 }

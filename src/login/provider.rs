@@ -46,11 +46,11 @@ pub(super) fn client_id_hint(provider: Option<&Provider>) -> Hint {
                 true => format!(" Register the redirect URI {}", provider.redirect()),
                 false => String::new(),
             };
-            format!("{}: {}{redirect}", provider.title, provider.register)
+            format!("register a client at {}: {}{redirect}", provider.title, provider.register)
         }
     };
     let advice = advice.trim_end_matches('.');
-    Hint::login().after_advice(format!("{advice}; then give its ID with --client-id, or when a terminal asks for it"))
+    Hint::login().after_advice(format!("{advice}; then add --client-id ID"))
 }
 
 /// Refuses a grant that the provider does not support. Tokens that are supplied may be from any grant.
@@ -108,8 +108,7 @@ pub(super) fn issuer(
                 "generic" => String::new(),
                 _ => format!("; {} has one for each customer", provider.title),
             };
-            let advice =
-                format!("add --issuer URL, for example --issuer {example}, or type it when a terminal asks for it");
+            let advice = format!("add --issuer URL, for example --issuer {example}");
             Err(Error::new(ErrorCode::Usage, MissingSetting::Issuer(reason), Hint::login().after_advice(advice)))
         }
     }

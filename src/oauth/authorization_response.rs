@@ -4,6 +4,7 @@ use aws_lc_rs::constant_time;
 use url::{Url, form_urlencoded};
 
 use super::error::{IssuerError, OAuthError};
+use super::form::repeats_secret;
 use crate::secret::Secret;
 use crate::text::excerpt;
 
@@ -57,11 +58,13 @@ impl ExpectedResponse {
         }
         RedirectRequest::AuthorizationResponse(match (error, code) {
             (None, Some(code)) => Ok(code),
-            (error, _) => Err(IssuerError::Refused(OAuthError::new(
-                error.as_ref().map_or("error", Secret::expose),
-                description.as_ref().map(Secret::expose),
-                None,
-            ))),
+            (error, code) => {
+                let secrets: Vec<Secret> = code.into_iter().chain([self.state.clone()]).collect();
+                let shown = |text: &&str| !repeats_secret(&secrets, text);
+                let error = error.as_ref().map(Secret::expose).filter(shown).unwrap_or("error");
+                let description = description.as_ref().map(Secret::expose).filter(shown);
+                Err(IssuerError::Refused(OAuthError::new(error, description, None)))
+            }
         })
     }
 }

@@ -62,7 +62,9 @@ impl OAuthClient {
                 encode(&mut pair, &self.id);
                 pair.extend(b":");
                 encode(&mut pair, secret.expose());
-                let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.expose())));
+                let encoded = Secret::new(STANDARD.encode(pair.expose()));
+                form.track_secret(&encoded);
+                let text = Zeroizing::new(format!("Basic {}", encoded.expose()));
                 Ok(Some(sensitive_header(&text)?))
             }
         }

@@ -72,10 +72,22 @@ pub(super) fn shared(body: SecretBytes) -> Bytes {
     Bytes::from_owner(Shared(body))
 }
 
-/// Returns whether `text` contains one of the secrets that were sent. Secrets of fewer than four characters do not
-/// count: they would hide too much.
+/// Returns whether `text` contains one of the secrets, as it is or in form encoding.
 pub(super) fn repeats_secret(secrets: &[Secret], text: &str) -> bool {
-    secrets.iter().any(|secret| secret.expose().len() >= 4 && text.contains(secret.expose()))
+    secrets.iter().map(Secret::expose).any(|secret| {
+        let mut encoded = SecretBytes::default();
+        encode(&mut encoded, secret);
+        let encoded = std::str::from_utf8(encoded.expose()).unwrap_or(secret);
+        contains(text, secret) || encoded != secret && contains(text, encoded)
+    })
+}
+
+/// Returns whether `text` contains the secret; one of fewer than four characters only as a word, since it is a part of many.
+fn contains(text: &str, secret: &str) -> bool {
+    let is_inside = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let is_word =
+        |at: usize| !is_inside(text[..at].chars().next_back()) && !is_inside(text[at + secret.len()..].chars().next());
+    !secret.is_empty() && text.match_indices(secret).any(|(at, _)| secret.len() >= 4 || is_word(at))
 }
 
 /// Appends `text` in form encoding without a second copy of it in memory.
@@ -98,6 +110,9 @@ mod tests {
         let (body, secrets) = form.into_parts();
         assert!(repeats_secret(&secrets, "no user with p&q=r s+ü%") && repeats_secret(&secrets, "sent in a header"));
         assert!(!repeats_secret(&secrets, "password"));
+        assert!(repeats_secret(&secrets, "password=p%26q%3Dr+s%2B%C3%BC%25"));
+        let short = [Secret::new("abc".into())];
+        assert!(repeats_secret(&short, "no user with `abc`") && !repeats_secret(&short, "no abcde, xabc"));
         assert_eq!(body.as_ref(), b"grant_type=password&password=p%26q%3Dr+s%2B%C3%BC%25");
         let back: Vec<_> = form_urlencoded::parse(&body).into_owned().collect();
         assert_eq!(back[1].1, "p&q=r s+ü%");

@@ -30,10 +30,10 @@ type Text = (&'static str, &'static str);
 
 pub(super) const ANSWERED: Text = ("This login has its response", "Return to the terminal.");
 pub(super) const UNRELATED: Text = (
-    "This sign-in does not belong to the login in progress",
+    "This page does not belong to the login in progress",
     "Nothing has changed. Open the URL from the terminal again.",
 );
-pub(super) const NOT_FOUND: Text = ("Not found", "authctl is waiting here for a sign-in to finish.");
+pub(super) const NOT_FOUND: Text = ("Not found", "authctl is waiting here for a login to finish.");
 
 impl From<Text> for LoginPage {
     fn from((title, text): Text) -> Self {

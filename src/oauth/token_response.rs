@@ -168,8 +168,10 @@ impl Wire {
     fn error_response(&self, status: u16, sent: &[Secret]) -> Option<ErrorResponse> {
         let code = self.error.code.as_deref()?;
         let description = self.error_description.0.as_deref().or(self.error.message.as_deref());
-        let description = description.filter(|text| !repeats_secret(sent, text));
-        let code = if !KNOWN_CODES.contains(&code) && repeats_secret(sent, code) { "error" } else { code };
+        let own = [&self.access_token, &self.refresh_token, &self.id_token, &self.mfa_token].into_iter().flatten();
+        let secrets: Vec<Secret> = sent.iter().chain(own).cloned().collect();
+        let description = description.filter(|text| !repeats_secret(&secrets, text));
+        let code = if !KNOWN_CODES.contains(&code) && repeats_secret(&secrets, code) { "error" } else { code };
         Some(ErrorResponse {
             error: OAuthError::new(code, description, Some(status)),
             mfa_token: self.mfa_token.clone().filter(|t| !t.is_empty()),

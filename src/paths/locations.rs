@@ -12,6 +12,8 @@ use directories::ProjectDirs;
 #[cfg(not(target_os = "macos"))]
 use percent_encoding::percent_decode_str;
 
+use crate::text::abbreviate_home;
+
 /// The machine-wide configuration below those in `XDG_CONFIG_DIRS`.
 pub(super) const MACHINE_CONFIG: &str = "/etc/authctl/config.toml";
 
@@ -158,12 +160,14 @@ fn user_home(user: nix::unistd::Uid) -> Option<PathBuf> {
     Some(user.dir).filter(|home| home.is_absolute() && home.is_dir())
 }
 
-/// Returns the paths that the user's home directory has: in HOME, without symbolic links, and in the user database.
+/// Returns text with `~` for the user's home directory, under each of its paths: in HOME, without symbolic links, and in the user
+/// database. What is shown is pasted into public places.
 #[must_use]
-pub fn home_directories() -> Vec<PathBuf> {
+pub fn without_home(text: &str) -> String {
     let named = directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_path_buf());
     let real = named.as_ref().and_then(|home| home.canonicalize().ok());
-    named.into_iter().chain(real).chain(user_home(nix::unistd::geteuid())).collect()
+    let homes = named.into_iter().chain(real).chain(user_home(nix::unistd::geteuid()));
+    homes.fold(text.to_owned(), |text, home| abbreviate_home(&text, &home.display().to_string()))
 }
 
 /// Returns the path of the socket in a D-Bus address, such as `unix:path=/run/user/1000/bus,guid=...`.

@@ -16,13 +16,13 @@ pub enum LoginReason {
     #[error("not logged in to {0}")]
     NoSession(ProfileName),
     /// The stored session is another issuer's: the profile was changed after the login.
-    #[error("the stored session is for {found}")]
+    #[error("the profile was changed: its session is for the issuer {found}")]
     OtherIssuer {
         /// The session's issuer.
         found: IssuerUrl,
     },
     /// The stored session is another client's.
-    #[error("the stored session is for the client `{found}`")]
+    #[error("the profile was changed: its session is for the client `{found}`")]
     OtherClient {
         /// The session's client ID.
         found: String,

@@ -99,11 +99,13 @@ impl SessionService {
             return Err(error);
         }
         if let Some(api) = api {
-            return self.send(|| login_api::refresh(&http, api, &token, &*self.clock)).await;
+            let tokens = self.send(|| login_api::refresh(&http, api, &token, &*self.clock)).await;
+            return tokens.map_err(|error| without_secrets(error, session));
         }
         let endpoint = TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
         let parameters = session.request_for(&target);
-        let tokens = self.send(|| refresh_token::request(&endpoint, &token, &parameters)).await?;
+        let tokens = self.send(|| refresh_token::request(&endpoint, &token, &parameters)).await;
+        let tokens = tokens.map_err(|error| without_secrets(error, session))?;
         session.dpop_key = client.dpop.key().map(DpopKey::to_stored);
         Ok(tokens)
     }
@@ -138,6 +140,17 @@ impl SessionService {
             Err(second) if first.is_response_lost() && !second.is_refusal() => Err(first.into()),
             result => Ok(result?),
         }
+    }
+}
+
+/// Leaves out the issuer's description of an error if it repeats a secret of the session that was not sent.
+fn without_secrets(error: SessionError, session: &Session) -> SessionError {
+    let TokenSet { access_token, id_token, .. } = &session.tokens;
+    let secrets = [Some(access_token), id_token.as_ref(), session.client_secret.as_ref()];
+    let secrets: Vec<Secret> = secrets.into_iter().flatten().cloned().collect();
+    match error {
+        SessionError::Issuer(IssuerError::Refused(refusal)) => IssuerError::Refused(refusal.without(&secrets)).into(),
+        other => other,
     }
 }
 

@@ -197,7 +197,7 @@ pub enum StoreError {
         found: ProfileName,
     },
     /// Only the agent holds sessions in memory, and none is running.
-    #[error("the session is only in the memory of an agent, and none is running")]
+    #[error("sessions of the store `memory` are in an agent, and none is running")]
     AgentRequired,
     /// The agent gives tokens of the sessions that it holds in memory, and not the sessions.
     #[error("the session is in the memory of the agent, which does not give it to other programs")]

@@ -195,13 +195,22 @@ pub fn read_stdin_secret() -> Option<Secret> {
     (!text.is_empty()).then(|| Secret::new(text.to_owned()))
 }
 
-/// Restores the terminal's echo if a question for a secret was interrupted.
-pub fn restore_terminal() {
-    let Ok(before) = BEFORE_PROMPT.lock() else { return };
+/// Restores the terminal's echo if a question was interrupted; returns whether one was, whose line is then ended.
+pub fn restore_terminal() -> bool {
+    let Ok(before) = BEFORE_PROMPT.lock() else { return false };
     if let Ok((mut before, _)) = ANSWERED.wait_timeout_while(before, RESTORE_LIMIT, |before| before.is_some())
         && let Some(settings) = before.take()
     {
         let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &settings);
+        let _ = writeln!(io::stderr());
+        return true;
+    }
+    false
+}
+
+/// Does the same after a signal, and ends the line on which the terminal has shown Ctrl-C as `^C`.
+pub fn end_interrupted_line(is_interactive: bool) {
+    if !restore_terminal() && is_interactive {
         let _ = writeln!(io::stderr());
     }
 }

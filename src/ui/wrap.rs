@@ -42,11 +42,22 @@ pub(super) fn wrap(text: &str, width: usize) -> String {
 
 /// Breaks a line between words. It breaks no word, which may be an option or an address to be copied, no command between
 /// backticks, and not between a number and its unit.
+///
+/// A long path or address gets the width of the terminal: the indent is smaller than `indent` where it would not fit.
 #[must_use]
 pub fn fill(line: &str, width: usize, first_indent: &str, indent: &str) -> Vec<String> {
-    let options = textwrap::Options::new(width).initial_indent(first_indent).subsequent_indent(indent);
-    let options = options.break_words(false).word_splitter(textwrap::WordSplitter::NoHyphenation);
-    textwrap::wrap(&with_hard_spaces(line), options).into_iter().map(|line| line.replace(HARD_SPACE, " ")).collect()
+    let filled = |first_indent, indent| -> Vec<String> {
+        let options = textwrap::Options::new(width).initial_indent(first_indent).subsequent_indent(indent);
+        let options = options.break_words(false).word_splitter(textwrap::WordSplitter::NoHyphenation);
+        textwrap::wrap(&with_hard_spaces(line), options).into_iter().map(|line| line.replace(HARD_SPACE, " ")).collect()
+    };
+    let lines = filled(first_indent, indent);
+    let widest = lines.iter().map(|line| textwrap::core::display_width(line)).max().unwrap_or(0);
+    let excess = widest.saturating_sub(width);
+    match indent.len().checked_sub(excess) {
+        Some(smaller) if excess > 0 => filled(first_indent, &indent[..smaller]),
+        _ => lines,
+    }
 }
 
 /// Stands for a space at which a line is not broken. Nothing that is displayed contains it: it is assigned to no character.
@@ -85,10 +96,11 @@ mod tests {
     fn commands_in_a_sentence_and_numbers_with_units_stay_whole() {
         let text = "wait 12 s, then run `authctl login work --device` again";
         assert_eq!(wrap(text, 20), "wait 12 s, then run\n`authctl login work --device`\nagain");
-        assert_eq!(
-            fill_after_label(text, 30),
-            "wait 12 s, then run\n       `authctl login work --device`\n       again"
-        );
+        assert_eq!(fill_after_label(text, 30), "wait 12 s, then run\n `authctl login work --device`\n again");
+        let path = "~/.local/share/authctl/x.age";
+        let lines = |width| fill(&format!("ok       store       {path}"), width, "", "               ");
+        assert_eq!(lines(43), ["ok       store".to_owned(), format!("               {path}")]);
+        assert_eq!(lines(40), ["ok       store".to_owned(), format!("            {path}")]);
         assert_eq!(wrap("1 s ago; expires in 4 min 12 s", 22), "1 s ago; expires in\n4 min 12 s");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::format_duration;
+use crate::model::{format_duration, span};
 use crate::text::excerpt;
 
 /// A stable code for one kind of denial. Reasons are reported in the order of their codes.
@@ -89,7 +89,7 @@ impl Reason {
     /// Creates the reason for keys that are older than `max_age`.
     #[must_use]
     pub fn keys_stale(age: Duration, max_age: Duration) -> Self {
-        let (age, max_age) = (format_duration(age), format_duration(max_age));
+        let (age, max_age) = (span(age), format_duration(max_age));
         let message = format!("the issuer's keys were fetched {age} ago, more than keys_max_age ({max_age})");
         Self::new(ReasonCode::KeysStale, message)
     }
@@ -97,8 +97,8 @@ impl Reason {
     /// Creates the reason for an issuer that was last reached longer than `max_offline` ago, or never.
     #[must_use]
     pub fn offline_too_long(offline: Option<Duration>, max_offline: Duration) -> Self {
-        let reached = offline
-            .map_or("never reached".to_owned(), |offline| format!("last reached {} ago", format_duration(offline)));
+        let reached =
+            offline.map_or("never reached".to_owned(), |offline| format!("last reached {} ago", span(offline)));
         let message = format!("the issuer was {reached}, more than max_offline ({})", format_duration(max_offline));
         Self::new(ReasonCode::OfflineTooLong, message)
     }

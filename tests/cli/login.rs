@@ -125,6 +125,8 @@ fn device_login_shows_address_code_and_qr_code_on_24_lines() {
         waiting.wait_until("the end", |text| text.replace("\r\n", " ").contains("(Ctrl-C cancels)").then_some(()));
         waiting.type_text("\u{3}");
         let shown = waiting.wait().exits(130).stderr;
+        // The terminal shows the key as `^C`.
+        assert!(shown.contains("^C\r\n"), "{shown}");
         let shown = shown.split("cancels)").next().expect("a part").to_owned();
         let first = shown.find(['\u{2580}', '\u{2584}', '\u{2588}']);
         assert_eq!(first.is_some(), has_code, "{columns}: {shown}");

@@ -136,7 +136,7 @@ fn third_wrong_one_time_code_ends_the_login() {
 fn one_time_code_without_terminal_is_login_required() {
     let (home, issuer) = (Sandbox::new(), plain());
     let args = login(&issuer, &["--password", "--password-stdin", "--username", "second"]);
-    home.run_with(&args, PASSWORD).exits(3).reports("one-time code").reports("hint:  authctl login work");
+    home.run_with(&args, PASSWORD).exits(3).reports("one-time code").reports("note:  use another grant");
     assert_nothing_stored(&home);
 }
 
@@ -151,6 +151,11 @@ fn end_of_input_typed_before_the_prompt_ends_the_login() {
         typing.type_text(typed);
         typing.wait().exits(3).reports("no password was entered");
     }
+    let mut typing = home.spawn_in_terminal(&login(&issuer, &["--password"]));
+    typing.reports("User name: ");
+    typing.type_text("\u{4}");
+    let shown = typing.wait().exits(3).stderr;
+    assert!(shown.contains("^D\r\n"), "{shown}");
     // At the prompt, and after something that was deleted again.
     let mut typing = home.spawn_in_terminal(&login(&issuer, &["--password", "--username", USER]));
     typing.reports("Password: ");

@@ -1,13 +1,13 @@
 //! Every screen at 40, 80 and 200 columns and in a pipe (`tests/golden`).
 
-use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
+use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind, User};
 use authctl::secret::Secret;
 
 use crate::support::agent::Agent;
 use crate::support::golden::Screen;
 use crate::support::login_pages::LoginPages;
 use crate::support::process::RunningCommand;
-use crate::support::{Sandbox, USER, quick_issuer};
+use crate::support::{PASSWORD, Sandbox, USER, issuer, quick_issuer};
 
 fn screen<'a>(name: &'a str, args: &'a [&'a str], code: i32) -> Screen<'a> {
     Screen { name, args, code, code_in_pipe: None, varies: &[] }
@@ -61,6 +61,20 @@ fn status_of_every_state() {
 #[test]
 fn status_without_profiles() {
     Sandbox::new().assert_screens(&screen("status-empty", &["status"], 0));
+}
+
+#[test]
+fn status_cuts_long_accounts() {
+    let long = "a.person.with.a.long.name@department.company.example";
+    let names = [USER, long, "日本語の名前"];
+    let issuer = issuer(|options| {
+        options.users = names.iter().map(|name| User::new(name, Secret::new(PASSWORD.into()))).collect();
+    });
+    let home = Sandbox::new();
+    for (name, account) in ["work", "home", "club"].into_iter().zip(names) {
+        home.log_in_as(name, &issuer, account);
+    }
+    home.assert_screens(&screen("status-accounts", &["status"], 0));
 }
 
 #[test]

@@ -72,7 +72,9 @@ fn page(command: &Command, name: &str) -> String {
     }
     page.push_str(&examples(name));
     page.push_str(&see_also(name));
-    folded(&page.replacen(&format!(".TH {name} "), &format!(".TH {} ", name.to_uppercase()), 1))
+    let page = page.replacen(&format!(".TH {name} "), &format!(".TH {} ", name.to_uppercase()), 1);
+    // Names of commands, variables and error codes are searched for and copied: no hyphens, and no wide gaps without them.
+    folded(&page.replacen("\"authctl manual\"\n", "\"authctl manual\"\n.nh\n.ad l\n", 1))
 }
 
 /// Renders the synopsis: every option of the command with its value, without those that all commands have.

@@ -86,10 +86,11 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  same login as a command. A domain or an e-mail address is enough for the issuer: it is found by WebFinger \
                  (RFC 7033), else at the domain itself.\n\n\
                  `--for` needs only the address of an API. Its metadata names the issuer and the scopes (RFC 9728); an API without \
-                 any is its own issuer, as the Model Context Protocol had it in 2025-03-26. The client is the one of `--client-id`; \
+                 any is its own issuer, as in version 2025-03-26 of the Model Context Protocol. The client is the one of `--client-id`; \
                  else that of a client ID metadata document, if the issuer takes one; else authctl registers one at the issuer (RFC \
                  7591) and deletes it at the logout. The first login shows the API, the issuer, the scopes and the redirect \
-                 URI, and asks; `--yes` answers. If the API later names another issuer, that is an error until `--issuer` names it.\n\n\
+                 URI, and asks whether to go on; `--yes` answers that. If the API later names another issuer, the login fails \
+                 unless `--issuer` names it or `--accept-new-issuer` is given.\n\n\
                  Without an option for the grant, the profile's is used: the browser on this machine unless it was changed. \
                  Over SSH, in a container and without a display a code for a browser elsewhere is shown instead, if the \
                  issuer supports it. BROWSER may name the browser, as a command with arguments.\n\n\
@@ -228,7 +229,7 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  max_auth_age, max_offline  Settings of the profile, for tokens that are verified offline. `max_offline` \
                  counts only if the session cannot be refreshed: a refresh is a response of the issuer.\n\
                  the previous session  The age at which the issuer ended the session before this one, although it was \
-                 refreshed regularly. This one is assumed to last no longer, until it has.\n\
+                 refreshed regularly. The present one is assumed to end at the same age, unless it is older already.\n\
                  the identity token  The end of the workload's identity token, if the platform issues only one for a job: the \
                  token of GitLab CI/CD, the request token of GitHub Actions, or a file that nothing has replaced for longer \
                  than its token is valid. If another program may replace the file in time, the command only warns. A login does \
@@ -236,8 +237,8 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  If none of these is known, the session is assumed to last long enough, and the command reports this. A client \
                  that logs in as itself needs no user, and neither does a workload whose identity token comes from a \
                  command.\n\n\
-                 If the session ends too early, a terminal shows why and a login follows, as `authctl login` does it. \
-                 Afterwards the new session is examined in the same way.",
+                 If the session ends too early, the command shows why at a terminal and logs in, as `authctl login` does. \
+                 Then it examines the new session in the same way.",
             ),
             (
                 "EXIT STATUS OF THE RESULT",
@@ -312,13 +313,13 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
              removes the file when the command exits. A command that a signal ends exits with 128 and its number, as in a \
              shell. If authctl itself is killed, the file stays, and has to be removed. Each command that runs at the same time needs a file of its \
              own.\n\n\
-             With `--proxy`, the command has no token, and neither the agent's socket nor the variables from which a platform's job \
-             gets an identity token; `--for` and the rules need it. authctl stays its parent and passes \
-             signals on.\n\n\
+             With `--proxy`, the command gets no token. The agent's socket and the variables from which a platform's job gets an \
+             identity token are withheld from it. `--for`, `--allow`, `--read-only` and `--max-requests` are for `--proxy`. authctl stays the \
+             parent of the command and passes signals on.\n\n\
              `--sandbox` also hides /run, /tmp, /var/tmp and the Unix sockets of other programs: those that the system lists, and those \
              below the home, the working and the `--bind` directories, which are searched when the command starts, for at most 5 s. A \
-             warning names the directories that this leaves. A socket that another program creates later in a directory that the command can see is not hidden. Of the open files of authctl's \
-             caller, the command has only stdin, stdout and stderr. It can open only Unix, IP and netlink sockets, and cannot use \
+             warning names the directories that this leaves. A socket that another program creates later in a directory that the command can see is not hidden. The command inherits \
+             only stdin, stdout and stderr. It can open only Unix, IP and netlink sockets, and cannot use \
              keys in the kernel or put input into the terminal. Programs for another architecture, such as 32-bit ones, do not \
              run.\n\n\
              Without `--`, the first word is the profile and the next the command; with `--profile`, the first word is the \
@@ -330,14 +331,14 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
         &[
             (
                 "DESCRIPTION",
-                "Gives other tools tokens in their own protocols, refreshed if needed. A tool names the host that it needs a \
+                "The tokens are refreshed if needed. A tool names the host that it needs a \
                  credential for, and gets the token of the profile that lists this host in `hosts` (authctl.toml(5)); no other \
                  host gets one. A host is reached over https, or over http on loopback. kubectl and the Google Cloud clients \
                  name no host: they get the token of the profile in `--profile`, or of the effective one.\n\n\
                  A helper never prompts and opens no browser. If a login is required, it fails, and the tool shows its user \
                  the command to run.\n\n\
-                 `--setup` prints how a tool is set up, `--write` does it and `--remove` undoes it. A set-up with other options, \
-                 or by an authctl in another place, is changed. What other helpers and settings a tool has stays as it is.",
+                 `--setup` prints how a tool is set up, `--write` does it and `--remove` undoes it. `--write` replaces a \
+                 set-up with other options or of an authctl in another place. Other helpers and settings of the tool stay as they are.",
             ),
             (
                 "TOOLS",

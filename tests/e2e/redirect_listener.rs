@@ -99,7 +99,7 @@ async fn attack(client: &Client, page: &str) -> Result<(), CmdError> {
     client.switch_to_window(opened).await?;
     // The user sees an explanation. The page that opened the window can read nothing of it.
     let title = client.find(Locator::Css("h1")).await?.text().await?;
-    assert_eq!(title, "This sign-in does not belong to the login in progress");
+    assert_eq!(title, "This page does not belong to the login in progress");
     client.switch_to_window(before[0].clone()).await?;
     assert_eq!(client.execute("return peek()", Vec::new()).await?, json!(null));
     Ok(())

@@ -39,15 +39,15 @@ fn report_open_stores(app: &App) -> Result<(), Error> {
     let config = app.config()?;
     let is_sealed = app.uses_sealed_store()?;
     for (kind, what) in [
-        (StoreKind::Keychain, "the keychain, which gives them to your programs until you lock it too"),
-        (StoreKind::File, "files whose key your programs can read; `authctl store passphrase` locks them"),
+        (StoreKind::Keychain, "the keychain, until you lock it too"),
+        (StoreKind::File, "files; `authctl store passphrase` locks them"),
     ] {
         let names: Vec<&str> =
             config.profiles.values().filter(|profile| profile.store == kind).map(|p| p.name.as_str()).collect();
         let is_locked_too = kind == StoreKind::File && is_sealed;
         if !is_locked_too && !names.is_empty() {
-            app.ui()
-                .notice(&format!("note: not locked with the agent: the sessions of {} in {what}", names.join(", ")));
+            let names = names.join(", ");
+            app.ui().notice(&format!("note: your programs can still read the sessions of {names} in {what}"));
         }
     }
     Ok(())
@@ -108,8 +108,8 @@ fn passphrase(app: &App, new: bool) -> Result<Secret, Error> {
     }
     let hint = || Hint::command(if new { "agent lock" } else { "agent unlock" }).with_typed_options();
     if app.common.passphrase_stdin {
-        let missing =
-            || Error::msg(ErrorCode::Usage, "no passphrase on stdin", hint().at_terminal(app.ui().is_interactive()));
+        let hint = || hint().or_add(app.ui().is_interactive(), crate::cmd::PIPE_PASSPHRASE);
+        let missing = || Error::msg(ErrorCode::Usage, "no passphrase on stdin", hint());
         return app.passphrase_from_stdin().ok_or_else(missing);
     }
     let missing = || {
@@ -117,7 +117,8 @@ fn passphrase(app: &App, new: bool) -> Result<Secret, Error> {
             true => "no passphrase was entered",
             false => "a passphrase is required, and there is no terminal",
         };
-        Error::msg(ErrorCode::AgentUnavailable, message, hint().at_terminal(app.ui().is_interactive()))
+        let hint = hint().or_add(app.ui().is_interactive(), crate::cmd::PIPE_PASSPHRASE);
+        Error::msg(ErrorCode::AgentUnavailable, message, hint)
     };
     let first = app.ask_passphrase("Passphrase: ")?.filter(|typed| !typed.is_empty()).ok_or_else(missing)?;
     if new {

@@ -34,8 +34,12 @@ pub(super) fn log(app: &App, args: &AgentLog) -> Result<u8, Error> {
         output::line(&format!("({} older entries were dropped)", log.dropped))?;
     }
     let mut shown = Shown::default();
+    let is_empty = !log.entries.iter().any(|entry| is_shown(app, entry));
     shown.print_new(app, args, log)?;
     if !args.follow {
+        if is_empty {
+            app.ui().notice("no requests since the agent was started");
+        }
         return Ok(0);
     }
     app.run(async {

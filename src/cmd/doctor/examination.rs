@@ -9,8 +9,7 @@ use crate::clock::Sleep;
 use crate::cmd::output::{self, Style, StyledLine};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
-use crate::paths::home_directories;
-use crate::text::abbreviate_home;
+use crate::paths::without_home;
 
 /// The checks of the issuer, in the order in which a connection passes them.
 pub(super) const ISSUER_CHECKS: [&str; 7] = ["proxy", "dns", "connection", "tls", "clock", "metadata", "keys"];
@@ -71,15 +70,12 @@ pub(super) struct Examination<'a> {
     /// The profile that is checked, if it is known.
     pub(super) profile: Option<ProfileName>,
     findings: Vec<Finding>,
-    /// The home directory, which is shown as `~`: reports are pasted into public places.
-    homes: Vec<String>,
 }
 
 impl<'a> Examination<'a> {
     /// Creates an examination without findings.
     pub(super) fn new(app: &'a App) -> Self {
-        let homes = home_directories().iter().map(|home| home.display().to_string()).collect();
-        Self { app, profile: None, findings: Vec::new(), homes }
+        Self { app, profile: None, findings: Vec::new() }
     }
 
     /// Returns the number of findings so far.
@@ -109,8 +105,8 @@ impl<'a> Examination<'a> {
         message: &str,
         hint: &Hint,
     ) -> Result<(), Error> {
-        let text = self.without_home(&hint.to_string());
-        let finding = Finding { check, status, code, message: self.without_home(message), hint: text };
+        let text = without_home(&hint.to_string());
+        let finding = Finding { check, status, code, message: without_home(message), hint: text };
         if !self.app.common.json {
             let style = match status {
                 CheckStatus::Ok => Style::Good,
@@ -134,10 +130,6 @@ impl<'a> Examination<'a> {
         Ok(())
     }
 
-    fn without_home(&self, text: &str) -> String {
-        self.homes.iter().fold(text.to_owned(), |text, home| abbreviate_home(&text, home))
-    }
-
     pub(super) fn ok(&mut self, check: &'static str, message: &str) -> Result<(), Error> {
         self.add(check, CheckStatus::Ok, None, message, &Hint::None)
     }
@@ -158,7 +150,7 @@ impl<'a> Examination<'a> {
             error = error.about(profile);
         }
         let (message, hint) = (error.message(), self.app.with_typed_options(error.hint.clone()));
-        let shown = self.without_home(&message);
+        let shown = without_home(&message);
         // A warning of before does not stand for an error: the exit code is that of the first error.
         let is_same = |known: &&Finding| {
             known.code == Some(error.code) && known.message == shown && (known.status, status) != WARNING_BEFORE

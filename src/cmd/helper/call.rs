@@ -60,7 +60,10 @@ impl Call<'_> {
 
     /// Returns the error of words that the tool's protocol does not have.
     pub(super) fn unknown_words(&self) -> Error {
-        let message = format!("unknown request `{}`", self.args.words.join(" "));
+        let message = match self.args.words.join(" ") {
+            none if none.is_empty() => "no request was given".to_owned(),
+            words => format!("unknown request `{words}`"),
+        };
         Error::msg(ErrorCode::Usage, message, Hint::command("helper").with_flag("--help"))
     }
 

@@ -268,7 +268,8 @@ async fn confirm(app: &App, args: &Login, found: &DiscoveredApi, metadata: &Meta
     let client = match args.settings.get("client_id").and_then(<[String]>::first) {
         Some(id) => id.clone(),
         None if args.settings.has("client_registration") => "registered at the issuer by this login".to_owned(),
-        None => "your client ID, asked for next".to_owned(),
+        None if app.ui().is_interactive() => "your client ID, asked for next".to_owned(),
+        None => "missing".to_owned(),
     };
     let rows = [
         ("API", found.api.to_string()),

@@ -64,13 +64,6 @@ impl SignIn<'_> {
         self.app.ui().instruct(text);
     }
 
-    /// Ends the line of a prompt that has no answer.
-    fn end_prompt(&self) {
-        if self.app.ui().is_interactive() {
-            self.notice("");
-        }
-    }
-
     /// Names the profile and the issuer, before the browser or a prompt asks for the account.
     fn announce(&self) {
         self.notice(&format!("Logging in to {} at {}", self.profile.name, self.profile.issuer));
@@ -132,7 +125,6 @@ impl SignIn<'_> {
         let paste = async {
             loop {
                 let Some(text) = self.app.ask_line("Paste the address: ").await else {
-                    self.end_prompt();
                     self.notice("Input is closed; waiting for a browser on this machine (Ctrl-C cancels)");
                     return std::future::pending().await;
                 };
@@ -155,7 +147,7 @@ impl SignIn<'_> {
         };
         tokio::select! {
             response = wait => {
-                self.end_prompt();
+                self.app.ui().prompt_unanswered();
                 Ok(self.received(response?)?)
             }
             code = paste => code,
@@ -198,12 +190,11 @@ impl SignIn<'_> {
 
     pub(super) async fn password(&self, piped: Option<Secret>) -> Result<NewLogin, Error> {
         let api = &self.profile.server.api;
-        let missing = |what: &str, option: &str| {
-            let message = match self.app.ui().is_interactive() {
-                true => format!("no {what} was entered"),
-                false => format!("the {what} is missing; type it in a terminal{option}"),
-            };
-            Error::msg(ErrorCode::LoginRequired, message, Hint::login().at_terminal(self.app.ui().is_interactive()))
+        let missing = |what: &str, added: &str| {
+            let is_interactive = self.app.ui().is_interactive();
+            let message =
+                if is_interactive { format!("no {what} was entered") } else { format!("the {what} is missing") };
+            Error::msg(ErrorCode::LoginRequired, message, Hint::login().or_add(is_interactive, added))
         };
         if self.app.ui().is_interactive() {
             self.announce();
@@ -215,7 +206,7 @@ impl SignIn<'_> {
                 .ask("User name: ")
                 .await
                 .filter(|user| !user.is_empty())
-                .ok_or_else(|| missing("user name", ", or add --username"))?,
+                .ok_or_else(|| missing("user name", "add --username NAME"))?,
         };
         let password = match piped {
             Some(password) => password,
@@ -224,7 +215,7 @@ impl SignIn<'_> {
                 .ask_secret("Password: ")
                 .await
                 .filter(|password| !password.is_empty())
-                .ok_or_else(|| missing("password", ", or pipe it in with --password-stdin"))?,
+                .ok_or_else(|| missing("password", "pipe it in with --password-stdin"))?,
         };
         let reply = match api.login {
             Some(_) => {
@@ -253,8 +244,11 @@ impl SignIn<'_> {
                 self.notice("The issuer requires a one-time code");
                 let mut attempts = 0;
                 loop {
-                    let code =
-                        self.app.ask_secret("One-time code: ").await.ok_or_else(|| missing("one-time code", ""))?;
+                    let code = self
+                        .app
+                        .ask_secret("One-time code: ")
+                        .await
+                        .ok_or_else(|| missing("one-time code", "use another grant, such as --device"))?;
                     attempts += 1;
                     match password::one_time_code(&self.endpoint()?, &mfa_token, &code).await {
                         Err(IssuerError::Refused(refusal))
@@ -285,8 +279,10 @@ impl SignIn<'_> {
         let given = piped.ok_or_else(|| {
             Error::msg(ErrorCode::LoginRequired, "the token is missing", Hint::login().with_flag("--with-token"))
         })?;
-        let tokens = parse_supplied_tokens(&given, self.app.clock().now())
-            .map_err(|_| Error::msg(ErrorCode::Usage, "stdin is neither a token response nor a JWT", Hint::login()))?;
+        let tokens = parse_supplied_tokens(&given, self.app.clock().now()).map_err(|_| {
+            let hint = Hint::login().or_add(self.app.ui().is_interactive(), "check the command before the pipe");
+            Error::msg(ErrorCode::Usage, "stdin is neither a token response nor a JWT", hint)
+        })?;
         Ok(self.new_login(tokens, None))
     }
 

@@ -59,7 +59,7 @@ pub(super) async fn plan(
         };
         let profile = service.profile_name(&request)?;
         let Some(question) = Question::of(&error).filter(|_| app.ui().is_interactive()) else {
-            return Err(unasked(error).about(&profile));
+            return Err(unasked(error, &profile).about(&profile));
         };
         if answers.is_empty() {
             service.check_store(&request).await?;
@@ -79,11 +79,7 @@ pub(super) async fn plan(
         }
         let failed = match asked {
             Ok(true) => continue,
-            Ok(false) => {
-                // Ends the line of the prompt.
-                app.ui().instruct("");
-                unasked(error)
-            }
+            Ok(false) => unasked(error, &profile),
             Err(error) => error,
         };
         if answers.is_empty() {
@@ -234,11 +230,16 @@ impl Asking<'_> {
     }
 }
 
-/// Suggests the options in place of questions that could not be asked: elsewhere the hint is this command, which asks.
-fn unasked(error: Error) -> Error {
-    match error.error.downcast_ref() {
-        Some(ConfigError::Empty | ConfigError::UnknownProfile { is_another: false, .. }) => {
-            Error { hint: Hint::command("login").with_flag("--help"), ..error }
+/// Names the options in place of questions that could not be asked: the same command would fail again.
+fn unasked(error: Error, profile: &ProfileName) -> Error {
+    let help = || Hint::command("login").with_flag("--help");
+    match (error.error.downcast_ref(), error.error.downcast_ref()) {
+        (Some(ConfigError::Empty), _) => Error { hint: help(), ..error },
+        (Some(ConfigError::UnknownProfile { is_another: false, .. }), _) => {
+            Error::msg(error.code, format!("no issuer was given for the new profile `{profile}`"), help())
+        }
+        (_, Some(MissingSetting::Issuer(_) | MissingSetting::ClientId(_))) => {
+            Error { hint: Hint::reported(String::new(), error.hint.parts().0), ..error }
         }
         _ => error,
     }

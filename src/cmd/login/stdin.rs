@@ -33,7 +33,9 @@ impl StdinSecrets {
             let hint = Hint::login();
             return Err(Error::msg(ErrorCode::Usage, "stdin is a terminal, which would show the secret", hint));
         }
-        let unreadable = |e: anyhow::Error| Error::new(ErrorCode::Usage, e.context("reading stdin"), Hint::login());
+        // The same input would fail again.
+        let hint = || Hint::login().or_add(app.ui().is_interactive(), "check the command before the pipe");
+        let unreadable = |e: anyhow::Error| Error::new(ErrorCode::Usage, e.context("cannot read stdin"), hint());
         let ui = app.ui();
         // On a thread of its own, so that Ctrl-C ends the command.
         let read = tokio::task::spawn_blocking(move || {
@@ -49,17 +51,17 @@ impl StdinSecrets {
         let read = read.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         let bytes = read.map_err(|e| unreadable(e.into()))?;
         if bytes.expose().len() as u64 > MAX_LENGTH {
-            return Err(Error::msg(ErrorCode::Usage, "stdin is longer than 1 MiB", Hint::login()));
+            return Err(Error::msg(ErrorCode::Usage, "stdin is longer than 1 MiB", hint()));
         }
         let mut rest = std::str::from_utf8(bytes.expose()).map_err(|e| unreadable(e.into()))?;
         rest = rest.trim_start_matches(BYTE_ORDER_MARK);
+        let missing = |what: &str| Error::msg(ErrorCode::Usage, format!("no {what} on stdin"), hint());
         let mut line = |what: &str| {
             let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
             rest = after;
             let line = line.trim_end_matches('\r');
             if line.is_empty() {
-                let hint = Hint::login().at_terminal(app.ui().is_interactive());
-                return Err(Error::msg(ErrorCode::Usage, format!("no {what} on stdin"), hint));
+                return Err(missing(what));
             }
             Ok(Secret::new(line.to_owned()))
         };
@@ -71,8 +73,7 @@ impl StdinSecrets {
         }
         if args.with_token {
             if rest.trim().is_empty() {
-                let hint = Hint::login().at_terminal(app.ui().is_interactive());
-                return Err(Error::msg(ErrorCode::Usage, "no token on stdin", hint));
+                return Err(missing("token"));
             }
             secrets.token = Some(Secret::new(rest.trim().to_owned()));
         }

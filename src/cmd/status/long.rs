@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::clock::UnixTime;
 use crate::cmd::output::{Style, StyledLine, ago, rough_span, wrapped};
 use crate::model::Subject;
+use crate::paths::without_home;
 use crate::status::{ProfileStatus, SessionState, StatusReport};
 use crate::text::excerpt;
 
@@ -24,7 +25,7 @@ pub(super) fn lines(app: &App, status: &ProfileStatus, report: &StatusReport, no
     }
     field("issuer", status.issuer.as_str());
     if let Some(path) = &status.machine_file {
-        field("set in", path);
+        field("set in", &without_home(path));
     }
     if let Some(at) = status.logged_in_at {
         field("login", &format!("{}, {}, grant {}", user(status), ago(at, now), status.grant));
@@ -36,10 +37,10 @@ pub(super) fn lines(app: &App, status: &ProfileStatus, report: &StatusReport, no
         if let Some(failed) = status.last_failure.as_ref().filter(|_| status.state == SessionState::RefreshFailing) {
             field("", &format!("failed {}: {}", ago(failed.at, now), failure(status, &report.agent, now)));
         }
-        field("stored in", &status.location);
+        field("stored in", &without_home(&status.location));
     }
     for file in &status.token_files {
-        field("token file", &super::words::token_file(file));
+        field("token file", &without_home(&super::words::token_file(file)));
     }
     match &status.problem {
         _ if status.state == SessionState::LoginRequired && status.logged_in_at.is_none() => {

@@ -82,7 +82,8 @@ fn correction_replaces_the_word_that_was_typed() {
 }
 
 /// Every hint without a command: how it begins, and why no command helps.
-const ADVICE: [(&str, &str); 49] = [
+const ADVICE: [(&str, &str); 50] = [
+    ("check the command before the pipe", "the command is part of a line that authctl does not know"),
     ("register a client at the new issuer", "only the issuer registers clients"),
     ("seal the key again with `age", "another tool does it"),
     ("ask the operator of the server for access", "only the operator grants it"),

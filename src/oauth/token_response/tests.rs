@@ -291,10 +291,8 @@ fn secret_in_an_error_response_is_not_shown() {
     let error = refused(400, "application/json", r#"{"error":"x","error_description":"no token hunter2 here"}"#);
     assert_eq!(error.to_string(), "x");
     assert_eq!(refused(400, "application/json", r#"{"error":"hunter2"}"#).to_string(), "error");
-    assert!(
-        !repeats_secret(&[Secret::new("a".into())], "an a")
-            && repeats_secret(&[Secret::new("grant".into())], "invalid_grant")
-    );
+    let own = r#"{"error":"x","error_description":"no mfa for m4x","mfa_token":"m4x"}"#;
+    assert_eq!(refused(400, "application/json", own).to_string(), "x");
 }
 
 #[test]
