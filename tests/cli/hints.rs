@@ -234,6 +234,9 @@ fn missing_passphrase_is_piped_in_or_typed_in_a_terminal() {
         lock.type_text("not remembered\r");
     }
     lock.wait().exits(0);
+    home.run_with(&["agent", "lock", "--passphrase-stdin"], "not remembered\n").exits(0);
+    let lock = home.spawn_program_in_terminal("sh", &["-c", &script], 0).wait().exits(8).stderr;
+    assert!(lock.contains("the agent is locked") && !lock.contains("Passphrase"), "{lock}");
     home.run(&["agent", "stop"]).exits(0);
 }
 

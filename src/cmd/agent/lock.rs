@@ -9,7 +9,7 @@ use crate::cmd::output::{self, span};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::StoreKind;
 use crate::secret::{Secret, SecretBytes};
-use crate::store::StoreKey;
+use crate::store::{StoreError, StoreKey};
 
 /// Locks the agent.
 pub(super) fn lock(app: &App, args: &AgentLock) -> Result<u8, Error> {
@@ -105,6 +105,10 @@ pub fn share_passphrase(app: &App) -> Result<(), Error> {
 fn passphrase(app: &App, new: bool) -> Result<Secret, Error> {
     if app.agent()?.is_none() {
         return Err(app.agent_absent()?);
+    }
+    // Before a new passphrase is typed for nothing.
+    if new && app.agent_status()?.locked {
+        return Err(StoreError::AgentLocked.into());
     }
     let hint = || Hint::command(if new { "agent lock" } else { "agent unlock" }).with_typed_options();
     if app.common.passphrase_stdin {
