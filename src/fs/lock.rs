@@ -16,7 +16,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -56,7 +56,7 @@ pub enum LockError {
 
 /// An open lock file that is not locked.
 ///
-/// Only that of a socket is removed, by the process that holds the lock. A lock counts only on the file that is at the path then.
+/// Only [`FileLock::remove_file`] removes it. A lock counts only on the file that is at the path then.
 #[derive(Debug)]
 pub struct LockFile {
     file: File,
@@ -229,6 +229,13 @@ impl FileLock {
         self.file.is_in_place()
     }
 
+    /// Removes the lock file, which excludes no other process from here on.
+    pub fn remove_file(&self) {
+        if self.is_in_place() {
+            let _ = std::fs::remove_file(self.path());
+        }
+    }
+
     /// Returns the path of the lock file.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -285,14 +292,21 @@ pub fn is_locked(path: &Path) -> bool {
     locked == Err(Errno::WOULDBLOCK)
 }
 
-/// Returns the process that holds the lock on the file at `path` (proc_locks(5)). Its PID is the one that it has here, whereas a
-/// process in another container knows itself by another. `named` is returned where the system lists no locks.
+/// Returns the process that holds the lock on the file at `path` (proc_locks(5)), by the PID that it has here; a process in another
+/// container knows itself by another, or has none here. `named`, by which it knows itself, counts if the system lists no locks or
+/// the lock file was removed, and a process of this program has it.
+#[cfg(target_os = "linux")]
 #[must_use]
 pub fn lock_holder(path: &Path, named: Option<u32>) -> Option<u32> {
-    let Ok(locks) = std::fs::read_to_string("/proc/locks") else { return named };
+    let locks = std::fs::read_to_string("/proc/locks").ok().filter(|_| is_locked(path));
+    let Some(locks) = locks else {
+        let name = |process: &str| std::fs::read_to_string(format!("/proc/{process}/comm")).ok();
+        return named.filter(|pid| name("self").is_some_and(|own| name(&pid.to_string()) == Some(own)));
+    };
     let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let (major, minor) = device_of(&file)?;
-    let file = format!("{major:02x}:{minor:02x}:{}", rustix::fs::fstat(&file).ok()?.st_ino);
+    let about = rustix::fs::fstat(&file).ok()?;
+    let device = device_of(&file).unwrap_or((rustix::fs::major(about.st_dev), rustix::fs::minor(about.st_dev)));
+    let file = format!("{:02x}:{:02x}:{}", device.0, device.1, about.st_ino);
     locks.lines().find_map(|line| {
         // `1: FLOCK  ADVISORY  WRITE 708 08:01:1048 0 EOF`; one that waits for it has `->` after the number.
         match line.split_whitespace().collect::<Vec<_>>()[..] {
@@ -302,8 +316,17 @@ pub fn lock_holder(path: &Path, named: Option<u32>) -> Option<u32> {
     })
 }
 
-/// Returns the device of the file system of `file` (proc_pid_mountinfo(5)). Stat has another one for each subvolume of btrfs.
+/// Returns `named`: this system lists no locks.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn lock_holder(_path: &Path, named: Option<u32>) -> Option<u32> {
+    named
+}
+
+/// Returns the device of the file system of `file` (proc_pid_mountinfo(5)), which stat(2) does not return for a subvolume of btrfs.
+#[cfg(target_os = "linux")]
 fn device_of(file: &OwnedFd) -> Option<(u32, u32)> {
+    use std::os::fd::AsRawFd as _;
     let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
     let mount = about.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;

@@ -434,14 +434,25 @@ fn proxies_are_listed_and_stopped() {
     wait_until("the proxy to exit", || two.child.try_wait().unwrap());
     assert!(!socket.exists());
     home.run(&["proxy", "stop", "http://127.0.0.1:1"]).exits(2).reports("no proxy runs at");
-    // In a container, where it knows itself by another PID.
-    let inside = ["--user", "--map-root-user", "--pid", "--fork", AUTHCTL, "proxy", "work", "--for", &api.url];
-    let three = home.spawn_command(home.command_for("unshare", &inside), &inside);
-    three.wait_for_output("its address", |text| text.contains("http://").then_some(()));
+    // Two in containers, where both know themselves by the same PID.
+    let container = ["--user", "--map-root-user", "--pid", "--fork"];
+    let inside = |args: &[&str]| {
+        let args = [&container[..], args].concat();
+        home.spawn_command(home.command_for("unshare", &args), &args)
+    };
+    let others = [(); 2].map(|()| inside(&[AUTHCTL, "proxy", "work", "--for", &api.url]));
+    for other in &others {
+        other.wait_for_output("its address", |text| text.contains("http://").then_some(()));
+    }
+    // A container does not show the processes outside.
+    let refused = inside(&["--mount-proc", AUTHCTL, "proxy", "stop", &one.address, "--json"]).wait().exits(1);
+    refused.reports("its process is in another container");
     let stopped = home.run(&["proxy", "stop", "--json"]).exits(0).json();
-    assert_eq!(stopped.as_array().map(Vec::len), Some(2), "{stopped}");
+    assert_eq!(stopped.as_array().map(Vec::len), Some(3), "{stopped}");
     wait_until("the proxy to exit", || one.child.try_wait().unwrap());
-    three.wait().exits(0);
+    for other in others {
+        other.wait().exits(0);
+    }
     assert_eq!(home.run(&["proxy", "stop", "--json"]).exits(0).json(), serde_json::json!([]));
     home.run(&["proxy", "stop"]).exits(0).reports("no proxy is running");
     home.run(&["proxy", "list"]).exits(0).reports("no proxy is running");

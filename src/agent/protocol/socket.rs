@@ -67,24 +67,24 @@ pub struct Listening {
     /// The path.
     pub path: PathBuf,
     /// Excludes other agents and proxies.
-    _lock: FileLock,
-    lock_name: OsString,
+    lock: FileLock,
     dir: OwnedFd,
     ours: bool,
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
+        // If the lock file was removed, the socket at the path may be that of another process.
         if self.ours
+            && self.lock.is_in_place()
             && let Some(name) = self.path.file_name()
         {
             let removed = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
-            // A confined agent may change no file in this directory.
+            // A confined agent may change no file in this directory. It leaves its lock file there.
             if removed == Err(Errno::ACCESS) {
                 let _ = broker::call(&Request::RemoveSocket, &[]);
             }
-            // Still locked: a lock counts only on the file that is at the path.
-            let _ = rustix::fs::unlinkat(&self.dir, &self.lock_name, AtFlags::empty());
+            self.lock.remove_file();
         }
     }
 }
@@ -124,7 +124,7 @@ pub fn listen(path: &Path, given: Option<UnixListener>) -> Result<(UnixListener,
         Some(listener) => listener,
         None => bind(&dir, parent, name, path)?,
     };
-    Ok((listener, Listening { path: path.to_owned(), _lock: lock, lock_name, dir, ours }))
+    Ok((listener, Listening { path: path.to_owned(), lock, dir, ours }))
 }
 
 /// Checks what [`listen`] requires of the path and of its directory, and creates nothing.

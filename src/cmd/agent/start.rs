@@ -107,8 +107,8 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
     // A request may take as long as a refresh, but not this one.
     let state = app.running_agent();
     let named = state.as_ref().ok().and_then(|state| state.as_ref()?.pid);
-    // An agent whose lock file has been deleted holds no lock that could be found.
-    let holder = lock_holder(&lock_of(&socket), named).or_else(|| named.filter(|_| !lock_is_held(&socket)));
+    let holder = lock_holder(&lock_of(&socket), named);
+    let process = Process::open(holder);
     let stopping = match state {
         Err(error) if error.code == ErrorCode::AgentUnavailable => Err(error),
         _ => app.require_agent("POST", "/v1/stop", None),
@@ -117,10 +117,9 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
         Err(error) if error.code == ErrorCode::AgentAbsent => {
             return output::done(app, "the agent is not running", &app.absent_agent_status()?);
         }
-        Err(error) if error.code == ErrorCode::AgentUnavailable => terminate(holder).ok_or(error)?,
+        Err(error) if error.code == ErrorCode::AgentUnavailable => process.terminate().ok_or(error)?,
         reply => drop(reply?.read::<StopResponse>()??),
     }
-    let process = Process::open(holder);
     let gone = app.run(async {
         let begun = app.clock().monotonic();
         while lock_is_held(&socket) || process.is_running() {
@@ -147,15 +146,6 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
     output::done(app, "agent stopped", &app.absent_agent_status()?)
 }
 
-/// Ends the agent that holds the socket's lock as a service manager does: it finishes a refresh first. One that was suspended
-/// goes on.
-fn terminate(holder: Option<u32>) -> Option<()> {
-    let process = holder.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw)?;
-    rustix::process::kill_process(process, Signal::TERM).ok()?;
-    let _ = rustix::process::kill_process(process, Signal::CONT);
-    Some(())
-}
-
 /// A process that may have ended. On Linux its descriptor refers to it even if its ID is used again, and its parent need not
 /// have noticed its end.
 struct Process {
@@ -176,6 +166,25 @@ impl Process {
             #[cfg(not(target_os = "linux"))]
             pid,
         }
+    }
+
+    /// Sends a signal; returns whether the process can have got it.
+    #[cfg(target_os = "linux")]
+    fn signal(&self, signal: Signal) -> bool {
+        self.descriptor.as_ref().is_some_and(|process| rustix::process::pidfd_send_signal(process, signal).is_ok())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn signal(&self, signal: Signal) -> bool {
+        self.pid.is_some_and(|pid| rustix::process::kill_process(pid, signal).is_ok())
+    }
+
+    /// Ends an agent as a service manager does: it finishes a refresh first. One that was suspended goes on. Returns `None` if
+    /// the process is not known or has ended.
+    fn terminate(&self) -> Option<()> {
+        let sent = self.signal(Signal::TERM);
+        self.signal(Signal::CONT);
+        sent.then_some(())
     }
 
     #[cfg(target_os = "linux")]

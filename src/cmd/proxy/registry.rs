@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::clock::UnixTime;
 use crate::cmd::output::{self, Style};
 use crate::error::{Error, ErrorCode, Hint};
-use crate::fs::{FileLock, LockFile, create_private_dir, directory_of, is_locked, lock_holder, replace};
+use crate::fs::{FileLock, LockError, LockFile, create_private_dir, directory_of, is_locked, lock_holder, replace};
 use crate::model::ProfileName;
 
 /// A proxy, as `proxy list --json` prints it.
@@ -26,18 +26,29 @@ pub(super) struct Entry {
     pub(super) ends_at: Option<UnixTime>,
 }
 
-/// The file of this process's proxy, removed when it ends.
+/// The file of a proxy that has ended or is this process's, and its lock: both are removed when this is dropped.
 pub(super) struct Registered {
     file: PathBuf,
-    _lock: FileLock,
+    lock: FileLock,
+}
+
+impl Registered {
+    /// Locks `file`, unless another process has it.
+    fn lock(file: PathBuf) -> Result<Option<Self>, LockError> {
+        let lock = LockFile::open(lock_of(&file)).and_then(LockFile::try_lock)?;
+        Ok(lock.map(|lock| Self { file, lock }))
+    }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.file);
-        let _ = std::fs::remove_file(lock_of(&self.file));
+        self.lock.remove_file();
     }
 }
+
+/// How many running proxies may have the same PID, each in a container of its own.
+const MAX_SAME_PID: usize = 100;
 
 /// Returns the directory, which is beside the agent's socket.
 fn directory(app: &App) -> Result<PathBuf, Error> {
@@ -59,34 +70,39 @@ pub(super) fn register(app: &App, entry: &Entry) -> Result<Registered, Error> {
         Error::new(ErrorCode::StoreUnavailable, error, Hint::list(&directory))
     };
     create_private_dir(&directory).map_err(failed)?;
-    let file = directory.join(format!("{}.json", entry.pid));
-    let lock = LockFile::open(lock_of(&file)).and_then(LockFile::try_lock)?;
-    let lock = lock.ok_or_else(|| failed(std::io::ErrorKind::ResourceBusy.into()))?;
     let text = serde_json::to_vec(entry).map_err(|e| failed(e.into()))?;
-    replace(&file, &text, 0o600).map_err(failed)?;
-    Ok(Registered { file, _lock: lock })
+    // Proxies in two containers may have the same PID.
+    for number in 0..MAX_SAME_PID {
+        let file = directory.join(format!("{}-{number}.json", entry.pid));
+        if let Some(registered) = Registered::lock(file)? {
+            replace(&registered.file, &text, 0o600).map_err(failed)?;
+            return Ok(registered);
+        }
+    }
+    Err(failed(std::io::ErrorKind::ResourceBusy.into()))
 }
 
-/// Returns the running proxies, and removes the files of those that were killed.
-fn running(app: &App) -> Result<Vec<Entry>, Error> {
+/// Returns the running proxies and their lock files, and removes the files of those that were killed.
+fn running(app: &App) -> Result<Vec<(Entry, PathBuf)>, Error> {
     let Ok(files) = std::fs::read_dir(directory(app)?) else { return Ok(Vec::new()) };
-    let mut entries: Vec<Entry> = Vec::new();
+    let mut entries: Vec<(Entry, PathBuf)> = Vec::new();
     for file in files.flatten().map(|file| file.path()).filter(|path| path.extension() == Some(OsStr::new("json"))) {
-        if !is_locked(&lock_of(&file)) {
-            let _ = std::fs::remove_file(&file);
-            let _ = std::fs::remove_file(lock_of(&file));
+        let lock = lock_of(&file);
+        if !is_locked(&lock) {
+            drop(Registered::lock(file));
             continue;
         }
-        let text = crate::fs::regular_file::read(&file, 64 * 1024);
-        entries.extend(text.ok().and_then(|text| serde_json::from_slice::<Entry>(text.expose()).ok()));
+        let text = crate::fs::regular_file::read(&file, 64 * 1024).ok();
+        let entry = text.and_then(|text| serde_json::from_slice::<Entry>(text.expose()).ok());
+        entries.extend(entry.map(|entry| (entry, lock)));
     }
-    entries.sort_by_key(|entry| (entry.started_at, entry.pid));
+    entries.sort_by_key(|(entry, _)| (entry.started_at, entry.pid));
     Ok(entries)
 }
 
 /// Prints the running proxies.
 pub(super) fn list(app: &App) -> Result<u8, Error> {
-    let entries = running(app)?;
+    let entries: Vec<Entry> = running(app)?.into_iter().map(|(entry, _)| entry).collect();
     if app.common.json {
         output::json(&entries)?;
         return Ok(0);
@@ -108,27 +124,34 @@ pub(super) fn list(app: &App) -> Result<u8, Error> {
 /// Asks the proxies at `address`, or all, to stop.
 pub(super) fn stop(app: &App, address: Option<&str>) -> Result<u8, Error> {
     let is_meant = |entry: &Entry| address.is_none_or(|text| entry.address == text || entry.pid.to_string() == text);
-    let entries: Vec<Entry> = running(app)?.into_iter().filter(is_meant).collect();
-    if let (true, Some(address)) = (entries.is_empty(), address) {
+    let found: Vec<(Entry, PathBuf)> = running(app)?.into_iter().filter(|(entry, _)| is_meant(entry)).collect();
+    if let (true, Some(address)) = (found.is_empty(), address) {
         let message = format!("no proxy runs at {address}");
         return Err(Error::msg(ErrorCode::Usage, message, Hint::command("proxy list")));
     }
-    for entry in &entries {
-        let file = directory(app)?.join(format!("{}.json", entry.pid));
-        // The process that holds its lock is the proxy's, which in another container has another PID, or none here.
-        let holder = lock_holder(&lock_of(&file), Some(entry.pid)).filter(|_| is_locked(&lock_of(&file)));
-        let Some(pid) = holder.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) else {
-            app.ui().notice(&format!("warning: the proxy at {} has ended or runs in another container", entry.address));
-            continue;
-        };
-        let _ = kill_process(pid, Signal::TERM);
+    let mut out_of_reach = None;
+    for (entry, lock) in &found {
+        let holder = lock_holder(lock, Some(entry.pid)).and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        // Its lock shows that the process is the proxy's, and has not ended.
+        match holder.filter(|_| is_locked(lock)) {
+            Some(pid) => drop(kill_process(pid, Signal::TERM)),
+            None if is_locked(lock) => {
+                out_of_reach = Some(&entry.address);
+                continue;
+            }
+            None => {}
+        }
         app.ui().notice(&format!("stopping the proxy at {}", entry.address));
     }
-    if entries.is_empty() {
+    if let Some(address) = out_of_reach {
+        let message = format!("cannot stop the proxy at {address}: its process is in another container");
+        return Err(Error::msg(ErrorCode::Unexpected, message, Hint::None));
+    }
+    if found.is_empty() {
         app.ui().notice("no proxy is running");
     }
     if app.common.json {
-        output::json(&entries)?;
+        output::json(&found.iter().map(|(entry, _)| entry).collect::<Vec<_>>())?;
     }
     Ok(0)
 }

@@ -69,6 +69,18 @@ fn stop_waits_for_the_process_and_not_only_for_its_lock() {
 }
 
 #[test]
+fn agent_without_its_lock_file_leaves_the_socket_of_the_next() {
+    let (home, _issuer) = logged_in(|_| {});
+    let first = Agent::run(&home);
+    std::fs::remove_file(home.socket().with_file_name("agent.sock.lock")).unwrap();
+    let second = Agent::run(&home);
+    first.signal(Signal::TERM);
+    first.wait().expect("a child").exits(0);
+    assert!(second.is_listening());
+    home.spawn(&["agent", "run"]).wait().exits(8);
+}
+
+#[test]
 fn stop_ends_the_one_agent_that_does_not_respond() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
