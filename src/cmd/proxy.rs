@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::output;
-use crate::agent::protocol::{Listening as Socket, listen};
+use crate::agent::protocol::{ListenError, Listening as Socket, listen};
 use crate::app::App;
 use crate::cli::{Proxy as ProxyArgs, ProxyCommand, ProxyRules, ProxyRun};
 use crate::clock::UnixTime;
@@ -102,6 +102,18 @@ pub(super) struct Prepared {
     pub(super) key: Secret,
 }
 
+/// Returns the error of a socket: the agent's, which has sockets too, would be about another one.
+fn not_listening(error: ListenError) -> Error {
+    match error {
+        ListenError::Running(path) => {
+            let message = format!("a proxy is already running at {}", path.display());
+            Error::msg(ErrorCode::Usage, message, Hint::command("proxy list"))
+        }
+        ListenError::TooOpen { .. } | ListenError::Occupied(_) => Error { code: ErrorCode::Usage, ..error.into() },
+        error => Error::new(ErrorCode::Usage, error, Hint::command("proxy").with_flag("--help")),
+    }
+}
+
 enum BoundListener {
     Tcp(TcpListener, SocketAddr),
     Unix(std::os::unix::net::UnixListener, Socket),
@@ -133,7 +145,7 @@ impl Prepared {
                 BoundListener::Tcp(listener, address)
             }
             Place::Unix(path) => {
-                let (listener, socket) = listen(&path, None)?;
+                let (listener, socket) = listen(&path, None).map_err(not_listening)?;
                 listener.set_nonblocking(true).map_err(busy)?;
                 BoundListener::Unix(listener, socket)
             }

@@ -181,3 +181,19 @@ fn removed_profile_is_a_problem_and_not_the_end() {
     std::fs::write(home.config_file(), config).unwrap();
     wait_until("the profile", || (proxy.get("/").0 == 200).then_some(()));
 }
+
+#[test]
+fn socket_of_a_proxy_is_its_own_and_leaves_nothing() {
+    let (home, _idp) = logged_in();
+    let api = api();
+    let directory = home.path().join("sockets");
+    let place = format!("unix:{}", directory.join("api.sock").display());
+    let args = ["work", "--for", &api.url, "--listen", &place];
+    let proxy = Proxy::start(&home, &args);
+    home.run(&[&["proxy"], &args[..]].concat()).exits(2).reports("a proxy is already running").reports("proxy list");
+    std::os::unix::net::UnixStream::connect(directory.join("api.sock")).expect("the first proxy listens");
+    proxy.stop();
+    let left: Vec<_> = directory.read_dir().unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+    Proxy::start(&home, &args).stop();
+}
