@@ -297,6 +297,9 @@ fn refresh_fetches_rotated_keys() {
     home.run(&["verify", "work"]).exits(0);
 }
 
+/// How often a process reads the session while it waits for the refresh of another.
+const WAITING_READS: usize = 8;
+
 /// Refreshes twice at once, and removes the lock files while `endpoint` answers the first process.
 fn refresh_with_removed_locks(endpoint: Endpoint) {
     let home = Sandbox::new();
@@ -307,11 +310,18 @@ fn refresh_with_removed_locks(endpoint: Endpoint) {
     let first = home.start(&["refresh", "work"], "");
     wait_until("the request", || (issuer.stats().faults > 0).then_some(()));
     std::fs::remove_dir_all(home.path().join("data/authctl/locks")).unwrap();
-    let second = home.start(&["refresh", "work"], "");
-    wait_until("the second process", || home.path().join("data/authctl/locks/work.lock").exists().then_some(()));
-    issuer.clear_faults();
-    home.finish(first, &["refresh", "work"]).exits(0);
-    home.finish(second, &["refresh", "work"]).exits(0);
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| home.run_traced(&["-e", "trace=?open,openat"], &["refresh", "work"], "").0);
+        // Before the refresh token is sent, the second process may send it; after that, it waits.
+        wait_until("the second process", || {
+            let calls = std::fs::read_to_string(home.path().join("strace.log")).unwrap_or_default();
+            let waits = calls.matches("sessions/work.age\"").count() >= WAITING_READS;
+            (waits || issuer.stats().refreshes_committed == 1 && endpoint == Endpoint::Metadata).then_some(())
+        });
+        issuer.clear_faults();
+        home.finish(first, &["refresh", "work"]).exits(0);
+        second.join().expect("the second process").exits(0);
+    });
     let stats = issuer.stats();
     assert_eq!((stats.refresh_reuses, stats.families_revoked), (0, 0), "{stats:?}");
     home.run(&["refresh", "work"]).exits(0);

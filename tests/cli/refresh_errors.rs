@@ -7,7 +7,7 @@ use authctl::secret::Secret;
 use serde_json::{Value, json};
 
 use super::refresh::{DUE, LIFETIME, fault, logged_in, token, token_requests};
-use crate::support::{PASSWORD, Sandbox, USER};
+use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
 
 /// Checks that during a failure a valid token is printed and an expired one is exit code 6, and that the session can be
 /// refreshed afterwards.
@@ -139,12 +139,33 @@ fn invalid_grant_is_login_required_in_every_command() {
 #[test]
 fn password_change_at_the_issuer_ends_the_session() {
     let (home, issuer) = logged_in(|_| {});
+    let token = home.token("work");
+    let verify = || home.run_with(&["verify", "-", "--profile", "work", "--json"], &token);
+    verify().exits(0);
     assert!(issuer.change_password(USER, &Secret::new("another".into())));
     home.run(&["refresh", "work"]).exits(3).reports("authctl login work");
+    assert_eq!(verify().exits(4).json()["reasons"][0]["code"], "revoked", "a copy of its token");
     let again = ["login", "work", "--password", "--password-stdin", "--username", USER];
     home.run_with(&again, PASSWORD).exits(5);
     home.run_with(&again, "another").exits(0);
     home.run(&["refresh", "work"]).exits(0);
+}
+
+/// A service has no user who logs in again, and the issuer may be corrected.
+#[test]
+fn refused_client_credentials_are_sent_again() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let secret = issuer.client_secret("authctl-service").expect("drawn").expose().to_owned();
+    home.register_secret(&secret);
+    let login = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl-service", "--scope", "read"];
+    home.run_with(&[&login[..], &["--client-credentials", "--client-secret-stdin"]].concat(), &secret).exits(0);
+    home.advance_time("work", LIFETIME + 1);
+    fault(&issuer, FaultKind::OAuthError { status: 401, code: "invalid_client".into() }, 0);
+    for _ in 0..4 {
+        token(&home).exits(5);
+    }
+    issuer.clear_faults();
+    token(&home).exits(0);
 }
 
 #[test]
