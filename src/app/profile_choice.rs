@@ -123,7 +123,7 @@ impl App {
             None => false,
         };
         if !named && !is_vschar(token) {
-            let message = "AUTHCTL_TOKEN is not a token: it has a line break or another character that no token has";
+            let message = "invalid AUTHCTL_TOKEN: a token has only printable ASCII characters";
             return Err(Error::msg(ErrorCode::Configuration, message, Hint::shell("unset AUTHCTL_TOKEN")));
         }
         Ok(if named { None } else { Some(token) })

@@ -116,9 +116,9 @@ impl Paths {
     }
 }
 
-/// Returns the directory of what belongs to the user as keychain items do: their locks and the list of revoked tokens. `None`
-/// if the user has no home, or if there is no message bus, and so no keychain, and `HOME` is another directory, as in a test or
-/// a container.
+/// Returns the directory of what belongs to the user as keychain items do: their locks and the list of revoked tokens. Returns
+/// `None` if the user has no home directory. Also returns `None` if there is no message bus, and so no keychain, and `HOME` is not
+/// the home directory in the user database, as in a test or a container.
 ///
 /// A terminal of a snap or Flatpak sets `XDG_DATA_HOME` to a directory of its own, so this one is in the home that the user
 /// database names. A message bus outside of `/run`, as in a test, has a keychain of its own, and this directory beside its

@@ -68,7 +68,7 @@ impl Answer {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"authctl proxy\""));
             }
-            // Where the next request begins is not known.
+            // The end of this request, and so the start of the next, is unknown.
             StatusCode::BAD_REQUEST if matches!(self.outcome, Outcome::Failed(_)) => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -282,7 +282,7 @@ fn refusal(response: &Response<ApiBody>) -> Option<ApiChallenge> {
     }
 }
 
-/// Sends the request. `kept` is of the body, if that comes from the caller.
+/// Sends the request. `kept` is the copy of the caller's body; `None` for a body that is sent again.
 async fn forward(
     proxy: &Proxy,
     access: &Access,

@@ -73,7 +73,7 @@ pub enum Outcome {
     PassedOn,
     /// Refused it.
     Refused(RuleName),
-    /// Had no token, no whole request or no response, with the stable word of the error.
+    /// Had no token, no whole request or no response, with a stable word: that of the error, `request` or `api`.
     Failed(&'static str),
 }
 

@@ -113,7 +113,7 @@ async fn connection(
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
         let (proxy, client) = (Arc::clone(&proxy), Arc::clone(&client));
-        // An idle connection has no memory for a request.
+        // Boxed, so that an idle connection does not reserve memory for a request.
         Box::pin(async move { Ok::<_, Infallible>(exchange(&proxy, &client, request).await) })
     });
     let serving = http1::Builder::new()

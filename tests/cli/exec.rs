@@ -162,7 +162,7 @@ fn token_variable_is_used_without_what_is_pasted_with_it() {
     for invalid in ["a\r\nX-Header: b", "a\nb", "a\u{1b}[31mb", "na\u{ef}ve"] {
         home.set("AUTHCTL_TOKEN", invalid);
         for args in [&["token"][..], &["exec", "--", "true"]] {
-            home.run(args).exits(2).reports("AUTHCTL_TOKEN is not a token");
+            home.run(args).exits(2).reports("invalid AUTHCTL_TOKEN");
         }
     }
 }

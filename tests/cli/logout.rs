@@ -157,15 +157,15 @@ fn token_revoked_without_a_bus_is_denied_for_other_data_directories() {
     fs::write(&keys, home.trust(&issuer).fetched.unwrap().jwks).unwrap();
     let own = home.path().join("own");
     fs::create_dir(&own).unwrap();
-    let user_home = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(0)).unwrap().unwrap().dir;
-    let script = format!("mount --bind own {} && exec \"$0\" \"$@\"", user_home.display());
+    fs::write(home.path().join("passwd"), format!("root:x:0:0::{}:/bin/sh\n", own.display())).unwrap();
+    let script = "mount --bind passwd /etc/passwd && exec \"$0\" \"$@\"";
     let verify = |home: &Sandbox| {
         let args = ["verify", "-", "--profile", "work", "--jwks", keys.to_str().unwrap(), "--json"];
-        home.mounted(&script, &args, &token)
+        home.mounted(script, &args, &token)
     };
-    home.set("HOME", &user_home);
+    home.set("HOME", &own);
     verify(&home).exits(0);
-    home.mounted(&script, &["logout"], "").exits(0);
+    home.mounted(script, &["logout"], "").exits(0);
     let cron = home.path().join("cron/data");
     home.set("XDG_DATA_HOME", cron);
     assert_eq!(verify(&home).exits(4).json()["reasons"][0]["code"], "revoked");

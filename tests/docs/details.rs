@@ -287,7 +287,9 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
              parameter such as `_method` in the body or in the query is not looked at. The only change of protocol that is passed on \
              is the one to WebSocket, and none with `--read-only` or `proxy_read_only`: what is sent after it is unknown. \
              `--max-requests` counts a request that is sent again with another token or another proof each time.\n\n\
-             A TCP connection on which no request with the key arrives within five seconds is closed.",
+             A TCP connection on which no request with the key arrives within five seconds is closed. \
+             In the log, a `400 (failed: request)` is a body that the client has sent wrongly or not to its end; `502 (failed: api)` is \
+             an API that cannot be reached or breaks off, and `504 (failed: api)` one that does not respond in time.",
         )],
     ),
     (
@@ -318,7 +320,7 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
              parent of the command and passes signals on.\n\n\
              `--sandbox` also hides /run, /tmp, /var/tmp and the Unix sockets of other programs: those that the system lists, and those \
              below the home, the working and the `--bind` directories, which are searched when the command starts, for at most 5 s. A \
-             warning names the directories that this leaves. A socket that another program creates later in a directory that the command can see is not hidden. The command inherits \
+             warning names the first directory that this leaves. A socket that another program creates later in a directory that the command can see is not hidden. The command inherits \
              only stdin, stdout and stderr. It can open only Unix, IP and netlink sockets, and cannot use \
              keys in the kernel or put input into the terminal. Programs for another architecture, such as 32-bit ones, do not \
              run.\n\n\

@@ -11,11 +11,9 @@ use super::login_prompt::PromptState;
 use super::notification;
 use super::state::Agent;
 use crate::broker::{self, Outcome, Pending, Request};
+use crate::error::ErrorCode;
 use crate::model::{Grant, Profile, ProfileName, Session, StoreKind};
 use crate::text::sanitize_line;
-
-/// The exit code of a login that cannot open a browser.
-const CONFIGURATION: i32 = 2;
 
 impl Agent {
     /// Asks the user to log in to a profile whose session has ended, unless the user is being asked or has declined, and waits
@@ -103,7 +101,8 @@ impl Agent {
         self.loaded(profile).await.is_ok_and(|session| session.generation.login != login)
     }
 
-    /// Logs in with the browser; returns whether that could be opened, so that the user has seen how the login ended.
+    /// Logs in with the browser; returns whether a browser was opened, as far as the exit code shows: the user has seen how the
+    /// login ended then.
     async fn log_in(&self, name: &ProfileName) -> bool {
         let request = Request::LogIn { profile: name.to_string() };
         let ended = tokio::task::spawn_blocking(move || broker::call(&request, &[])).await;
@@ -112,7 +111,8 @@ impl Agent {
             Ok(Ok(Outcome::Ended(status, stderr))) => {
                 let error = stderr.lines().find(|line| line.starts_with("error:")).unwrap_or_default();
                 tracing::warn!("{name}: the login failed: {}", sanitize_line(error));
-                status.and_then(|status| ExitStatus::from_raw(status).code()) != Some(CONFIGURATION)
+                status.and_then(|status| ExitStatus::from_raw(status).code())
+                    != Some(i32::from(ErrorCode::Configuration.exit_code()))
             }
             _ => {
                 tracing::warn!("{name}: cannot start the login");

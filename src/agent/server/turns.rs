@@ -189,10 +189,8 @@ impl Turn {
         let now = self.queue.clock.monotonic();
         let mut inner = self.queue.inner();
         // The counts start again once the delay of all wrong passphrases has passed.
-        let is_full = inner.wrong.iter().any(|counts| counts.len() >= MAX_SOURCES);
-        if is_full || inner.used_until.is_none_or(|used| used < now) {
-            inner.wrong.iter_mut().for_each(HashMap::clear);
-        }
+        let is_over = inner.used_until.is_none_or(|used| used < now);
+        inner.wrong.iter_mut().filter(|counts| is_over || counts.len() >= MAX_SOURCES).for_each(HashMap::clear);
         if let Some(source) = self.source {
             for (counts, origin) in inner.wrong.iter_mut().zip(source.origins()) {
                 *counts.entry(origin).or_default() += 1;

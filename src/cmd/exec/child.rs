@@ -4,7 +4,8 @@ use std::future::{Future, pending};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ExitStatus};
 
-use nix::unistd::{getpgid, getpgrp, getppid, getsid, tcgetpgrp};
+// In rustix, no session and no group has the number 0, which those have that began outside of this container.
+use nix::unistd::{getpgid, getpgrp, getppid, getsid};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use crate::app::{ReceivedSignal, Signals};
@@ -72,7 +73,7 @@ pub(super) async fn attend<T>(mut child: Child, beside: impl Future<Output = T>)
 pub(super) async fn pass_on(mut signals: Signals, to: impl Fn(Signal)) {
     loop {
         let ReceivedSignal { signal, is_from_process } = signals.next().await;
-        if is_from_process || !OF_TERMINAL.contains(&signal) || !is_in_foreground() {
+        if is_from_process || !OF_TERMINAL.contains(&signal) {
             to(signal);
         }
         // A shell has to see that its job has stopped. Without one, nothing would continue it, and the kernel stops no job either.
@@ -88,13 +89,6 @@ pub(super) fn sender(child: &Child) -> impl Fn(Signal) + use<> {
     move |signal| {
         let _ = kill_process(pid, signal);
     }
-}
-
-// A session or a group that began outside of this container has the number 0 here, which the types of rustix do not allow.
-
-/// Returns whether the process group gets the signals of a terminal, wherever its streams lead.
-fn is_in_foreground() -> bool {
-    std::fs::File::open("/dev/tty").is_ok_and(|terminal| tcgetpgrp(terminal) == Ok(getpgrp()))
 }
 
 /// Returns whether the process group is orphaned: no parent of its processes is in another group of the session, where a shell

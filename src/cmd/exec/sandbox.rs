@@ -133,13 +133,11 @@ impl Sandbox {
         let is_hidden = |path: &PathBuf| hidden_directories.iter().any(|hidden| path.starts_with(hidden));
         let searched = [&home, &current].into_iter().chain(&writable);
         let (sockets, unsearched) = sockets::existing(searched, &hidden_directories, app.clock());
-        if let [first, others @ ..] = &unsearched[..] {
-            let others = match others.len() {
-                0 => String::new(),
-                count => format!(" and {count} more directories"),
-            };
+        if let Some(first) = unsearched.first() {
             let first = first.display();
-            app.ui().notice(&format!("warning: too many files: {first}{others} not searched for sockets to hide"));
+            app.ui().instruct(&format!(
+                "warning: too many files to search; the command may see sockets below {first} and later directories"
+            ));
         }
         let sockets = sockets.into_iter().filter_map(existing).filter(is_shown);
         let files = hidden_files.into_iter().filter_map(existing).chain(sockets);
