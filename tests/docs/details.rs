@@ -350,7 +350,8 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  helper. A helper in a repository's configuration comes later: before 2.46, git gives it the token to store. A token that the server refuses is refreshed.\n\
                  docker  Docker, Podman, Skopeo and others: `credHelpers` in ~/.docker/config.json, and the link \
                  docker-credential-authctl in ~/.local/bin.\n\
-                 kubernetes  A user `authctl-PROFILE` in kubeconfig with an `exec` section. `--id-token` for clusters that verify \
+                 kubernetes  A user `authctl-PROFILE` in kubeconfig with an `exec` section. kubectl drops the comments of \
+                 its file, which is then copied beside it first. `--id-token` for clusters that verify \
                  ID tokens.\n\
                  cargo  `global-credential-providers` in cargo's configuration. The registry gets `Authorization: Bearer TOKEN`.\n\
                  keyring  pip and uv with `--keyring-provider subprocess`: the link keyring in ~/.local/bin. The user name is \
@@ -387,7 +388,7 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  token refresh it once\n\
                  cargo 1.95  Builds with a crate from a private sparse registry\n\
                  pip 26.3, uv 0.13  Install a package from a private index. pip does not show why it has no password.\n\
-                 Terraform 0.15  Gets a module from a private registry; run by hand, since the tests do not install Terraform. It \
+                 Terraform 0.15 and 1.11  Gets a module from a private registry; run by hand, since the tests do not install Terraform. It \
                  does not show why it has no token.\n\
                  AWS CLI 1.46, boto3 1.44  Assume a role at moto 5.2, by `credential_process` and by a token file\n\
                  google-auth 2.63  Exchanges the token at a stub of the token service, by the executable and by a token file\n\

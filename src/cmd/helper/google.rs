@@ -7,9 +7,9 @@ use super::program::program;
 use super::protocol::{Failure, Protocol};
 use super::setup::{Change, TokenFile};
 use crate::cmd::output;
-use crate::error::Error;
+use crate::error::{Error, ErrorCode, Hint};
 use crate::paths::tool_variable;
-use crate::text::shell_line;
+use crate::text::{excerpt, shell_line};
 
 pub(super) struct Google;
 
@@ -24,7 +24,14 @@ impl Protocol for Google {
         if !call.args.words.is_empty() {
             return Err(call.unknown_words());
         }
-        let wants_id_token = call.args.id_token || tool_variable(VARIABLE).as_deref() == Some(TYPES[1]);
+        let wanted = tool_variable(VARIABLE);
+        if let Some(other) = wanted.as_deref().filter(|wanted| !TYPES.contains(wanted)) {
+            let [jwt, id_token] = TYPES;
+            let other = excerpt(other, 100);
+            let message = format!("the client's subject_token_type is {other}, but must be {jwt} or {id_token}");
+            return Err(Error::msg(ErrorCode::Usage, message, Hint::None));
+        }
+        let wants_id_token = call.args.id_token || wanted.as_deref() == Some(TYPES[1]);
         let token_type = TYPES[usize::from(wants_id_token)];
         call.with_token(None, wants_id_token, &|token| {
             let mut reply = json!({"version": 1, "success": true, "token_type": token_type, "id_token": token.text});

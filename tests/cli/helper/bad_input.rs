@@ -288,6 +288,58 @@ fn malformed_input_of_tools_that_send_none_brings_no_token() {
         let variable = Some(("GOOGLE_EXTERNAL_ACCOUNT_TOKEN_TYPE", OsStr::from_bytes(value)));
         let ran = home.finish(start(&home, &["google".into()], b"", variable), &["helper"]).exits(0);
         assert_eq!((ran.stdout.lines().count(), ran.stderr.as_str()), (1, ""));
-        assert_eq!(ran.json()["token_type"], "urn:ietf:params:oauth:token-type:jwt");
+        // What is not text is as if it were not set.
+        let is_error = value.first().is_some_and(u8::is_ascii);
+        assert_eq!(ran.json()["success"], json!(!is_error), "{}", ran.stdout);
+        assert_eq!(ran.json().get("id_token").is_some(), !is_error);
     }
+}
+
+#[test]
+fn each_tool_learns_why_there_is_no_token() {
+    let (mut home, idp) = logged_in("git.example");
+    let sts = StubServer::start(|_, _| (200, CREDENTIALS.to_owned()));
+    home.set("AWS_ENDPOINT_URL_STS", &sts.url);
+    let cargo = json!({"v": 1, "registry": {"index-url": "sparse+https://git.example/"}, "kind": "get"}).to_string();
+    let git = "protocol=https\nhost=git.example\n\n";
+    // With the stream that the tool shows, and whether the exit code is in the reply.
+    let tools: [(&[&str], &str, bool); 9] = [
+        (&["git", "get"], git, false),
+        (&["docker", "get"], "git.example", false),
+        (&["kubernetes"], "", false),
+        (&["cargo"], &cargo, true),
+        (&["keyring", "--", "get", "https://git.example/simple/", "oauth2"], "", false),
+        (&["keyring", "--", "--mode", "creds", "--output", "json", "get", "https://git.example/simple/"], "", false),
+        (&["terraform", "get", "git.example"], "", false),
+        (&["google"], "", true),
+        (&["aws", "--role-arn", ROLE], "", false),
+    ];
+    let check = |home: &Sandbox, code: i32, reason: &str| {
+        for (words, stdin, has_reply) in &tools {
+            let started = Instant::now();
+            let ran = ask(home, words, stdin.as_bytes()).exits(if *has_reply { 0 } else { code });
+            let shown = if *has_reply { ran.stdout.clone() } else { ran.stderr.clone() + &ran.stdout };
+            assert!(shown.contains(reason), "{words:?}, {reason}: {ran:?}");
+            assert!(!ran.stdout.contains("eyJ") && !ran.stdout.contains("ASIA"), "{words:?}");
+            assert!(started.elapsed() < Duration::from_secs(20), "{words:?}");
+        }
+    };
+    // A valid token is served while the issuer is away, and an expired one is not.
+    let before = fs::read_to_string(home.config_file()).expect("text");
+    drop(idp);
+    for (words, stdin, _) in &tools {
+        let ran = ask(&home, words, stdin.as_bytes()).exits(0);
+        assert!(ran.stdout.contains("eyJ") || ran.stdout.contains("ASIA"), "{words:?}: {ran:?}");
+    }
+    home.expire("work");
+    check(&home, 6, "refused");
+    // The store cannot be opened.
+    let key = home.key_file();
+    fs::rename(&key, key.with_extension("away")).expect("renamed");
+    check(&home, 7, "key");
+    fs::rename(key.with_extension("away"), &key).expect("renamed");
+    // Two profiles have the host, and kubectl and the others name none.
+    home.configure(&format!("{before}\n{}", before.replace("[profiles.work]", "[profiles.other]")));
+    home.unset_default_profile();
+    check(&home, 2, "other");
 }

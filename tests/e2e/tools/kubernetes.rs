@@ -15,9 +15,7 @@ struct Cluster {
 impl Cluster {
     fn new() -> Self {
         let mut setup = Setup::new();
-        let kubectl = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kubectl/kubectl");
-        let kubectl = if kubectl.is_file() { kubectl } else { parts::program("kubectl") };
-        setup.search_first(kubectl.parent().unwrap());
+        find_kubectl(&mut setup);
         let cluster = Self { setup };
         cluster.helper("--write", &[]);
         let server = format!("--server=https://{}", cluster.setup.encrypted);
@@ -121,4 +119,61 @@ fn user_in_kubeconfig_is_changed_and_removed() {
     assert!(error.contains("another user authctl-work"), "{error}");
     assert_eq!(cluster.helper("--remove", &[]), "not set up\n");
     assert!(view().contains("ann"));
+}
+
+/// Puts the directory of kubectl first in `PATH`.
+fn find_kubectl(setup: &mut Setup) {
+    let kubectl = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kubectl/kubectl");
+    let kubectl = if kubectl.is_file() { kubectl } else { parts::program("kubectl") };
+    setup.search_first(kubectl.parent().unwrap());
+}
+
+#[test]
+fn kubeconfig_is_changed_as_a_whole_in_the_file_that_kubectl_chooses() {
+    let mut setup = Setup::new();
+    find_kubectl(&mut setup);
+    let (first, second) = (setup.home.path().join("first"), setup.home.path().join("real/second"));
+    let link = setup.home.path().join("second");
+    fs::create_dir(second.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(&second, &link).unwrap();
+    let config = "apiVersion: v1\nkind: Config\n# mine\nclusters:\n- name: a # near\n  cluster: {server: 'https://a.example', certificate-authority: ca.crt}\n";
+    let user = "apiVersion: v1\nkind: Config\nusers:\n- name: authctl-work\n  user: {exec: {command: /old/authctl, apiVersion: client.authentication.k8s.io/v1beta1}}\n";
+    fs::write(&first, config).unwrap();
+    fs::write(&second, user).unwrap();
+    setup.home.set("KUBECONFIG", format!("{}:{}", first.display(), link.display()));
+    let helper = |mode: &str| {
+        let mut command = setup.command(AUTHCTL);
+        succeeds(command.args(["helper", "kubernetes", mode, "--profile", "work"]))
+    };
+    let copies = || {
+        let names = fs::read_dir(setup.home.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().contains("first.before")).count()
+    };
+    // The file that has the user, through the link.
+    helper("--write");
+    let changed = fs::read_to_string(&second).unwrap();
+    assert!(changed.contains(AUTHCTL) && !changed.contains("/old"), "{changed}");
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+    assert_eq!(fs::read_to_string(&first).unwrap(), config);
+    helper("--remove");
+    assert!(!fs::read_to_string(&second).unwrap().contains("authctl"));
+    assert_eq!((fs::read_to_string(&first).unwrap().as_str(), copies()), (config, 0));
+    // The first file, whose comments kubectl drops.
+    let said = helper("--write");
+    let copy = setup.home.path().join("first.before-authctl-1");
+    assert!(
+        said.contains(&format!("warning: kubectl keeps no comments: {} as it was is in", first.display())),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(&copy).unwrap(), config);
+    let text = fs::read_to_string(&first).unwrap();
+    assert!(text.contains(AUTHCTL) && text.contains("certificate-authority: ca.crt"), "{text}");
+    assert!(helper("--write").starts_with("already set up\n"));
+    helper("--remove");
+    assert_eq!(copies(), 1);
+    // kubectl fails, and nothing is changed.
+    fs::write(&first, "users: [\n").unwrap();
+    let mut command = setup.command(AUTHCTL);
+    fails(command.args(["helper", "kubernetes", "--write", "--profile", "work"]));
+    assert_eq!(fs::read_to_string(&first).unwrap(), "users: [\n");
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::files::{cannot, changed_meanwhile, read_bytes, write};
 use crate::cmd::helper::call::{Call, foreign};
 use crate::error::{Error, ErrorCode, Hint};
-use crate::fs::{create_private_dir, directory_of, link_target, replace};
+use crate::fs::{AtomicFile, create_private_dir, directory_of, link_target, replace};
 use crate::text::{excerpt, shell_line};
 
 /// Returns a command of a tool for the file at this path, in place of its configuration.
@@ -24,6 +24,9 @@ pub(crate) fn printed(words: &[String]) -> Option<String> {
 
 /// How often a change starts again because another program has changed the file.
 const MAX_ATTEMPTS: usize = 5;
+
+/// How many copies of a file are made.
+const MAX_BACKUPS: usize = 100;
 
 /// How long to wait for another program that changes the file.
 const LOCK_WAITS: usize = 20;
@@ -51,11 +54,42 @@ pub(super) fn run_on_copy(
         }
         let after = read_bytes(&copy)?;
         let _lock = ToolLock::take(call, file)?;
+        let backup = lost_comments(&before, &after).then(|| back_up(file, &before)).transpose()?;
         if write(file, &before, &after)? {
+            if let (Some(backup), Some(program)) = (backup, commands.first().and_then(|words| words.first())) {
+                let (file, backup) = (file.display(), backup.display());
+                call.app.ui().notice(&format!("warning: {program} keeps no comments: {file} as it was is in {backup}"));
+            }
             return Ok(());
         }
     }
     Err(changed_meanwhile(file))
+}
+
+/// Returns whether a tool's command has removed comments, as kubectl does.
+fn lost_comments(before: &[u8], after: &[u8]) -> bool {
+    let after = String::from_utf8_lossy(after);
+    let before = String::from_utf8_lossy(before);
+    let mut comments = before.lines().map(str::trim).filter(|line| line.starts_with('#'));
+    comments.any(|comment| !after.contains(comment))
+}
+
+/// Copies a tool's file beside it, and returns the path.
+fn back_up(file: &Path, content: &[u8]) -> Result<PathBuf, Error> {
+    let target = link_target(file);
+    for number in 1..MAX_BACKUPS {
+        let mut name = target.clone().into_os_string();
+        name.push(format!(".before-authctl-{number}"));
+        let path = PathBuf::from(name);
+        match AtomicFile::beside(&path).and_then(|next| next.create_new(content)) {
+            Ok(()) => return Ok(path),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(cannot(&path, e)),
+        }
+    }
+    let mut name = target.into_os_string();
+    name.push(".before-authctl-1");
+    Err(foreign(format!("there are too many copies of {}", file.display()), Hint::list(Path::new(&name))))
 }
 
 /// The lock file of git and kubectl, which they create before they change the file beside it.
