@@ -156,7 +156,7 @@ impl App {
         let config = Config::load(&self.paths()?.config)?;
         self.warned.get_or_init(|| {
             self.warn_of_missing_config();
-            config.warnings().for_each(|text| self.ui.notice(&format!("warning: {text}")));
+            config.warnings().for_each(|text| self.ui.warn(&text));
         });
         Ok(config)
     }
@@ -167,7 +167,7 @@ impl App {
         let command: Vec<&str> = argument_positions(&self.args).take(2).map(|at| self.args[at].as_str()).collect();
         let creates_it = matches!(command[..], ["login", ..] | ["profile", "import"]);
         if let Some(file) = named.filter(|file| !creates_it && !file.exists()) {
-            self.ui.notice(&format!("warning: the configuration {} does not exist", file.display()));
+            self.ui.warn(&format!("the configuration {} does not exist", file.display()));
         }
     }
 

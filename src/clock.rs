@@ -19,6 +19,12 @@ impl UnixTime {
         Self(self.0.saturating_add(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)))
     }
 
+    /// Subtracts `duration` in whole seconds. Saturates.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)))
+    }
+
     /// Returns how long it is until `later`, or zero if that is earlier.
     #[must_use]
     pub fn until(self, later: Self) -> Duration {

@@ -51,12 +51,16 @@ impl Ui {
         self.interactive
     }
 
-    /// Prints progress, a result or a warning, unless `--quiet` was given. Warnings repeat what was typed, as errors do.
+    /// Prints progress or a result, unless `--quiet` was given.
     pub fn notice(self, text: &str) {
         if !self.quiet {
-            let is_warning = text.starts_with("warning:");
-            self.instruct(&if is_warning { hide_tokens(text) } else { text.into() });
+            self.instruct(text);
         }
+    }
+
+    /// Prints a warning, unless `--quiet` was given. Tokens in it are hidden: it may repeat what was typed, as errors do.
+    pub fn warn(self, text: &str) {
+        self.notice(&format!("warning: {}", hide_tokens(text)));
     }
 
     /// Prints what the user has to do for the command to go on, even with `--quiet`.

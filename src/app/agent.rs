@@ -223,6 +223,6 @@ impl App {
     }
 
     fn warn_unresponsive(&self) {
-        self.ui().notice("warning: the agent does not respond; continuing without it");
+        self.ui().warn("the agent does not respond; continuing without it");
     }
 }

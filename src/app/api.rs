@@ -52,7 +52,7 @@ impl App {
         if listing.is_empty() {
             // One of them may be for it.
             for error in config.errors() {
-                self.ui().notice(&format!("warning: {error}"));
+                self.ui().warn(&error.to_string());
             }
         }
         if let [] | [_] = listing[..] {

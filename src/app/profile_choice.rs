@@ -147,7 +147,7 @@ impl App {
         });
         // The command goes on: the user's profile is complete without it.
         for error in config.machine_errors() {
-            self.ui.notice(&format!("warning: {}", Error::from(error).message()));
+            self.ui.warn(&Error::from(error).message());
         }
         Ok(profile)
     }

@@ -86,7 +86,7 @@ impl App {
         let result = runtime.block_on(async { work(Signals::listen(&TERMINATION).map_err(unexpected)?).await });
         for (path, reason) in self.sessions.get().into_iter().flat_map(|sessions| sessions.failed_token_files()) {
             let path = path.display();
-            self.ui().notice(&format!("warning: the token file {path} is not up to date: {reason}"));
+            self.ui().warn(&format!("the token file {path} is not up to date: {reason}"));
         }
         // An unanswered prompt blocks its thread; the process exits without it.
         runtime.shutdown_background();

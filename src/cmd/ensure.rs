@@ -213,8 +213,8 @@ fn report(app: &App, profile: &Profile, found: &Found, wanted: Duration, logged_
     }
     if let Some(within) = end.extended_by.filter(|within| *within < wanted && app.quick_agent_status().is_none()) {
         let command = app.next_command(Hint::command("agent start"));
-        app.ui().notice(&format!(
-            "warning: the session ends if it is not refreshed within {}; an agent refreshes it: `{command}`",
+        app.ui().warn(&format!(
+            "the session ends if it is not refreshed within {}; an agent refreshes it: `{command}`",
             rough_span(within)
         ));
     }

@@ -102,7 +102,7 @@ fn log_in(app: &App, args: &mut Login) -> Result<CompletedLogin, Error> {
         && login.profile.store == StoreKind::Memory
         && let Err(error) = app.hand_over_keys(&login.profile.name)
     {
-        app.ui().notice(&format!("warning: the agent does not have the issuer's keys: {}", error.message()));
+        app.ui().warn(&format!("the agent does not have the issuer's keys: {}", error.message()));
     }
     if let Some(before) = before.filter(|before| before.issuer != login.profile.issuer) {
         app.run(super::logout::delete_registration(app, &before))?;

@@ -103,8 +103,7 @@ pub(super) async fn delete_registration(app: &App, profile: &Profile) -> Result<
     let deleted = sessions.delete_registration(profile, config.profiles.values());
     let deleted = app.with_progress(issuer.as_str(), deleted).await;
     if let Some(error) = deleted.map_err(|error| Error::from(error).about(&profile.name))? {
-        app.ui()
-            .notice(&format!("warning: the client `{}` is still registered at {issuer}: {error}", profile.client_id));
+        app.ui().warn(&format!("the client `{}` is still registered at {issuer}: {error}", profile.client_id));
     }
     Ok(())
 }

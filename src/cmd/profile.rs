@@ -167,7 +167,7 @@ async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Re
     let named = profile.input_files().filter(|file| !before.input_files().any(|known| known == *file));
     for (file, error) in named.filter_map(unreadable) {
         let reason = without_error_numbers(&error.to_string());
-        app.ui().notice(&format!("warning: cannot read {}: {reason}", file.display()));
+        app.ui().warn(&format!("cannot read {}: {reason}", file.display()));
     }
     app.ui().notice(&format!("updated profile {name}"));
     shown_after_change(app, name)
@@ -182,7 +182,7 @@ async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
     let removed = match config.profile(name) {
         Err(ConfigError::Invalid { .. }) => {
             removal()?;
-            app.ui().notice("warning: the profile was invalid; if it had a session, that is still stored");
+            app.ui().warn("the profile was invalid; if it had a session, that is still stored");
             true
         }
         Err(error) => return Err(error.into()),

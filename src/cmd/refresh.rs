@@ -46,11 +46,11 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
     Ok(first_failure.map_or(invalid, ErrorCode::exit_code))
 }
 
-/// Names the profile in the error, unless it does.
+/// Names the profile in the error, unless that is about the command.
 fn cannot_refresh(profile: &Profile, error: Error) -> Error {
-    match error.code == ErrorCode::Interrupted || error.message().contains(profile.name.as_str()) {
-        true => error,
-        false => Error { error: error.error.context(format!("cannot refresh `{}`", profile.name)), ..error },
+    match error.code {
+        ErrorCode::Interrupted => error,
+        _ => Error { error: error.error.context(format!("cannot refresh `{}`", profile.name)), ..error },
     }
 }
 

@@ -125,8 +125,7 @@ fn run_commands(app: &App, commands: &[Vec<String>], done: &str) -> bool {
     if !succeeded {
         let words = |command: &Vec<String>| shell_line(command);
         let lines: String = commands.iter().map(|command| format!("\n  {}", words(command))).collect();
-        app.ui()
-            .notice(&format!("warning: the service manager is not available; in a session that has one, run:{lines}"));
+        app.ui().warn(&format!("the service manager is not available; in a session that has one, run:{lines}"));
     } else if !done.is_empty() {
         app.ui().notice(done);
     }

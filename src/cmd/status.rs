@@ -154,20 +154,20 @@ fn screen(app: &App, args: &Status, config: &Config, report: &StatusReport, prob
         lines.extend(table(app, report, now));
     }
     let mut needs = if is_long { Vec::new() } else { profile_needs(app, report, now) };
-    needs.extend(problems(&report.agent).into_iter().map(|text| ("agent".to_owned(), text)));
+    needs.extend(problems(&report.agent).into_iter().map(|text| ("agent".to_owned(), Need::Text(text))));
     if let Some(Problem::Unknown(error)) = problem {
-        needs.push(("profile".to_owned(), error.message()));
+        needs.push(("profile".to_owned(), Need::Text(error.message())));
     }
     if !needs.is_empty() && !is_long {
         lines.push(String::new());
     }
     let width = needs.iter().map(|(subject, _)| subject.len()).max().unwrap_or(0) + 1;
-    for (subject, text) in needs {
-        let line = format!("{:<width$} {text}", format!("{subject}:"));
-        // A command stays whole, so that it can be copied.
-        match text.starts_with("run ") {
-            true => lines.push(sanitize_line(&line).into_owned()),
-            false => lines.extend(wrapped(&line, width + 1)),
+    for (subject, need) in needs {
+        let line = |text: &str| format!("{:<width$} {text}", format!("{subject}:"));
+        match need {
+            // It stays whole, so that it can be copied.
+            Need::Command(command) => lines.push(sanitize_line(&line(&format!("run {command}"))).into_owned()),
+            Need::Text(text) => lines.extend(wrapped(&line(&text), width + 1)),
         }
     }
     if report.token_from_environment {
@@ -252,18 +252,26 @@ fn expiry(status: &ProfileStatus, now: UnixTime) -> (String, &'static str) {
     }
 }
 
+/// What the user should know or do about a profile or the agent.
+enum Need {
+    /// A command to run.
+    Command(String),
+    /// What is wrong.
+    Text(String),
+}
+
 /// Returns what each profile needs: its name, and the reason or the next command. Profiles of a keychain that cannot be
 /// used, or of a locked file store, share a line.
-fn profile_needs(app: &App, report: &StatusReport, now: UnixTime) -> Vec<(String, String)> {
-    let mut needs: Vec<(String, String)> = Vec::new();
+fn profile_needs(app: &App, report: &StatusReport, now: UnixTime) -> Vec<(String, Need)> {
+    let mut needs: Vec<(String, Need)> = Vec::new();
     for status in &report.profiles {
         let name = status.profile.to_string();
         let files = status.token_files.iter().filter(|file| !file.current);
-        needs.extend(files.map(|file| (name.clone(), format!("token file {}", token_file(file)))));
+        needs.extend(files.map(|file| (name.clone(), Need::Text(format!("token file {}", token_file(file))))));
         let need = match status.state {
             SessionState::Valid | SessionState::Refreshable => continue,
-            SessionState::LoginRequired => (name, format!("run {}", login_command(app, status))),
-            SessionState::RefreshFailing => (name, failure(status, &report.agent, now)),
+            SessionState::LoginRequired => (name, Need::Command(login_command(app, status))),
+            SessionState::RefreshFailing => (name, Need::Text(failure(status, &report.agent, now))),
             SessionState::Unknown => {
                 let problem = status.problem.as_ref().map(|problem| format!("{}; {}", problem.message, problem.hint));
                 let shared = match (status.store, status.store_error) {
@@ -276,7 +284,7 @@ fn profile_needs(app: &App, report: &StatusReport, now: UnixTime) -> Vec<(String
                     continue;
                 }
                 let subject = shared.map_or(name, str::to_owned);
-                (subject, excerpt(&problem.unwrap_or_default(), MAX_REASON))
+                (subject, Need::Text(excerpt(&problem.unwrap_or_default(), MAX_REASON)))
             }
         };
         needs.push(need);

@@ -69,7 +69,7 @@ fn change(app: &App, new: Option<Secret>, is_forgotten: bool) -> Result<bool, Er
         let items = sessions.change_passphrase(new, is_forgotten).await?;
         // At once: without it, the agent locks itself when it next reads a session.
         if is_agent_unlocked && let Err(error) = super::agent::share_passphrase(app) {
-            app.ui().notice(&format!("warning: the agent does not have the new passphrase: {}", error.message()));
+            app.ui().warn(&format!("the agent does not have the new passphrase: {}", error.message()));
         }
         Ok(sessions.follow_key(items, is_forgotten).await)
     })?;

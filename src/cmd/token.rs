@@ -175,9 +175,7 @@ fn expiry(token: &Secret) -> Option<UnixTime> {
 
 /// Reports that a login is required soon: a token is served that cannot be refreshed.
 pub(super) fn report_warning(app: &App, profile: &ProfileName, warning: &str) {
-    app.ui().notice(&format!(
-        "warning: {warning}; the token is valid until it expires, then run `authctl login {profile}`"
-    ));
+    app.ui().warn(&format!("{warning}; the token is valid until it expires, then run `authctl login {profile}`"));
 }
 
 fn print(app: &App, args: &Token, response: &TokenResponse) -> Result<u8, Error> {
@@ -187,7 +185,7 @@ fn print(app: &App, args: &Token, response: &TokenResponse) -> Result<u8, Error>
         && left < wanted.as_secs()
     {
         let (left, wanted) = (span(Duration::from_secs(left)), span(wanted));
-        app.ui().notice(&format!("warning: the token expires in {left}, sooner than --min-ttl requires ({wanted})"));
+        app.ui().warn(&format!("the token expires in {left}, sooner than --min-ttl requires ({wanted})"));
     }
     let token = response.access_token.or(response.id_token).unwrap_or_default();
     if app.common.json {

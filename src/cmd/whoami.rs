@@ -31,7 +31,7 @@ pub fn run(app: &App, args: &Whoami) -> Result<u8, Error> {
             let message = "the token in AUTHCTL_TOKEN names no account";
             return Err(Error::msg(ErrorCode::LoginRequired, message, Hint::shell("unset AUTHCTL_TOKEN")));
         };
-        app.ui().notice("warning: the account is read from AUTHCTL_TOKEN and is not verified");
+        app.ui().warn("the account is read from AUTHCTL_TOKEN and is not verified");
         return print(app, &WhoamiOutput { profile: None, issuer: None, account: &account, subject: None });
     }
     let profile = app.profile(args.profile.as_ref())?;

@@ -214,10 +214,8 @@ fn may_be_in_use(plan: &LoginPlan, error: &Error) -> bool {
         _ => error.error.downcast_ref::<StoreError>(),
     };
     let before = plan.config.profiles.get(&plan.profile.name);
-    let is_same = |before: &&Profile| {
-        (before.store, &before.issuer, &before.client_id)
-            == (StoreKind::Memory, &plan.profile.issuer, &plan.profile.client_id)
-    };
+    let Profile { issuer, client_id, .. } = &plan.profile;
+    let is_same = |before: &&Profile| before.store == StoreKind::Memory && before.has_client(issuer, client_id);
     let is_given = plan.profile.store == StoreKind::Memory && error.code == ErrorCode::Configuration;
     matches!(store_error, Some(StoreError::AgentSilent)) || is_given && before.filter(is_same).is_some()
 }

@@ -82,8 +82,8 @@ fn is_same_login(configured: &Profile, wanted: &Profile) -> bool {
     let scopes = wanted.scopes.is_empty() || configured.scopes == wanted.scopes;
     let target = configured.audience == wanted.audience && configured.resources == wanted.resources;
     // One that is still to be registered has no ID.
-    let is_same_client = wanted.client_id.is_empty() || configured.client_id == wanted.client_id;
-    let client = configured.issuer == wanted.issuer && is_same_client;
+    let client_id = if wanted.client_id.is_empty() { &configured.client_id } else { &wanted.client_id };
+    let client = configured.has_client(&wanted.issuer, client_id);
     let trusted = configured.ca_cert == wanted.ca_cert && configured.requirements == wanted.requirements;
     client && target && scopes && trusted && configured.store == wanted.store && configured.server == wanted.server
 }

@@ -179,6 +179,12 @@ impl Session {
         profile.has_client(&self.issuer, &self.client_id)
     }
 
+    /// Returns whether both are of one issuer and client.
+    #[must_use]
+    pub fn has_same_client(&self, other: &Self) -> bool {
+        self.issuer == other.issuer && self.client_id == other.client_id
+    }
+
     /// How many tokens for other requests are stored; the oldest is dropped first.
     pub const MAX_OTHERS: usize = 32;
 

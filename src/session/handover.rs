@@ -44,7 +44,7 @@ impl SessionService {
                 return Ok(false);
             }
             // Until the profile is saved, it uses the session that this one replaces.
-            let differs = (&stored.issuer, &stored.client_id) != (&new.issuer, &new.client_id);
+            let differs = !stored.has_same_client(new);
             // If a login before was not saved, that is still the one which that had replaced.
             new.replaces = stored.replaces.clone().or_else(|| differs.then(|| Box::new(stored)));
         }

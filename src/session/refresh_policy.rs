@@ -3,13 +3,14 @@
 //! [`decide`] is pure: no clock, no store, no network. The command line and the agent call it with what they know and
 //! differ only in how they wait for a refresh.
 
+mod background;
 mod request;
 mod validity;
 
 use std::time::Duration;
 
 pub use request::{Demand, MinTtl, RequestedToken, TokenRequest};
-pub use validity::{Freshness, Validity, default_min_ttl, is_from_the_future};
+pub use validity::{Freshness, Validity, is_from_the_future};
 
 use crate::clock::UnixTime;
 use crate::model::{Session, TokenTarget};

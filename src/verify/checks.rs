@@ -26,6 +26,9 @@ pub struct Step {
     pub outcome: CheckResult,
     /// What was expected and what was found, on one line.
     pub message: String,
+    /// Whether the message is the claim in words: one text or several.
+    #[serde(skip)]
+    pub is_text: bool,
 }
 
 /// Collects the results of the checks of one token. Steps are only recorded if they are wanted.
@@ -47,7 +50,7 @@ impl Checks {
     /// Adds a reason for a denial.
     pub fn deny(&mut self, check: &'static str, reason: Reason) {
         if let Some(steps) = &mut self.steps {
-            steps.push(Step { check, outcome: CheckResult::Denied, message: reason.message.clone() });
+            steps.push(Step { check, outcome: CheckResult::Denied, message: reason.message.clone(), is_text: false });
         }
         self.reasons.push(reason);
     }
@@ -56,7 +59,7 @@ impl Checks {
     pub fn pass<S: AsRef<str>>(&mut self, check: &'static str, message: impl FnOnce() -> S) {
         if let Some(steps) = &mut self.steps {
             let message = excerpt(message().as_ref(), Reason::MAX_LENGTH);
-            steps.push(Step { check, outcome: CheckResult::Ok, message });
+            steps.push(Step { check, outcome: CheckResult::Ok, message, is_text: false });
         }
     }
 
@@ -65,12 +68,15 @@ impl Checks {
         self.steps.as_ref().map_or(0, Vec::len)
     }
 
-    /// Marks the passed checks after the first `from` as untrusted; `shown` returns what was found in place of the message.
+    /// Marks the passed checks after the first `from` as untrusted; `shown` returns the claim in words, which replace the message.
     pub(super) fn distrust(&mut self, from: usize, shown: impl Fn(&str) -> Option<String>) {
         let claims = self.steps.iter_mut().flatten().skip(from);
         for step in claims.filter(|step| step.outcome == CheckResult::Ok) {
             step.outcome = CheckResult::Untrusted;
-            step.message = shown(step.check).unwrap_or_else(|| std::mem::take(&mut step.message));
+            if let Some(text) = shown(step.check) {
+                step.is_text = true;
+                step.message = text;
+            }
         }
     }
 

@@ -105,7 +105,7 @@ fn denial_without_verification_has_its_reason_and_step() {
     let reason = || Reason::new(OpaqueToken, "opaque");
     let recorded = Verification::denied("parts", reason(), true);
     assert_eq!(recorded.verdict, Verdict::Denied(vec![reason()]));
-    let step = Step { check: "parts", outcome: CheckResult::Denied, message: "opaque".into() };
+    let step = Step { check: "parts", outcome: CheckResult::Denied, message: "opaque".into(), is_text: false };
     assert_eq!(recorded.steps, Some(vec![step]));
     assert_eq!(Verification::denied("parts", reason(), false).steps, None);
 }

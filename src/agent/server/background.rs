@@ -15,9 +15,9 @@ use super::state::Agent;
 use crate::agent::protocol::UnsavedStatus;
 use crate::clock::UnixTime;
 use crate::error::ErrorCode;
-use crate::model::{IssuerUrl, Profile, ProfileName, Session, StoreKind, TokenSet, TokenTarget};
-use crate::session::refresh_policy::{FailureSource, LastFailure, backoff, default_min_ttl, is_from_the_future};
-use crate::session::{Demand, HookFailure, MinTtl, TokenRequest, names_status_list};
+use crate::model::{IssuerUrl, Profile, ProfileName, Session, StoreKind, TokenTarget};
+use crate::session::refresh_policy::{FailureSource, LastFailure, Validity, backoff};
+use crate::session::{HookFailure, TokenRequest, names_status_list};
 
 /// The number of concurrent background refreshes and loads for the profiles of one issuer.
 const MAX_PER_ISSUER: usize = 8;
@@ -31,9 +31,6 @@ const STATUS_LIST_INTERVAL: Duration = Duration::from_secs(20);
 
 /// How often the time is recorded.
 const RECORD_TIME_INTERVAL: Duration = Duration::from_secs(300);
-
-/// The minimum age at which a token is refreshed, however short its lifetime.
-const MIN_AGE: Duration = Duration::from_secs(2);
 
 /// When a session is to be refreshed or loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,7 +194,9 @@ async fn load_or_refresh(
     in_progress: Arc<Mutex<InProgress>>,
 ) {
     let mut in_flight = match known {
-        CachedSession::Session(session) => agent.join_refresh(&profile, &TokenRequest::own(demand(&session.tokens))),
+        CachedSession::Session(session) => {
+            agent.join_refresh(&profile, &TokenRequest::own(Validity::from(&session.tokens).background_demand()))
+        }
         _ => agent.load(&profile),
     };
     let failed = match in_flight.outcome.wait_for(Option::is_some).await {
@@ -221,34 +220,9 @@ async fn load_or_refresh(
 
 /// Returns when a session is to be refreshed. `jitter` spreads sessions that would be due at the same moment.
 fn due(session: &Session, last: Option<&CachedFailure>, now: UnixTime, jitter: u64) -> Due {
-    let (Some(end), true) = (session.tokens.expires_at, session.can_refresh()) else { return Due::Never };
-    let not_before = last.map_or(now, |last| last.next_attempt);
-    let obtained = session.tokens.obtained_at;
-    if is_from_the_future(obtained, now) {
-        return Due::At(not_before);
-    }
-    let margin = refresh_margin(obtained.until(end), jitter);
-    let usual = UnixTime(end.0.saturating_sub(i64::try_from(margin.as_secs()).unwrap_or(i64::MAX)));
-    Due::At(usual.max(obtained.plus(MIN_AGE)).max(last.map_or(usual, |_| not_before)))
-}
-
-/// Returns how long before its expiry a token is refreshed: before a caller with the default requirement would have to
-/// wait, and 10 to 50 % earlier, so that sessions of the same moment are not refreshed at once.
-fn refresh_margin(life: Duration, jitter: u64) -> Duration {
-    let due = default_min_ttl(life);
-    let percent = 110 + u32::try_from(jitter % 41).unwrap_or(0);
-    let margin = due * percent / 100;
-    // Rounded up to a whole second, and at most 80 % of the lifetime.
-    Duration::from_secs(margin.as_secs() + u64::from(margin.subsec_nanos() > 0)).min(life * 4 / 5)
-}
-
-/// Returns what the background refresh requests: a token valid for longer than its refresh margin, or a new one if no token is
-/// valid that long.
-fn demand(tokens: &TokenSet) -> Demand {
-    let Some(end) = tokens.expires_at else { return Demand::New };
-    let life = tokens.obtained_at.until(end);
-    let wanted = refresh_margin(life, 40) + Duration::from_secs(1);
-    if wanted >= life { Demand::New } else { Demand::ValidFor(MinTtl::AtLeast(wanted)) }
+    let due_at = Validity::from(&session.tokens).background_due_at(now, jitter);
+    let (Some(due_at), true) = (due_at, session.can_refresh()) else { return Due::Never };
+    Due::At(last.map_or(due_at, |last| due_at.max(last.next_attempt)))
 }
 
 /// Returns the policy's backoff plus up to half of it at random: many agents must not retry at the same moment. Never
@@ -261,20 +235,6 @@ pub(super) fn backoff_with_jitter(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lead_time_is_before_callers_wait_and_spread() {
-        for jitter in 0..100 {
-            let hour = refresh_margin(Duration::from_secs(3600), jitter);
-            assert!((66..=90).contains(&hour.as_secs()), "{hour:?}");
-            let five = refresh_margin(Duration::from_secs(5), jitter);
-            assert!((3..=4).contains(&five.as_secs()), "{five:?}");
-            assert!(refresh_margin(Duration::from_secs(2), jitter) <= Duration::from_secs(2));
-        }
-        let spread: std::collections::HashSet<Duration> =
-            (0..100).map(|jitter| refresh_margin(Duration::from_secs(3600), jitter)).collect();
-        assert!(spread.len() > 20);
-    }
 
     #[test]
     fn jitter_adds_at_most_half_of_the_backoff() {

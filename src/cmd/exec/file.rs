@@ -71,7 +71,7 @@ pub(super) fn run(
             Err(error) => Err(error),
         };
         if let Err(error) = file.end() {
-            app.ui().notice(&format!("warning: the token file {} is not removed: {error}", path.display()));
+            app.ui().warn(&format!("the token file {} is not removed: {error}", path.display()));
         }
         result
     })
@@ -97,7 +97,7 @@ async fn keep_fresh(app: &App, profile: &Profile, (mut token, mut validity): (Se
             Err(error) => error.message(),
         };
         if !std::mem::replace(&mut has_warned, true) {
-            app.ui().notice(&format!("warning: the token of the command is not refreshed: {error}"));
+            app.ui().warn(&format!("the token of the command is not refreshed: {error}"));
         }
         if expiry(validity, &token).is_some_and(|end| end <= app.clock().now()) {
             let _ = file.remove();

@@ -20,7 +20,7 @@ pub(super) fn show_notice(app: &App, notice: &LoginNotice<'_>) {
         )),
         LoginNotice::ClientKeyExposed(file) => {
             let file = shell_word(&excerpt(&file.display().to_string(), 400));
-            ui.notice(&format!("warning: other users can read the client's private key; run `chmod 600 {file}`"));
+            ui.warn(&format!("other users can read the client's private key; run `chmod 600 {file}`"));
         }
         LoginNotice::PinnedKeysLost(profile, StoreKind::Memory) => ui.instruct(&format!(
             "warning: pinned keys of {} do not move out of the agent's memory; pin them again with `authctl keys pin {} --jwks FILE`",
@@ -34,7 +34,7 @@ pub(super) fn show_notice(app: &App, notice: &LoginNotice<'_>) {
             ui.notice(&format!("{profile} is logged in as {stored}; this login is for {new}"));
         }
         LoginNotice::PreviousSessionRemains(store, error) => {
-            ui.notice(&format!("warning: the previous session remains in the {store} store: {error}"));
+            ui.warn(&format!("the previous session remains in the {store} store: {error}"));
         }
         LoginNotice::TrustReset(profile) => ui.instruct(&format!(
             "warning: the stored keys of {} were damaged and are removed; if they were pinned, pin them again with `authctl keys \
@@ -54,8 +54,8 @@ pub(super) fn report_weaker_acr(app: &App, args: &Login, login: &CompletedLogin)
     }
     let found = acr.map_or_else(|| "none".to_owned(), |acr| format!("`{}`", excerpt(acr, 80)));
     let requested = excerpt(requested, 80);
-    app.ui().notice(&format!(
-        "warning: requested acr `{requested}`, the issuer confirms {found}; to require it of every token, run `authctl profile \
+    app.ui().warn(&format!(
+        "requested acr `{requested}`, the issuer confirms {found}; to require it of every token, run `authctl profile \
          set {} required_acr={}`",
         login.profile.name,
         shell_word(&requested)
@@ -77,8 +77,7 @@ pub(super) fn report_login(app: &App, args: &Login, login: &CompletedLogin) {
     app.ui()
         .notice(&format!("Logged in to {}{account}{joined}. Saved in the {store}{until}{refreshes}.", profile.name));
     if is_unverified(session) {
-        app.ui()
-            .notice("warning: the token is not verified: it is not a JWT, so only an API that accepts it can check it");
+        app.ui().warn("the token is not verified: it is not a JWT, so only an API that accepts it can check it");
     }
     if !session.can_refresh() {
         let left = session.tokens.expires_at.map(|end| format!(" in {}", span(app.clock().now().until(end))));

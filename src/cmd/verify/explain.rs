@@ -44,7 +44,7 @@ pub(super) fn denied(app: &App, reasons: &[Reason], steps: &[Step]) -> Result<()
         print(app, Style::Bad, "x", word(step.check), &step.message)?;
     }
     // Those that a reader knows a token by: texts, but no identifier.
-    let claims = of(CheckResult::Untrusted).filter(|step| step.message.starts_with('"') && step.check != "jti");
+    let claims = of(CheckResult::Untrusted).filter(|step| step.is_text && step.check != "jti");
     let claims: Vec<String> = claims.map(|step| format!("{} {}", step.check, step.message)).collect();
     if of(CheckResult::Untrusted).next().is_some() {
         print(app, Style::Warning, "-", "claims", &format!("not trusted: {}", claims.join(", ")))?;

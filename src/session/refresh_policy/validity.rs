@@ -42,8 +42,7 @@ pub fn is_from_the_future(time: UnixTime, now: UnixTime) -> bool {
 }
 
 /// Returns the [`MinTtl::Default`] of a token with this lifetime.
-#[must_use]
-pub fn default_min_ttl(lifetime: Duration) -> Duration {
+pub(super) fn default_min_ttl(lifetime: Duration) -> Duration {
     Duration::from_secs(60).min(lifetime / 2)
 }
 
@@ -78,8 +77,7 @@ impl Validity {
         };
         // It is fresh as long as `required` is left. Times are whole seconds.
         let seconds = required.as_secs() + u64::from(required.subsec_nanos() > 0);
-        let after_last = seconds.saturating_sub(1);
-        Some(UnixTime(expires_at.0.saturating_sub(i64::try_from(after_last).unwrap_or(i64::MAX))))
+        Some(expires_at.minus(Duration::from_secs(seconds.saturating_sub(1))))
     }
 
     pub(super) fn is_expired(&self, now: UnixTime) -> bool {

@@ -24,6 +24,12 @@ fn run_with_passphrase(home: &Sandbox, args: &[&str], line: &str) -> crate::supp
     home.run_with(&[&["agent"], args, &["--passphrase-stdin"]].concat(), &format!("{line}\n"))
 }
 
+/// Returns how many wrong passphrases are in the agent's log.
+fn wrong_passphrases(agent: &Agent) -> usize {
+    let log = agent.get("/v1/log").expect_status(200);
+    log["entries"].as_array().unwrap().iter().filter(|entry| entry["action"] == "wrong_passphrase").count()
+}
+
 #[test]
 fn locked_agent_issues_nothing_until_unlocked() {
     let (home, issuer) = logged_in(|_| {});
@@ -118,13 +124,9 @@ fn guessing_processes_do_not_keep_the_user_from_unlocking() {
     let mut guessing = home.command_for("setsid", &["sh", "-c", script, crate::support::AUTHCTL]);
     let quiet = guessing.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut guessing = quiet.spawn().expect("setsid");
-    let guesses = || {
-        let log = agent.get("/v1/log").expect_status(200);
-        log["entries"].as_array().unwrap().iter().filter(|entry| entry["action"] == "wrong_passphrase").count()
-    };
-    crate::support::process::wait_until("the first ten", || (guesses() >= 10).then_some(()));
+    wait_until("the first ten", || (wrong_passphrases(&agent) >= 10).then_some(()));
     run_with_passphrase(&home, &["unlock"], PASSPHRASE).exits(0).reports("agent unlocked");
-    let checked = guesses();
+    let checked = wrong_passphrases(&agent);
     assert!(checked < 40, "{checked} guesses were checked first");
     agent.get("/v1/token").token();
     let session = Pid::from_child(&guessing);
@@ -144,20 +146,16 @@ fn terminal_user_unlocks_before_background_jobs_that_guess() {
          for job in $jobs; do kill -KILL -$job; done; exit 0"
     );
     let mut shell = home.spawn_program_in_terminal("sh", &["-c", &script, crate::support::AUTHCTL], 80);
-    let guesses = || {
-        let log = agent.get("/v1/log").expect_status(200);
-        log["entries"].as_array().unwrap().iter().filter(|entry| entry["action"] == "wrong_passphrase").count()
-    };
-    wait_until("more than the first ten", || (guesses() >= 12).then_some(()));
+    wait_until("more than the first ten", || (wrong_passphrases(&agent) >= 12).then_some(()));
     shell.type_text("go\n");
     shell.reports("Passphrase: ");
     shell.type_text("a typo\n");
     shell.reports("wrong passphrase");
     shell.wait_until("the second prompt", |text| (text.matches("Passphrase: ").count() > 1).then_some(()));
-    let before = guesses();
+    let before = wrong_passphrases(&agent);
     shell.type_text(&format!("{PASSPHRASE}\n"));
     shell.reports("agent unlocked");
-    let checked = guesses() - before;
+    let checked = wrong_passphrases(&agent) - before;
     assert!(checked < 20, "{checked} guesses were checked first");
     shell.wait().exits(0);
 }

@@ -29,10 +29,8 @@ pub(super) fn change_hosts(call: &Call<'_>, shared: &[ToolHost]) -> Result<bool,
                     other.hosts.iter().cloned().partition(|host| args.hosts.contains(host));
                 if let Some(host) = both.first() {
                     let command = app.next_command(set_hosts(&other.name, &rest));
-                    app.ui().notice(&format!(
-                        "warning: {host} is a host of {} too; to remove it there, run: {command}",
-                        other.name
-                    ));
+                    app.ui()
+                        .warn(&format!("{host} is a host of {} too; to remove it there, run: {command}", other.name));
                 }
             }
         } else {

@@ -125,7 +125,7 @@ fn warn_if_hidden(call: &Call<'_>, link: &Path) {
     let found = dirs.find(|dir| dir.join(name).exists());
     if link.parent().is_some_and(|dir| dir.ends_with(".local/bin")) && found.as_deref() != link.parent() {
         let dir = link.parent().unwrap_or(link).display();
-        app.ui().notice(&format!("warning: put {dir} first in PATH, so that the tool finds {}", name.display()));
+        app.ui().warn(&format!("put {dir} first in PATH, so that the tool finds {}", name.display()));
     }
 }
 
