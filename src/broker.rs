@@ -26,7 +26,7 @@ use crate::secret::SecretBytes;
 
 /// What an agent asks its broker to do.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Request {
+pub enum BrokerRequest {
     /// Open a file that the configuration names.
     Open {
         /// The file.
@@ -80,7 +80,7 @@ pub enum Request {
 
 /// How a request ended.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Outcome {
+pub enum BrokerOutcome {
     /// It is done; of `Open`, the file comes with it.
     Done,
     /// It failed, with the error number of the system, if there is one.
@@ -93,9 +93,9 @@ pub enum Outcome {
 
 /// The response to a request.
 #[derive(Debug)]
-pub struct Response {
+pub struct BrokerResponse {
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: BrokerOutcome,
     /// What a program printed.
     pub output: SecretBytes,
     /// The file that was opened.
@@ -142,7 +142,7 @@ pub fn is_connected() -> bool {
 
 /// A request that the broker is working on.
 #[derive(Debug)]
-pub struct Pending(UnixStream);
+pub struct PendingRequest(UnixStream);
 
 /// Cancels a request, even while another thread waits for its response.
 #[derive(Debug)]
@@ -161,12 +161,12 @@ impl Drop for Canceller {
     }
 }
 
-impl Pending {
+impl PendingRequest {
     /// Sends a request.
     ///
     /// # Errors
     /// If there is no broker, or it does not take the request.
-    pub fn start(request: &Request, payload: &[u8]) -> io::Result<Self> {
+    pub fn start(request: &BrokerRequest, payload: &[u8]) -> io::Result<Self> {
         let channel = CHANNEL.get().ok_or(io::ErrorKind::NotConnected)?;
         let (ours, theirs) = UnixStream::pair()?;
         send_descriptor(channel, &theirs)?;
@@ -189,23 +189,23 @@ impl Pending {
     ///
     /// # Errors
     /// Of the request, or if the broker has ended.
-    pub fn wait(self) -> io::Result<Response> {
+    pub fn wait(self) -> io::Result<BrokerResponse> {
         let file = receive_descriptor(&self.0)?;
         let (outcome, output) = read_message(&self.0)?;
         match outcome {
-            Outcome::Failed(Some(code), _) => Err(io::Error::from_raw_os_error(code)),
-            Outcome::Failed(None, message) => Err(io::Error::other(message)),
-            outcome => Ok(Response { outcome, output, file: file.map(File::from) }),
+            BrokerOutcome::Failed(Some(code), _) => Err(io::Error::from_raw_os_error(code)),
+            BrokerOutcome::Failed(None, message) => Err(io::Error::other(message)),
+            outcome => Ok(BrokerResponse { outcome, output, file: file.map(File::from) }),
         }
     }
 }
 
-impl Pending {
-    /// Does the same as [`Pending::wait`], and cancels the request when `is_abandoned` says so.
+impl PendingRequest {
+    /// Does the same as [`PendingRequest::wait`], and cancels the request when `is_abandoned` says so.
     ///
     /// # Errors
-    /// As [`Pending::wait`], or [`io::ErrorKind::TimedOut`] if it is cancelled.
-    pub fn wait_unless(self, is_abandoned: impl Fn() -> bool) -> io::Result<Response> {
+    /// As [`PendingRequest::wait`], or [`io::ErrorKind::TimedOut`] if it is cancelled.
+    pub fn wait_unless(self, is_abandoned: impl Fn() -> bool) -> io::Result<BrokerResponse> {
         while !has_input(&self.0, CHECK_INTERVAL)? {
             if is_abandoned() {
                 return Err(io::ErrorKind::TimedOut.into());
@@ -232,9 +232,9 @@ fn has_input(socket: &UnixStream, limit: Duration) -> io::Result<bool> {
 /// Sends a request and waits for its response.
 ///
 /// # Errors
-/// As [`Pending::start`] and [`Pending::wait`].
-pub fn call(request: &Request, payload: &[u8]) -> io::Result<Response> {
-    Pending::start(request, payload)?.wait()
+/// As [`PendingRequest::start`] and [`PendingRequest::wait`].
+pub fn call(request: &BrokerRequest, payload: &[u8]) -> io::Result<BrokerResponse> {
+    PendingRequest::start(request, payload)?.wait()
 }
 
 /// Opens a file for reading that this process may not open itself.
@@ -243,17 +243,17 @@ pub fn call(request: &Request, payload: &[u8]) -> io::Result<Response> {
 /// As opening it, or if the configuration does not name it.
 pub fn open(path: &Path) -> io::Result<File> {
     let path = path.to_str().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
-    call(&Request::Open { path }, &[])?.file.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    call(&BrokerRequest::Open { path }, &[])?.file.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Returns the executables of a process and its parent, if the system shows them.
 pub fn identify(pid: u32) -> (Option<String>, Option<String>) {
-    let identified = Pending::start(&Request::Identify { pid }, &[]).and_then(|pending| {
+    let identified = PendingRequest::start(&BrokerRequest::Identify { pid }, &[]).and_then(|pending| {
         pending.0.set_read_timeout(Some(QUICK_LIMIT))?;
         pending.wait()
     });
     match identified.map(|response| response.outcome) {
-        Ok(Outcome::Identified(executable, parent)) => (executable, parent),
+        Ok(BrokerOutcome::Identified(executable, parent)) => (executable, parent),
         _ => (None, None),
     }
 }
@@ -278,7 +278,7 @@ pub fn accept(channel: &UnixStream) -> io::Result<Option<UnixStream>> {
 ///
 /// # Errors
 /// If it is malformed.
-pub fn read_request(socket: &UnixStream) -> io::Result<(Request, SecretBytes)> {
+pub fn read_request(socket: &UnixStream) -> io::Result<(BrokerRequest, SecretBytes)> {
     socket.set_read_timeout(Some(MESSAGE_LIMIT))?;
     let request = read_message(socket)?;
     socket.set_read_timeout(None)?;
@@ -289,7 +289,7 @@ pub fn read_request(socket: &UnixStream) -> io::Result<(Request, SecretBytes)> {
 ///
 /// # Errors
 /// If the agent no longer waits.
-pub fn respond(socket: &UnixStream, outcome: &Outcome, output: &[u8], file: Option<&File>) -> io::Result<()> {
+pub fn respond(socket: &UnixStream, outcome: &BrokerOutcome, output: &[u8], file: Option<&File>) -> io::Result<()> {
     match file {
         Some(file) => send_descriptor(socket, file)?,
         None => (&mut &*socket).write_all(&[0])?,

@@ -26,7 +26,7 @@ use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub use agent::{AgentCommand, AgentInstall, AgentLock, AgentLog, AgentRun, AgentStart, AgentUnlock, LoginMode};
 pub use command_words::argument_positions;
-pub use completion::{Completion, Request as CompletionRequest, Shell};
+pub use completion::{Completion, CompletionRequest, Shell};
 #[cfg(feature = "dev-issuer")]
 pub use dev_issuer::{DevIssuer, SigningAlgorithm};
 pub use exec::Exec;

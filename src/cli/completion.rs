@@ -40,7 +40,7 @@ pub enum Shell {
 }
 
 /// The command line to complete.
-pub struct Request {
+pub struct CompletionRequest {
     /// Its words, the first the program.
     pub words: Vec<OsString>,
     /// The word that is completed.
@@ -110,7 +110,7 @@ impl Shell {
 
     /// Returns the candidates in the form that the script reads.
     #[must_use]
-    pub fn candidates(self, mut request: Request, config: Config) -> String {
+    pub fn candidates(self, mut request: CompletionRequest, config: Config) -> String {
         let typed = if self == Self::Bash { join_words(&mut request) } else { 0 };
         let mut lines = Vec::new();
         for candidate in request.candidates(config) {
@@ -136,7 +136,7 @@ impl Shell {
 }
 
 /// Joins the words that Bash splits at `=` and `:`. Returns the length of what comes before the part that Bash completes.
-fn join_words(request: &mut Request) -> usize {
+fn join_words(request: &mut CompletionRequest) -> usize {
     let is_break = |word: &OsStr| !word.is_empty() && word.as_encoded_bytes().iter().all(|byte| b"=:".contains(byte));
     let (mut joined, mut index, mut typed) = (Vec::<OsString>::new(), 0, 0);
     for (position, word) in request.words.iter().enumerate() {
@@ -160,7 +160,7 @@ fn join_words(request: &mut Request) -> usize {
     typed
 }
 
-impl Request {
+impl CompletionRequest {
     fn candidates(self, config: Config) -> Vec<CompletionCandidate> {
         let Self { mut words, mut index, search_path } = self;
         // Some shells leave out an empty word at the end.

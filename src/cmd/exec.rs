@@ -26,7 +26,7 @@ use crate::session::SessionError;
 use crate::session::refresh_policy::Validity;
 use crate::text::shell_line;
 use crate::verify::ReceivedVerdict;
-use verified::{VerifiedToken, verified};
+use verified::{TokenCheck, verified};
 
 /// What to run, and with whose token.
 struct Run {
@@ -159,9 +159,9 @@ fn token(app: &App, run: &Run) -> Result<Result<(Secret, Option<Validity>), u8>,
                 None => without_agent(app, name)?,
             };
             match verified {
-                VerifiedToken::Granted(token, validity) => (token, Some(validity)),
-                VerifiedToken::Denied(reasons, Some(error)) if is_expired(&reasons) => return Err(error),
-                VerifiedToken::Denied(reasons, _) => {
+                TokenCheck::Granted(token, validity) => (token, Some(validity)),
+                TokenCheck::Denied(reasons, Some(error)) if is_expired(&reasons) => return Err(error),
+                TokenCheck::Denied(reasons, _) => {
                     let profile = app.profile(name).ok();
                     let denied = DeniedToken {
                         profile: profile.as_ref(),
@@ -185,7 +185,7 @@ fn has_id_token(app: &App, profile: &Profile) -> bool {
 }
 
 /// Returns the agent's token, verified by the agent.
-fn through_agent(app: &App, named: Option<&ProfileName>) -> Result<Option<VerifiedToken>, Error> {
+fn through_agent(app: &App, named: Option<&ProfileName>) -> Result<Option<TokenCheck>, Error> {
     let name = app.profile_name(named)?.map(|name| format!("/{name}")).unwrap_or_default();
     let mut login_required = None;
     if app.profile(named).is_ok_and(|profile| profile.requirements.token == DecidingToken::IdToken) {
@@ -216,13 +216,13 @@ fn through_agent(app: &App, named: Option<&ProfileName>) -> Result<Option<Verifi
         super::token::report_warning(app, &profile, &warning);
     }
     Ok(verdict.map(|verdict| match verdict.valid {
-        true => VerifiedToken::Granted(token, Validity { obtained_at: app.clock().now(), expires_at }),
-        false => VerifiedToken::Denied(verdict.reasons, login_required),
+        true => TokenCheck::Granted(token, Validity { obtained_at: app.clock().now(), expires_at }),
+        false => TokenCheck::Denied(verdict.reasons, login_required),
     }))
 }
 
 /// Returns the token from the store, refreshed first if necessary, and verified here.
-fn without_agent(app: &App, named: Option<&ProfileName>) -> Result<VerifiedToken, Error> {
+fn without_agent(app: &App, named: Option<&ProfileName>) -> Result<TokenCheck, Error> {
     let profile = app.profile(named)?;
     let (token, warning) = app.run(verified(app, &profile))?;
     if let Some(SessionError::LoginRequired(reason)) = &warning {

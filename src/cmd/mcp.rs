@@ -9,7 +9,7 @@ use crate::cli::Mcp;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::mcp::Bridge;
 use crate::ui::{Background, STDOUT_WAS_CLOSED};
-use credentials::{Provider, profile};
+use credentials::{McpCredentials, profile};
 
 /// Runs the command.
 pub fn run(app: &App, args: &Mcp) -> Result<u8, Error> {
@@ -24,7 +24,7 @@ pub fn run(app: &App, args: &Mcp) -> Result<u8, Error> {
     let sessions = app.sessions()?;
     let api = app.run(async { Ok(sessions.api(ca_cert, args.url.url()).await?) })?;
     let clock = sessions.clock().clone();
-    let provider = Provider::new(app, args);
+    let provider = McpCredentials::new(app, args);
     let bridge = std::cell::OnceCell::new();
     let _printing = Background::start();
     let passed_on = async {

@@ -21,13 +21,13 @@ use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{ApiUrl, ProfileName};
 use crate::oauth::{LatestNonce, random};
-use crate::proxy::{Event, Listener, Listening, Outcome, Proxy, Target, raise_limits, serve};
+use crate::proxy::{ApiProxy, Listener, ProxyAddress, ProxyEvent, RequestOutcome, Target, raise_limits, serve};
 use crate::secret::Secret;
 use crate::text::excerpt;
 use crate::ui::Background;
 pub(super) use arguments::Place;
 use arguments::check;
-use credentials::Provider;
+use credentials::ProxyCredentials;
 use registry::Entry;
 use report::{MAX_REQUEST, Reports};
 
@@ -206,20 +206,20 @@ impl Prepared {
         let (listener, listening, _socket) = match self.listener {
             BoundListener::Tcp(listener, address) => {
                 let listener = tokio::net::TcpListener::from_std(listener).map_err(unexpected)?;
-                (Listener::Tcp(listener), Listening::Tcp(address), None)
+                (Listener::Tcp(listener), ProxyAddress::Tcp(address), None)
             }
             BoundListener::Unix(listener, socket) => {
                 let listener = tokio::net::UnixListener::from_std(listener).map_err(unexpected)?;
-                (Listener::Unix(listener), Listening::Unix, Some(socket))
+                (Listener::Unix(listener), ProxyAddress::Unix, Some(socket))
             }
         };
         let _printing = Background::start();
         let reports = Arc::new(Reports::new(self.profile.clone()));
-        let provider = Provider::new(app, self.profile, self.api, Arc::clone(&reports));
+        let provider = ProxyCredentials::new(app, self.profile, self.api, Arc::clone(&reports));
         let (credentials, answering) = provider.start();
         let (ui, taking) = (app.ui(), Arc::clone(&reports));
         let clock = app.shared_clock();
-        let proxy = Proxy {
+        let proxy = ApiProxy {
             target: self.target,
             rules: self.rules.rules(),
             nonce: LatestNonce::default(),
@@ -247,14 +247,14 @@ impl Prepared {
 }
 
 /// Returns the line of what was refused or has failed; with -v every request is logged.
-fn line_of(now: UnixTime, event: &Event<'_>) -> Option<String> {
-    let Event { method, path, status, outcome } = event;
+fn line_of(now: UnixTime, event: &ProxyEvent<'_>) -> Option<String> {
+    let ProxyEvent { method, path, status, outcome } = event;
     let status = status.as_u16();
     let result = match outcome {
-        Outcome::Refused(rule) => format!("(refused: {rule})"),
-        Outcome::Failed(code) => format!("(failed: {code})"),
-        Outcome::PassedOn if status == 401 || status == 403 => "(from the API)".to_owned(),
-        Outcome::PassedOn => {
+        RequestOutcome::Refused(rule) => format!("(refused: {rule})"),
+        RequestOutcome::Failed(code) => format!("(failed: {code})"),
+        RequestOutcome::PassedOn if status == 401 || status == 403 => "(from the API)".to_owned(),
+        RequestOutcome::PassedOn => {
             tracing::info!("{method} {} -> {status}", excerpt(path, MAX_REQUEST));
             return None;
         }

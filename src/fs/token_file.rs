@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::regular_file::{self, ReadError, UntrustedFile};
 use super::{AtomicFile, Directory, create_private_dir, directory_of};
-use crate::broker::{self, Pending, Request};
+use crate::broker::{self, BrokerRequest, PendingRequest};
 use crate::secret::SecretBytes;
 
 /// A longer file does not have a token.
@@ -128,7 +128,7 @@ pub fn write(path: &Path, token: &[u8], is_abandoned: impl Fn() -> bool) -> Resu
     }
     match write_here(path, token, &is_abandoned) {
         Err(error) if needs_broker(&error) && !is_abandoned() => {
-            ask_broker(path, |path| Request::WriteToken { path }, token, is_abandoned)
+            ask_broker(path, |path| BrokerRequest::WriteToken { path }, token, is_abandoned)
         }
         written => written,
     }
@@ -199,7 +199,9 @@ pub fn remove(path: &Path) -> Result<(), TokenFileError> {
     }
     let removed = Directory::open(directory_of(path)).and_then(|dir| dir.remove(path)).map_err(Into::into);
     match removed {
-        Err(error) if needs_broker(&error) => ask_broker(path, |path| Request::RemoveToken { path }, &[], || false),
+        Err(error) if needs_broker(&error) => {
+            ask_broker(path, |path| BrokerRequest::RemoveToken { path }, &[], || false)
+        }
         removed => removed,
     }
 }
@@ -211,12 +213,12 @@ fn needs_broker(error: &TokenFileError) -> bool {
 
 fn ask_broker(
     path: &Path,
-    request: impl Fn(String) -> Request,
+    request: impl Fn(String) -> BrokerRequest,
     token: &[u8],
     is_abandoned: impl Fn() -> bool,
 ) -> Result<(), TokenFileError> {
     let path = path.to_str().ok_or(io::Error::from(io::ErrorKind::InvalidFilename))?;
-    Pending::start(&request(path.to_owned()), token)?.wait_unless(is_abandoned)?;
+    PendingRequest::start(&request(path.to_owned()), token)?.wait_unless(is_abandoned)?;
     Ok(())
 }
 

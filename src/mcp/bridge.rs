@@ -8,8 +8,8 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::calls::OpenCall;
 use super::events::Position;
-use super::exchange::Request;
-use super::message::{Failure, Id, Message, ServerMessage, invalid_line, negotiated_version, too_long_line};
+use super::exchange::OutgoingRequest;
+use super::message::{Id, Message, RequestFailure, ServerMessage, invalid_line, negotiated_version, too_long_line};
 use super::session::valid_id;
 use super::state::Bridge;
 use super::stdio::{Line, read_stdin};
@@ -79,7 +79,7 @@ impl Bridge {
         }
         let end = async {
             if self.session.view().id.is_some()
-                && let Err(failure) = self.send(Request::Delete).await
+                && let Err(failure) = self.send(OutgoingRequest::Delete).await
             {
                 tracing::info!("the session is not ended: {}", failure.line());
             }
@@ -104,7 +104,7 @@ impl Bridge {
             return self.take_notification(message, queue, urgent).await;
         }
         let Some(call) = self.calls.add(&message) else {
-            let failure = Failure::of_server("too many requests at a time");
+            let failure = RequestFailure::of_server("too many requests at a time");
             return self.output.send(failure.responses(&message.requests, message.is_batch)).await;
         };
         let Some(this) = self.this.upgrade() else { return };
@@ -160,8 +160,8 @@ impl Bridge {
     /// Posts notifications and responses.
     async fn notify(&self, message: &Message) {
         let posted = tokio::select! {
-            posted = self.send(Request::Post(message)) => posted,
-            () = self.clock.sleep(NOTIFICATION_LIMIT) => Err(Failure::of_server("it took too long")),
+            posted = self.send(OutgoingRequest::Post(message)) => posted,
+            () = self.clock.sleep(NOTIFICATION_LIMIT) => Err(RequestFailure::of_server("it took too long")),
         };
         let failure = match posted {
             Ok(response) if response.status < 300 => None,
@@ -181,7 +181,7 @@ impl Bridge {
     /// Posts requests, and passes on the response or the reason why there is none.
     async fn call(&self, message: &Message) {
         let mut open = message.requests.clone();
-        let failure = match self.send(Request::Post(message)).await {
+        let failure = match self.send(OutgoingRequest::Post(message)).await {
             Ok(response) => self.respond(message, response, &mut open).await.err(),
             Err(failure) => Some(failure),
         };
@@ -191,9 +191,14 @@ impl Bridge {
     }
 
     /// Passes on the response to the requests of `message`, of which `open` remain.
-    async fn respond(&self, message: &Message, response: ApiResponse, open: &mut Vec<Id>) -> Result<(), Failure> {
+    async fn respond(
+        &self,
+        message: &Message,
+        response: ApiResponse,
+        open: &mut Vec<Id>,
+    ) -> Result<(), RequestFailure> {
         let (status, outcome, host) = (response.status, response.outcome(), self.api.host().to_owned());
-        let failed = move |what: &str| Failure::of_server(format!("{host} returned {what}"));
+        let failed = move |what: &str| RequestFailure::of_server(format!("{host} returned {what}"));
         let session_id = valid_id(response.header("mcp-session-id"));
         let is_success = (200..300).contains(&status);
         let Some(mut messages) = Messages::of(response, Arc::clone(&self.large)) else {
@@ -215,7 +220,7 @@ impl Bridge {
             let lost = match ended {
                 Err(StreamError::TooLong) => return Err(failed("a message that is too long")),
                 Err(StreamError::Invalid) => return Err(failed("a body that is not a JSON-RPC message")),
-                Err(StreamError::Lost(how)) => Failure::of_server(how),
+                Err(StreamError::Lost(how)) => RequestFailure::of_server(how),
                 Ok(()) => failed("no response"),
             };
             let now = messages.position();
@@ -225,7 +230,7 @@ impl Bridge {
                 return Err(lost);
             };
             self.clock.sleep(backoff(position.retry, resumptions)).await;
-            let resumed = self.send(Request::Listen(Some(&last_id))).await;
+            let resumed = self.send(OutgoingRequest::Listen(Some(&last_id))).await;
             if let Ok(response) = resumed
                 && response.status == 200
                 && let Some(more) = Messages::of(response, Arc::clone(&self.large))
@@ -284,7 +289,7 @@ impl Bridge {
     async fn listen_until_refused(&self) {
         let (mut position, mut failures) = (Position::default(), 0);
         loop {
-            match self.send(Request::Listen(position.last_id.as_deref())).await {
+            match self.send(OutgoingRequest::Listen(position.last_id.as_deref())).await {
                 Ok(response) if response.status == 200 => {
                     let Some(mut messages) = Messages::of(response, Arc::clone(&self.large)) else { return };
                     let mut received = 0u32;

@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::message::Failure;
+use super::message::RequestFailure;
 use crate::secret::Secret;
 
 /// The headers that authenticate a request, with their values.
@@ -10,7 +10,7 @@ pub type CredentialHeaders = Vec<(String, Secret)>;
 
 /// What the server has refused.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct ServerRefusal {
     /// 401 or 403.
     pub status: u16,
     /// The values of `WWW-Authenticate`.
@@ -27,16 +27,16 @@ pub struct CredentialRequest {
     /// The last value of `DPoP-Nonce` of the server (RFC 9449, section 9).
     pub nonce: Option<String>,
     /// The refusal of the last attempt.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<ServerRefusal>,
     /// Where the answer goes: `None` if the server's response has nothing to do with credentials.
-    pub reply: oneshot::Sender<Result<Option<CredentialHeaders>, Failure>>,
+    pub reply: oneshot::Sender<Result<Option<CredentialHeaders>, RequestFailure>>,
 }
 
 /// Asks for credentials.
 #[derive(Clone)]
-pub(super) struct Credentials(mpsc::Sender<CredentialRequest>);
+pub(super) struct CredentialClient(mpsc::Sender<CredentialRequest>);
 
-impl Credentials {
+impl CredentialClient {
     /// Returns what asks, and what the questions arrive at.
     pub(super) fn new() -> (Self, mpsc::Receiver<CredentialRequest>) {
         let (sender, requests) = mpsc::channel(1);
@@ -49,10 +49,10 @@ impl Credentials {
         &self,
         method: &'static str,
         nonce: Option<String>,
-        refusal: Option<Refusal>,
-    ) -> Result<Option<CredentialHeaders>, Failure> {
+        refusal: Option<ServerRefusal>,
+    ) -> Result<Option<CredentialHeaders>, RequestFailure> {
         let (reply, answer) = oneshot::channel();
-        let stopped = || Failure::of_server("the bridge is stopping");
+        let stopped = || RequestFailure::of_server("the bridge is stopping");
         self.0.send(CredentialRequest { method, nonce, refusal, reply }).await.map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }

@@ -9,7 +9,7 @@ const MAX_RETRY: Duration = Duration::from_secs(600);
 
 /// An event with data.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Event {
+pub(super) struct ServerEvent {
     /// Its type; empty for a message.
     pub(super) kind: String,
     /// The lines of its data.
@@ -48,7 +48,7 @@ impl EventParser {
     }
 
     /// Takes the next part of the stream; returns the events that it completes.
-    pub(super) fn push(&mut self, part: &[u8]) -> Vec<Event> {
+    pub(super) fn push(&mut self, part: &[u8]) -> Vec<ServerEvent> {
         let mut events = Vec::new();
         let mut rest = part;
         while let Some(first) = rest.first() {
@@ -70,7 +70,7 @@ impl EventParser {
     }
 
     /// Takes a complete line; returns the event that an empty one ends.
-    fn end_of_line(&mut self, line: &[u8]) -> Option<Event> {
+    fn end_of_line(&mut self, line: &[u8]) -> Option<ServerEvent> {
         let line = match std::mem::replace(&mut self.has_begun, true) {
             false => line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line),
             true => line,
@@ -81,7 +81,7 @@ impl EventParser {
                 self.position.last_id = Some(id).filter(|id| !id.is_empty());
             }
             let has_data = std::mem::take(&mut self.has_data) && !data.is_empty();
-            return has_data.then_some(Event { kind, data });
+            return has_data.then_some(ServerEvent { kind, data });
         }
         let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
         let value = line.get(colon + 1..).unwrap_or_default();
@@ -118,7 +118,7 @@ mod tests {
     fn parse(stream: &[u8]) -> (Vec<String>, Position) {
         let in_parts = |size: usize| {
             let mut parser = EventParser::default();
-            let events: Vec<Event> = stream.chunks(size).flat_map(|part| parser.push(part)).collect();
+            let events: Vec<ServerEvent> = stream.chunks(size).flat_map(|part| parser.push(part)).collect();
             (events, parser.position)
         };
         let (events, position) = in_parts(stream.len().max(1));

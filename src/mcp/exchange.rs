@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::credentials::Refusal;
-use super::message::{Failure, Message, negotiated_version};
+use super::credentials::ServerRefusal;
+use super::message::{Message, RequestFailure, negotiated_version};
 use super::parameters;
 use super::session::{self, View, valid_id};
 use super::state::Bridge;
@@ -18,7 +18,7 @@ const RESTART_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is sent.
 #[derive(Clone, Copy)]
-pub(super) enum Request<'a> {
+pub(super) enum OutgoingRequest<'a> {
     /// A message of the client.
     Post(&'a Message),
     /// The stream of messages that belong to no request, or what follows the event with this ID.
@@ -27,7 +27,7 @@ pub(super) enum Request<'a> {
     Delete,
 }
 
-impl Request<'_> {
+impl OutgoingRequest<'_> {
     fn method(self) -> &'static str {
         match self {
             Self::Post(_) => "POST",
@@ -41,8 +41,8 @@ impl Bridge {
     /// Sends a request in the current session; returns the response, of any status.
     ///
     /// # Errors
-    /// [`Failure`] without a response, or if the credentials were refused or the session is lost for good.
-    pub(super) async fn send(&self, request: Request<'_>) -> Result<ApiResponse, Failure> {
+    /// [`RequestFailure`] without a response, or if the credentials were refused or the session is lost for good.
+    pub(super) async fn send(&self, request: OutgoingRequest<'_>) -> Result<ApiResponse, RequestFailure> {
         let mut has_restarted = false;
         loop {
             let view = self.session.view();
@@ -52,14 +52,18 @@ impl Bridge {
                 return Ok(response);
             }
             if std::mem::replace(&mut has_restarted, true) {
-                return Err(Failure::of_server(format!("{} has ended the session again", self.api.host())));
+                return Err(RequestFailure::of_server(format!("{} has ended the session again", self.api.host())));
             }
             self.restart(&view).await?;
         }
     }
 
     /// Sends a request in this session, with other credentials if the first are refused.
-    pub(super) async fn send_in(&self, view: &View, request: Request<'_>) -> Result<ApiResponse, Failure> {
+    pub(super) async fn send_in(
+        &self,
+        view: &View,
+        request: OutgoingRequest<'_>,
+    ) -> Result<ApiResponse, RequestFailure> {
         let mut refusal = None;
         let mut refused = None;
         for attempt in 0..=MAX_REFUSALS {
@@ -75,7 +79,7 @@ impl Bridge {
                 return Ok(response);
             }
             if attempt < MAX_REFUSALS {
-                refusal = Some(Refusal {
+                refusal = Some(ServerRefusal {
                     status: response.status,
                     challenges: response.headers("www-authenticate"),
                     sent: credentials,
@@ -83,59 +87,60 @@ impl Bridge {
             }
             refused = Some(response);
         }
-        refused.ok_or_else(|| Failure::of_server("no credentials"))
+        refused.ok_or_else(|| RequestFailure::of_server("no credentials"))
     }
 
     async fn send_once(
         &self,
         view: &View,
-        request: Request<'_>,
+        request: OutgoingRequest<'_>,
         credentials: &[(String, crate::secret::Secret)],
-    ) -> Result<ApiResponse, Failure> {
+    ) -> Result<ApiResponse, RequestFailure> {
         let (message, last_id) = match request {
-            Request::Post(message) => (Some(message), None),
-            Request::Listen(last_id) => (None, last_id),
-            Request::Delete => (None, None),
+            OutgoingRequest::Post(message) => (Some(message), None),
+            OutgoingRequest::Listen(last_id) => (None, last_id),
+            OutgoingRequest::Delete => (None, None),
         };
         let described = message.map(|message| parameters::headers(message, &self.tools)).unwrap_or_default();
         let mut headers = session::headers(view, message);
         headers.extend(described.iter().map(|(name, value)| (name.as_str(), value.clone())));
         match request {
-            Request::Post(_) => {
+            OutgoingRequest::Post(_) => {
                 headers.push(("accept", "application/json, text/event-stream".to_owned()));
                 headers.push(("content-type", "application/json".to_owned()));
             }
-            Request::Listen(_) => headers.push(("accept", "text/event-stream".to_owned())),
-            Request::Delete => {}
+            OutgoingRequest::Listen(_) => headers.push(("accept", "text/event-stream".to_owned())),
+            OutgoingRequest::Delete => {}
         }
         headers.extend(last_id.map(|id| ("last-event-id", id.to_owned())));
         let body = message.map(|message| message.body.clone());
         let sent = self.api.send(ApiRequest { method: request.method(), headers, credentials, body }).await;
-        sent.map_err(|error| Failure::of_server(error.to_string()))
+        sent.map_err(|error| RequestFailure::of_server(error.to_string()))
     }
 
     /// Begins another session in place of one that the server has ended (revision 2025-11-25, session management), unless
     /// another request has done so, within [`RESTART_LIMIT`]: requests wait for it. The client does not notice.
-    async fn restart(&self, lost: &View) -> Result<(), Failure> {
+    async fn restart(&self, lost: &View) -> Result<(), RequestFailure> {
         let _one_at_a_time = self.restarting.lock().await;
         tokio::select! {
             restarted = self.begin_again(lost) => restarted,
             () = self.clock.sleep(RESTART_LIMIT) => {
                 let host = self.api.host();
-                Err(Failure::of_server(format!("{host} has ended the session: beginning another took too long")))
+                Err(RequestFailure::of_server(format!("{host} has ended the session: beginning another took too long")))
             }
         }
     }
 
-    async fn begin_again(&self, lost: &View) -> Result<(), Failure> {
-        let failed = |what: String| Failure::of_server(format!("{} has ended the session: {what}", self.api.host()));
+    async fn begin_again(&self, lost: &View) -> Result<(), RequestFailure> {
+        let failed =
+            |what: String| RequestFailure::of_server(format!("{} has ended the session: {what}", self.api.host()));
         if self.session.view().generation != lost.generation {
             return Ok(());
         }
         let parsed = self.session.initialize_request().and_then(Message::parse);
         let request = parsed.ok_or_else(|| failed("it cannot be begun again".to_owned()))?;
         tracing::info!("{} has ended the session; another is begun", self.api.host());
-        let response = self.send_in(&View::default(), Request::Post(&request)).await?;
+        let response = self.send_in(&View::default(), OutgoingRequest::Post(&request)).await?;
         let (status, outcome) = (response.status, response.outcome());
         let id = valid_id(response.header("mcp-session-id"));
         let mut messages = Messages::of(response, self.large.clone())
@@ -156,7 +161,7 @@ impl Bridge {
         self.session.begin(&request, id, version);
         let initialized = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
         if let Some(message) = Message::parse(Bytes::from_static(initialized)) {
-            self.send_in(&self.session.view(), Request::Post(&message)).await?;
+            self.send_in(&self.session.view(), OutgoingRequest::Post(&message)).await?;
         }
         self.listen();
         Ok(())
@@ -164,10 +169,10 @@ impl Bridge {
 }
 
 /// Returns whether a request belongs to the session.
-fn uses_session(request: Request<'_>) -> bool {
+fn uses_session(request: OutgoingRequest<'_>) -> bool {
     match request {
-        Request::Post(message) => !message.is("initialize") && message.version.is_none(),
+        OutgoingRequest::Post(message) => !message.is("initialize") && message.version.is_none(),
         // Its place in another session is unknown.
-        Request::Listen(_) | Request::Delete => false,
+        OutgoingRequest::Listen(_) | OutgoingRequest::Delete => false,
     }
 }

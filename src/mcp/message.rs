@@ -182,7 +182,7 @@ impl ServerMessage {
 
 /// Why a request gets no response of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct RequestFailure {
     /// The stable word of the error.
     pub code: &'static str,
     /// What failed, in one line.
@@ -191,7 +191,7 @@ pub struct Failure {
     pub hint: String,
 }
 
-impl Failure {
+impl RequestFailure {
     /// Creates the failure of a request to the server.
     pub(super) fn of_server(message: impl Into<String>) -> Self {
         Self { code: "server_failed", message: message.into(), hint: String::new() }
@@ -340,7 +340,8 @@ mod tests {
 
     #[test]
     fn failure_names_the_command_in_message_and_data() {
-        let failure = Failure { code: "login_required", message: "no session".into(), hint: "authctl login".into() };
+        let failure =
+            RequestFailure { code: "login_required", message: "no session".into(), hint: "authctl login".into() };
         let line = failure.responses(&[id("\"a\"")], false);
         let expected = json!({"jsonrpc": "2.0", "id": "a", "error": {"code": -32000, "message": "no session; run: authctl login", "data": {"code": "login_required", "hint": "authctl login"}}});
         assert_eq!(serde_json::from_slice::<Value>(&line).expect("JSON"), expected);

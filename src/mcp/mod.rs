@@ -16,8 +16,8 @@ mod state;
 mod stdio;
 mod streams;
 
-pub use credentials::{CredentialRequest, Refusal};
-pub use message::Failure;
+pub use credentials::{CredentialRequest, ServerRefusal};
+pub use message::RequestFailure;
 pub use state::Bridge;
 
 /// The longest message, in bytes.

@@ -21,9 +21,9 @@ pub(super) struct View {
 
 /// The session of the bridge.
 #[derive(Default)]
-pub(super) struct Session(Mutex<(View, Option<Bytes>)>);
+pub(super) struct BridgeSession(Mutex<(View, Option<Bytes>)>);
 
-impl Session {
+impl BridgeSession {
     fn state(&self) -> MutexGuard<'_, (View, Option<Bytes>)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

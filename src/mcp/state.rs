@@ -6,9 +6,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
 use super::calls::Calls;
-use super::credentials::{CredentialRequest, Credentials};
+use super::credentials::{CredentialClient, CredentialRequest};
 use super::parameters::Tools;
-use super::session::Session;
+use super::session::BridgeSession;
 use super::stdio::Output;
 use super::streams::Large;
 use crate::clock::Clock;
@@ -17,8 +17,8 @@ use crate::oauth::{Api, LatestNonce};
 /// A bridge between the client on stdin and stdout and one server.
 pub struct Bridge {
     pub(super) api: Api,
-    pub(super) credentials: Credentials,
-    pub(super) session: Session,
+    pub(super) credentials: CredentialClient,
+    pub(super) session: BridgeSession,
     pub(super) tools: Tools,
     pub(super) large: Large,
     /// The last nonce of the server for proofs (RFC 9449, section 9).
@@ -37,11 +37,11 @@ impl Bridge {
     /// Creates a bridge to a server, and the questions for credentials that it will ask.
     #[must_use]
     pub fn new(api: Api, clock: Arc<dyn Clock>) -> (Arc<Self>, mpsc::Receiver<CredentialRequest>) {
-        let (credentials, requests) = Credentials::new();
+        let (credentials, requests) = CredentialClient::new();
         let bridge = Arc::new_cyclic(|this| Self {
             api,
             credentials,
-            session: Session::default(),
+            session: BridgeSession::default(),
             tools: Tools::default(),
             large: Arc::new(Semaphore::new(1)),
             nonce: LatestNonce::default(),

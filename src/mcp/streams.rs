@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::events::{Event, EventParser, Position};
+use super::events::{EventParser, Position, ServerEvent};
 use super::message::ServerMessage;
 use super::{MAX_MESSAGE, MAX_SHARE};
 use crate::oauth::ApiResponse;
@@ -37,7 +37,7 @@ enum Body {
     Json(Option<Vec<u8>>),
     Events {
         parser: EventParser,
-        complete: VecDeque<Event>,
+        complete: VecDeque<ServerEvent>,
     },
 }
 

@@ -4,7 +4,7 @@ use std::env;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-/// Returns the value that `XDG_RUNTIME_DIR` lacks: the user's directory as systemd creates it. MCP clients pass few variables on,
+/// Returns a value for `XDG_RUNTIME_DIR` where it is not set: the user's directory as systemd creates it. MCP clients pass few variables on,
 /// and the agent's socket and the message bus are in that directory.
 #[must_use]
 #[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]

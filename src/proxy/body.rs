@@ -1,4 +1,4 @@
-//! Bodies: what passes through, and what is remembered of a request so that it can be sent a second time.
+//! Bodies: what passes through, and what is recorded of a request so that it can be sent a second time.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,18 +9,18 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
 use crate::oauth::ApiBody;
 
-/// The longest body that is remembered, in bytes.
-const MAX_KEPT: usize = 1 << 20;
+/// The longest body that is recorded, in bytes.
+const MAX_RECORDED: usize = 1 << 20;
 
 /// A response's body: of the API, or of the proxy itself.
 pub type ResponseBody = Either<ApiBody, http_body_util::Full<Bytes>>;
 
 /// What has passed of a request's body. It may contain secrets of the caller, and ends with the request.
 #[derive(Debug, Default)]
-pub struct Kept(Mutex<State>);
+pub struct BodyRecord(Mutex<RecordState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct RecordState {
     /// A copy: a part that arrived alone would keep the whole buffer of its connection.
     bytes: Vec<u8>,
     is_complete: bool,
@@ -28,7 +28,7 @@ struct State {
     has_failed: bool,
 }
 
-impl Kept {
+impl BodyRecord {
     /// Returns the whole body; `None` if it was too long, has trailers, or has not arrived to its end.
     #[must_use]
     pub fn whole(&self) -> Option<Bytes> {
@@ -42,7 +42,7 @@ impl Kept {
         self.lock().has_failed
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RecordState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -50,7 +50,7 @@ impl Kept {
         let mut state = self.lock();
         match frame.map(Frame::data_ref) {
             None => state.is_complete = true,
-            Some(Some(data)) if !state.is_too_long && state.bytes.len() + data.len() <= MAX_KEPT => {
+            Some(Some(data)) if !state.is_too_long && state.bytes.len() + data.len() <= MAX_RECORDED => {
                 state.bytes.extend_from_slice(data);
             }
             Some(_) => {
@@ -61,23 +61,23 @@ impl Kept {
     }
 }
 
-/// A request's body on its way, remembered in [`Kept`].
+/// A request's body on its way, recorded in [`BodyRecord`].
 #[derive(Debug)]
-pub struct KeptBody {
+pub struct RecordedBody {
     body: Incoming,
-    kept: Arc<Kept>,
+    record: Arc<BodyRecord>,
 }
 
-impl KeptBody {
+impl RecordedBody {
     /// Wraps the body of a request that has one.
     #[must_use]
-    pub fn new(body: Incoming) -> (Self, Arc<Kept>) {
-        let kept = Arc::new(Kept::default());
-        (Self { body, kept: Arc::clone(&kept) }, kept)
+    pub fn new(body: Incoming) -> (Self, Arc<BodyRecord>) {
+        let record = Arc::new(BodyRecord::default());
+        (Self { body, record: Arc::clone(&record) }, record)
     }
 }
 
-impl Body for KeptBody {
+impl Body for RecordedBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -86,11 +86,11 @@ impl Body for KeptBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context)).transpose();
-        let frame = frame.inspect_err(|_| self.kept.lock().has_failed = true)?;
-        self.kept.add(frame.as_ref());
+        let frame = frame.inspect_err(|_| self.record.lock().has_failed = true)?;
+        self.record.add(frame.as_ref());
         // A body of a known length is not asked for its end.
         if frame.is_some() && self.body.is_end_stream() {
-            self.kept.add(None);
+            self.record.add(None);
         }
         Poll::Ready(frame.map(Ok))
     }
@@ -109,25 +109,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn body_is_remembered_whole_or_not_at_all() {
+    fn body_is_recorded_whole_or_not_at_all() {
         let data = |length| Frame::data(Bytes::from(vec![b'x'; length]));
-        let kept = Kept::default();
-        kept.add(Some(&data(3)));
-        assert_eq!(kept.whole(), None, "it may go on");
-        kept.add(Some(&data(2)));
-        kept.add(None);
-        assert_eq!(kept.whole().as_deref(), Some(b"xxxxx".as_slice()));
-        let long = Kept::default();
-        long.add(Some(&data(MAX_KEPT)));
+        let record = BodyRecord::default();
+        record.add(Some(&data(3)));
+        assert_eq!(record.whole(), None, "it may go on");
+        record.add(Some(&data(2)));
+        record.add(None);
+        assert_eq!(record.whole().as_deref(), Some(b"xxxxx".as_slice()));
+        let long = BodyRecord::default();
+        long.add(Some(&data(MAX_RECORDED)));
         long.add(Some(&data(1)));
         long.add(None);
         assert_eq!(long.whole(), None, "longer than a mebibyte");
         let part = Bytes::from(vec![b'x'; 8192]).slice(..1);
-        kept.add(Some(&Frame::data(part.clone())));
-        assert!(part.is_unique(), "the buffer that a part arrived in is not kept");
-        let most = Kept::default();
-        most.add(Some(&data(MAX_KEPT)));
+        record.add(Some(&Frame::data(part.clone())));
+        assert!(part.is_unique(), "the buffer that a part arrived in is not retained");
+        let most = BodyRecord::default();
+        most.add(Some(&data(MAX_RECORDED)));
         most.add(None);
-        assert_eq!(most.whole().map(|body| body.len()), Some(MAX_KEPT));
+        assert_eq!(most.whole().map(|body| body.len()), Some(MAX_RECORDED));
     }
 }

@@ -13,7 +13,7 @@ use crate::secret::Secret;
 
 /// What the proxy listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listening {
+pub enum ProxyAddress {
     /// A TCP port, open to every program of this machine.
     Tcp(SocketAddr),
     /// A Unix socket, open to the user.
@@ -68,13 +68,13 @@ pub enum InvalidCaller {
 /// # Errors
 /// [`InvalidCaller`].
 pub fn check(
-    listening: &Listening,
+    listening: &ProxyAddress,
     key: &Secret,
     version: Version,
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<(), InvalidCaller> {
-    if let Listening::Tcp(address) = listening {
+    if let ProxyAddress::Tcp(address) = listening {
         let mut hosts = headers.get_all(HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
             (Some(host), None) => host.to_str().ok(),
@@ -103,7 +103,7 @@ pub fn check(
     let own = headers.get(KEY_HEADER).and_then(|value| value.to_str().ok());
     let has_key = own.or(bearer).is_some_and(|given| is_same(given.as_bytes(), key.expose().as_bytes()));
     // The socket's directory and the peer's user are checked when it connects.
-    if has_key || *listening == Listening::Unix { Ok(()) } else { Err(InvalidCaller::Key) }
+    if has_key || *listening == ProxyAddress::Unix { Ok(()) } else { Err(InvalidCaller::Key) }
 }
 
 /// Compares in a time that depends on the lengths alone.
@@ -131,7 +131,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")))
             .collect();
-        let listening = Listening::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let listening = ProxyAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)));
         let key = Secret::new("right".to_owned());
         check(&listening, &key, Version::HTTP_11, &target.parse().expect("a target"), &headers)
     }

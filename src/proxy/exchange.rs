@@ -12,25 +12,25 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use url::Url;
 
-use super::body::{Kept, KeptBody, ResponseBody};
+use super::body::{BodyRecord, RecordedBody, ResponseBody};
 use super::caller::{self, ClientConnection, InvalidCaller};
 use super::headers::{DPOP_NONCE, clean_request, clean_response, other_method, other_path, upgrades};
-use super::{Access, Event, Outcome, Proxy, Wanted};
+use super::{Access, ApiProxy, ProxyEvent, RequestOutcome, Wanted};
 use crate::error::{Error, ErrorCode};
 use crate::model::{CleanPath, RuleName};
 use crate::oauth::{ApiBody, ApiChallenge, ApiRequestBody, Delivery, IssuerError};
 
 /// Why the proxy itself answers.
-struct Answer {
+struct OwnResponse {
     status: StatusCode,
-    outcome: Outcome,
+    outcome: RequestOutcome,
     title: String,
     hint: String,
 }
 
-impl Answer {
+impl OwnResponse {
     fn refused(status: StatusCode, rule: RuleName, title: impl Into<String>) -> Self {
-        Self { status, outcome: Outcome::Refused(rule), title: title.into(), hint: String::new() }
+        Self { status, outcome: RequestOutcome::Refused(rule), title: title.into(), hint: String::new() }
     }
 
     /// Returns the answer to a request without which the session has no token.
@@ -39,22 +39,22 @@ impl Answer {
             ErrorCode::IssuerUnreachable => StatusCode::BAD_GATEWAY,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let (outcome, hint) = (Outcome::Failed(error.code.as_str()), error.hint.to_string());
+        let (outcome, hint) = (RequestOutcome::Failed(error.code.as_str()), error.hint.to_string());
         Self { status, outcome, title: error.message(), hint }
     }
 
     /// Returns the answer to a request whose body is invalid or ends early. The API had no part in that.
     fn incomplete_request() -> Self {
         let title = "the request's body is invalid or ends early".to_owned();
-        Self { status: StatusCode::BAD_REQUEST, outcome: Outcome::Failed("request"), title, hint: String::new() }
+        Self { status: StatusCode::BAD_REQUEST, outcome: RequestOutcome::Failed("request"), title, hint: String::new() }
     }
 
     /// Returns a problem document (RFC 9457).
     fn response(self) -> Response<ResponseBody> {
         let code = match self.outcome {
-            Outcome::PassedOn => "",
-            Outcome::Refused(rule) => rule.as_str(),
-            Outcome::Failed(code) => code,
+            RequestOutcome::PassedOn => "",
+            RequestOutcome::Refused(rule) => rule.as_str(),
+            RequestOutcome::Failed(code) => code,
         };
         let body = serde_json::json!({
             "status": self.status.as_u16(), "code": code, "title": self.title, "hint": self.hint,
@@ -69,7 +69,7 @@ impl Answer {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"authctl proxy\""));
             }
             // The end of this request, and so the start of the next, is unknown.
-            StatusCode::BAD_REQUEST if matches!(self.outcome, Outcome::Failed(_)) => {
+            StatusCode::BAD_REQUEST if matches!(self.outcome, RequestOutcome::Failed(_)) => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             StatusCode::BAD_GATEWAY => {
@@ -82,7 +82,7 @@ impl Answer {
 }
 
 /// A request that may be passed on, if the profile allows it.
-struct Checked {
+struct CheckedRequest {
     method: Method,
     path: CleanPath,
     url: Url,
@@ -101,8 +101,8 @@ struct Refused<'a> {
     nonce: Option<String>,
 }
 
-impl Checked {
-    async fn access(&self, proxy: &Proxy, refused: Option<Refused<'_>>) -> Result<Arc<Access>, Error> {
+impl CheckedRequest {
+    async fn access(&self, proxy: &ApiProxy, refused: Option<Refused<'_>>) -> Result<Arc<Access>, Error> {
         if refused.is_none()
             && let Some(access) = proxy.credentials.reusable()
         {
@@ -121,7 +121,7 @@ impl Checked {
 
 /// Answers one request.
 pub(super) async fn exchange(
-    proxy: &Arc<Proxy>,
+    proxy: &Arc<ApiProxy>,
     connection: &Arc<ClientConnection>,
     mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
@@ -134,29 +134,34 @@ pub(super) async fn exchange(
             let mut headers = parts.headers;
             clean_request(&mut headers);
             let upgrades = upgrade.is_some();
-            send(proxy, Checked { method: method.clone(), path, url, headers, other_method, upgrades }, body, upgrade)
-                .await
+            send(
+                proxy,
+                CheckedRequest { method: method.clone(), path, url, headers, other_method, upgrades },
+                body,
+                upgrade,
+            )
+            .await
         }
         Err(answer) => Err(answer),
     };
     let (response, outcome) = match result {
-        Ok(response) => (response, Outcome::PassedOn),
+        Ok(response) => (response, RequestOutcome::PassedOn),
         Err(answer) => {
             let outcome = answer.outcome;
             (answer.response(), outcome)
         }
     };
-    proxy.report(&Event { method: &method, path: uri.path(), status: response.status(), outcome });
+    proxy.report(&ProxyEvent { method: &method, path: uri.path(), status: response.status(), outcome });
     response
 }
 
 /// Checks the caller, the path and the proxy's own rules; returns the path, where the request is sent, and the header by which some
 /// servers take it for one with another method.
 fn check(
-    proxy: &Proxy,
+    proxy: &ApiProxy,
     connection: &ClientConnection,
     request: &Request<Incoming>,
-) -> Result<(CleanPath, Url, Option<&'static str>), Answer> {
+) -> Result<(CleanPath, Url, Option<&'static str>), OwnResponse> {
     let (uri, headers) = (request.uri(), request.headers());
     caller::check(&proxy.listening, &proxy.key, request.version(), uri, headers).map_err(|error| {
         let (status, rule) = match error {
@@ -164,15 +169,15 @@ fn check(
             InvalidCaller::Host => (StatusCode::MISDIRECTED_REQUEST, RuleName::Host),
             InvalidCaller::Origin => (StatusCode::FORBIDDEN, RuleName::Origin),
         };
-        Answer::refused(status, rule, error.to_string())
+        OwnResponse::refused(status, rule, error.to_string())
     })?;
     connection.accept_caller();
-    let invalid_path = |title| Answer::refused(StatusCode::BAD_REQUEST, RuleName::Path, title);
+    let invalid_path = |title| OwnResponse::refused(StatusCode::BAD_REQUEST, RuleName::Path, title);
     if let Some(header) = other_path(headers) {
         return Err(invalid_path(format!("{header} names another path")));
     }
     let path = CleanPath::parse(uri.path()).map_err(|error| invalid_path(error.to_string()))?;
-    let refused = |rule, title: String| Answer::refused(StatusCode::FORBIDDEN, rule, title);
+    let refused = |rule, title: String| OwnResponse::refused(StatusCode::FORBIDDEN, rule, title);
     let other_method = other_method(headers);
     proxy
         .rules
@@ -186,39 +191,43 @@ fn check(
 }
 
 /// Checks the rules of the profile and the number of requests.
-fn admit(proxy: &Proxy, request: &Checked, access: &Access) -> Result<(), Answer> {
+fn admit(proxy: &ApiProxy, request: &CheckedRequest, access: &Access) -> Result<(), OwnResponse> {
     let checked = access.rules.check(request.method.as_str(), &request.path, request.other_method, request.upgrades);
     checked.map_err(|refusal| {
-        Answer::refused(StatusCode::FORBIDDEN, refusal.rule_of_profile(), format!("the profile's rules: {refusal}"))
+        OwnResponse::refused(
+            StatusCode::FORBIDDEN,
+            refusal.rule_of_profile(),
+            format!("the profile's rules: {refusal}"),
+        )
     })?;
     if proxy.count_request() {
         return Ok(());
     }
     let title = "the proxy has passed on as many requests as --max-requests or proxy_max_requests allows";
-    Err(Answer::refused(StatusCode::TOO_MANY_REQUESTS, RuleName::MaxRequests, title))
+    Err(OwnResponse::refused(StatusCode::TOO_MANY_REQUESTS, RuleName::MaxRequests, title))
 }
 
 /// Sends the request with its credentials, and again with others if the API refuses them.
 async fn send(
-    proxy: &Arc<Proxy>,
-    mut request: Checked,
+    proxy: &Arc<ApiProxy>,
+    mut request: CheckedRequest,
     body: Incoming,
     upgrade: Option<(hyper::upgrade::OnUpgrade, Arc<ClientConnection>)>,
-) -> Result<Response<ResponseBody>, Answer> {
-    let access = request.access(proxy, None).await.map_err(|error| Answer::without_token(&error))?;
+) -> Result<Response<ResponseBody>, OwnResponse> {
+    let access = request.access(proxy, None).await.map_err(|error| OwnResponse::without_token(&error))?;
     admit(proxy, &request, &access)?;
-    let (mut first, mut kept) = (ApiRequestBody::default(), None);
+    let (mut first, mut record) = (ApiRequestBody::default(), None);
     if !body.is_end_stream() {
         if body.size_hint().exact().is_none() {
             // Without it, the client for the API would leave out the body of a GET request.
             request.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        let (body, copy) = KeptBody::new(body);
-        (first, kept) = (ApiRequestBody::wrap(body), Some(copy));
+        let (body, copy) = RecordedBody::new(body);
+        (first, record) = (ApiRequestBody::wrap(body), Some(copy));
     }
-    let kept = kept.as_deref();
-    let mut response = forward(proxy, &access, &request, first, kept).await?;
-    if let Some(again) = resend(proxy, &request, access, &response, kept).await {
+    let record = record.as_deref();
+    let mut response = forward(proxy, &access, &request, first, record).await?;
+    if let Some(again) = resend(proxy, &request, access, &response, record).await {
         response = again;
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -241,11 +250,11 @@ async fn send(
 /// Sends a request whose credentials were refused again: once with another token, and once with the nonce that the API wants.
 /// Returns `None` if neither is possible, if its body is gone, or if no more requests may be passed on.
 async fn resend(
-    proxy: &Arc<Proxy>,
-    request: &Checked,
+    proxy: &Arc<ApiProxy>,
+    request: &CheckedRequest,
     mut access: Arc<Access>,
     response: &Response<ApiBody>,
-    kept: Option<&Kept>,
+    record: Option<&BodyRecord>,
 ) -> Option<Response<ApiBody>> {
     let (mut has_nonce, mut has_token) = (false, false);
     let mut last = None;
@@ -258,7 +267,7 @@ async fn resend(
         }
         let refused = Refused { access: &access, challenge, nonce: nonce(refusing) };
         let Ok(fresh) = request.access(proxy, Some(refused)).await else { break };
-        let Some(body) = kept.map_or_else(|| Some(Bytes::new()), Kept::whole) else { break };
+        let Some(body) = record.map_or_else(|| Some(Bytes::new()), BodyRecord::whole) else { break };
         if !proxy.count_request() {
             break;
         }
@@ -284,12 +293,12 @@ fn refusal(response: &Response<ApiBody>) -> Option<ApiChallenge> {
 
 /// Sends the request. `kept` is the copy of the caller's body; `None` for a body that is sent again.
 async fn forward(
-    proxy: &Proxy,
+    proxy: &ApiProxy,
     access: &Access,
-    request: &Checked,
+    request: &CheckedRequest,
     body: ApiRequestBody,
-    kept: Option<&Kept>,
-) -> Result<Response<ApiBody>, Answer> {
+    record: Option<&BodyRecord>,
+) -> Result<Response<ApiBody>, OwnResponse> {
     let mut headers = request.headers.clone();
     for (name, value) in &access.headers {
         headers.insert(name.clone(), value.clone());
@@ -298,12 +307,12 @@ async fn forward(
     let (method, url) = (request.method.clone(), request.url.clone());
     let sent = access.api.send(method, url, headers, body, request.upgrades).await;
     let response = sent.map_err(|error| {
-        if kept.is_some_and(Kept::has_failed) {
-            return Answer::incomplete_request();
+        if record.is_some_and(BodyRecord::has_failed) {
+            return OwnResponse::incomplete_request();
         }
         let is_late = matches!(error, IssuerError::Unreachable { delivery: Delivery::MaybeSent, .. });
         let status = if is_late { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY };
-        Answer { status, outcome: Outcome::Failed("api"), title: error.to_string(), hint: String::new() }
+        OwnResponse { status, outcome: RequestOutcome::Failed("api"), title: error.to_string(), hint: String::new() }
     })?;
     proxy.nonce.update(nonce(&response).as_deref());
     Ok(response)

@@ -2,7 +2,7 @@
 //!
 //! A request takes one path: `serve` accepts it, `caller` checks who sends it, [`CleanPath`](crate::model::CleanPath) and the rules what it asks for, `exchange`
 //! gives it its credentials and passes it on, with bodies that stream both ways. The proxy asks the agent or the session
-//! service for tokens ([`Credentials`]), never a store.
+//! service for tokens ([`CredentialSource`]), never a store.
 
 mod body;
 mod caller;
@@ -11,7 +11,7 @@ mod headers;
 mod serve;
 mod target;
 
-pub use caller::Listening;
+pub use caller::ProxyAddress;
 pub use serve::{Listener, raise_limits, serve};
 pub use target::Target;
 
@@ -39,7 +39,7 @@ pub struct Access {
     pub rules: Arc<RequestRules>,
 }
 
-/// A future of [`Credentials`].
+/// A future of [`CredentialSource`].
 pub type Pending<'a> = Pin<Box<dyn Future<Output = Result<Arc<Access>, Error>> + Send + 'a>>;
 
 /// A request that needs credentials.
@@ -54,7 +54,7 @@ pub struct Wanted {
 }
 
 /// Where requests get their credentials from.
-pub trait Credentials: Send + Sync {
+pub trait CredentialSource: Send + Sync {
     /// Returns the last credentials while any request may be sent with them.
     fn reusable(&self) -> Option<Arc<Access>>;
 
@@ -68,7 +68,7 @@ pub trait Credentials: Send + Sync {
 
 /// What the proxy did with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RequestOutcome {
     /// Passed it on, and the response back.
     PassedOn,
     /// Refused it.
@@ -79,7 +79,7 @@ pub enum Outcome {
 
 /// What happened to a request.
 #[derive(Debug)]
-pub struct Event<'a> {
+pub struct ProxyEvent<'a> {
     /// Its method.
     pub method: &'a Method,
     /// Its path, without the query, which may contain secrets.
@@ -87,11 +87,11 @@ pub struct Event<'a> {
     /// The status of the response.
     pub status: StatusCode,
     /// What the proxy did with it.
-    pub outcome: Outcome,
+    pub outcome: RequestOutcome,
 }
 
 /// A proxy for one API.
-pub struct Proxy {
+pub struct ApiProxy {
     /// The API.
     pub target: Target,
     /// What callers may do, beside what the profile says.
@@ -101,21 +101,21 @@ pub struct Proxy {
     /// The highest number of requests that are passed on.
     pub max_requests: Option<u64>,
     /// What it listens on.
-    pub listening: Listening,
+    pub listening: ProxyAddress,
     /// Its own origin, such as `http://127.0.0.1:8080`.
     pub base: String,
     /// The key of callers.
     pub key: Secret,
     /// Where requests get their credentials from.
-    pub credentials: Arc<dyn Credentials>,
+    pub credentials: Arc<dyn CredentialSource>,
     /// Called for each request.
-    pub on_event: Box<dyn Fn(&Event<'_>) + Send + Sync>,
+    pub on_event: Box<dyn Fn(&ProxyEvent<'_>) + Send + Sync>,
     /// The number of requests that were passed on.
     pub passed_on: AtomicU64,
 }
 
-impl Proxy {
-    fn report(&self, event: &Event<'_>) {
+impl ApiProxy {
+    fn report(&self, event: &ProxyEvent<'_>) {
         (self.on_event)(event);
     }
 

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 
-use super::Proxy;
+use super::ApiProxy;
 use super::caller::ClientConnection;
 use super::exchange::exchange;
 use crate::clock::Clock;
@@ -57,7 +57,7 @@ pub enum Listener {
 }
 
 /// Serves until `stop`, then lets the requests in flight end.
-pub async fn serve(proxy: Arc<Proxy>, listener: Listener, clock: &dyn Clock, stop: impl Future<Output = ()>) {
+pub async fn serve(proxy: Arc<ApiProxy>, listener: Listener, clock: &dyn Clock, stop: impl Future<Output = ()>) {
     let (stopping, stopped) = watch::channel(false);
     let max = max_connections();
     let slots = Arc::new(Semaphore::new(max));
@@ -106,7 +106,7 @@ pub async fn serve(proxy: Arc<Proxy>, listener: Listener, clock: &dyn Clock, sto
 
 /// Serves one connection until the client closes it, it is idle for too long, or the proxy stops.
 async fn connection(
-    proxy: Arc<Proxy>,
+    proxy: Arc<ApiProxy>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     stopped: &mut watch::Receiver<bool>,
     client: Arc<ClientConnection>,

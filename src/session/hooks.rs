@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 
 use super::{LoginReason, SessionService};
-use crate::broker::{self, Outcome, Pending, Request};
+use crate::broker::{self, BrokerOutcome, BrokerRequest, PendingRequest};
 use crate::clock::UnixTime;
 use crate::fs::{create_private_dir, unblock};
 use crate::model::{HookCommand, Profile, ProfileName, Session};
@@ -124,20 +124,20 @@ impl SessionService {
             }
             return;
         }
-        let request = Request::Hook { profile: profile.name.to_string(), is_end: hook == Hook::LoginRequired };
+        let request = BrokerRequest::Hook { profile: profile.name.to_string(), is_end: hook == Hook::LoginRequired };
         tokio::spawn(async move {
-            let ended = match unblock(subject, move || Pending::start(&request, &event)).await.flatten() {
+            let ended = match unblock(subject, move || PendingRequest::start(&request, &event)).await.flatten() {
                 Ok(pending) => {
                     tokio::task::spawn_blocking(move || pending.wait()).await.map_err(io::Error::other).flatten()
                 }
                 Err(error) => Err(error),
             };
             match ended.map(|response| response.outcome) {
-                Ok(Outcome::Ended(status, stderr)) if status != Some(0) => {
+                Ok(BrokerOutcome::Ended(status, stderr)) if status != Some(0) => {
                     let message = stderr.trim().trim_start_matches("error: ");
                     failed(excerpt(&sanitize_line(message), MAX_MESSAGE));
                 }
-                Ok(Outcome::Failed(_, error)) => failed(format!("cannot start the hook: {error}")),
+                Ok(BrokerOutcome::Failed(_, error)) => failed(format!("cannot start the hook: {error}")),
                 Ok(_) => {}
                 Err(error) => failed(format!("cannot start the hook: {error}")),
             }

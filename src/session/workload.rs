@@ -12,7 +12,7 @@ use super::error::{WorkloadError, WorkloadProblem};
 use super::limited_command::{Ended, KillOnDrop, RunningGroup, run_limited};
 use super::send_refresh::{check_audience, quote_names};
 use super::{IDENTITY_LIMIT, SessionError, SessionService};
-use crate::broker::{self, Outcome, Pending, Request};
+use crate::broker::{self, BrokerOutcome, BrokerRequest, PendingRequest};
 use crate::clock::UnixTime;
 use crate::fs::{regular_file, unblock};
 use crate::model::{AssertionAudience, Grant, IssuerUrl, Profile, Session, TokenSet, TokenTarget, Workload};
@@ -171,13 +171,13 @@ async fn run(profile: &Profile, workload: &Workload, words: &[String]) -> Result
     let failed = |text: String| failed(workload, WorkloadProblem::Command(text));
     let unusable = |error: io::Error| failed(format!("cannot be run: {error}"));
     let ended = if broker::is_connected() {
-        let pending =
-            Pending::start(&Request::Workload { profile: profile.name.to_string() }, &[]).map_err(unusable)?;
+        let pending = PendingRequest::start(&BrokerRequest::Workload { profile: profile.name.to_string() }, &[])
+            .map_err(unusable)?;
         let _caller = pending.canceller().map_err(unusable)?;
         let response = tokio::task::spawn_blocking(move || pending.wait()).await;
         response.map_err(|_| SessionError::Interrupted)?.map(|response| {
             let status = match response.outcome {
-                Outcome::Ended(status, _) => status.map(ExitStatus::from_raw),
+                BrokerOutcome::Ended(status, _) => status.map(ExitStatus::from_raw),
                 _ => None,
             };
             Ended { status, output: response.output }

@@ -1,6 +1,7 @@
 //! The results of the checks of one token: the reasons for a denial and, for `--explain`, each check.
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::reason::Reason;
 use crate::text::excerpt;
@@ -68,14 +69,24 @@ impl Checks {
         self.steps.as_ref().map_or(0, Vec::len)
     }
 
-    /// Marks the passed checks after the first `from` as untrusted; `shown` returns the claim in words, which replace the message.
-    pub(super) fn distrust(&mut self, from: usize, shown: impl Fn(&str) -> Option<String>) {
-        let claims = self.steps.iter_mut().flatten().skip(from);
-        for step in claims.filter(|step| step.outcome == CheckResult::Ok) {
+    /// Marks the passed checks after the first `from` as untrusted; `shown` returns what was found in place of the message.
+    pub(super) fn distrust(
+        &mut self,
+        from: usize,
+        claims: &Map<String, Value>,
+        shown: impl Fn(&Value) -> Option<String>,
+    ) {
+        let steps = self.steps.iter_mut().flatten().skip(from);
+        for step in steps.filter(|step| step.outcome == CheckResult::Ok) {
             step.outcome = CheckResult::Untrusted;
-            if let Some(text) = shown(step.check) {
-                step.is_text = true;
-                step.message = text;
+            let claim = claims.get(step.check);
+            step.is_text = match claim {
+                Some(Value::String(_)) => true,
+                Some(Value::Array(items)) => !items.is_empty(),
+                _ => false,
+            };
+            if let Some(found) = claim.and_then(&shown) {
+                step.message = found;
             }
         }
     }

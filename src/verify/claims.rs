@@ -41,9 +41,7 @@ pub(super) fn check_status_list_claims(claims: &Map<String, Value>, policy: &Pol
 pub(super) fn shown_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(quoted(text)),
-        Value::Array(items) if !items.is_empty() => {
-            Some(quoted_list(&items.iter().map(element_text).collect::<Vec<_>>()))
-        }
+        Value::Array(items) => Some(quoted_list(&items.iter().map(element_text).collect::<Vec<_>>())),
         _ => None,
     }
 }

@@ -63,7 +63,8 @@ pub struct KeySet {
     keys: Vec<Key>,
     /// Why each key that was left out is unusable.
     skipped: Vec<&'static str>,
-    lacks_keys: bool,
+    /// Whether a JWK Set has no member `keys`.
+    has_no_keys: bool,
     /// Whether the format has key IDs. PEM has none, so a token's `kid` is then ignored.
     has_kids: bool,
 }
@@ -87,7 +88,7 @@ impl KeySet {
         let set = set.map_err(|e| KeySetError::NotJson(e.to_string()))?;
         let members = match set.get("keys") {
             Some(Value::Array(members)) => members,
-            None | Some(Value::Null) => return Ok(Self { lacks_keys: true, ..Self::default() }),
+            None | Some(Value::Null) => return Ok(Self { has_no_keys: true, ..Self::default() }),
             Some(_) => return Err(KeySetError::NoKeys),
         };
         if members.len() > Self::MAX_KEYS {
@@ -154,7 +155,7 @@ impl KeySet {
     /// Describes what is missing: the skipped keys, or all; empty if nothing is.
     #[must_use]
     pub fn skipped_text(&self) -> String {
-        if self.lacks_keys {
+        if self.has_no_keys {
             return "the JWK Set has no `keys`".to_owned();
         }
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();

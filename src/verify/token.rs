@@ -61,7 +61,7 @@ pub(super) fn check(
     let first_claim = checks.recorded();
     check_claims(&parsed.claims, policy, &mut checks);
     if key.is_none() {
-        checks.distrust(first_claim, |claim| parsed.claims.get(claim).and_then(shown_text));
+        checks.distrust(first_claim, &parsed.claims, shown_text);
     }
     CheckedToken { claims: Some((parsed.claims, parsed.header.typ)), key, checks }
 }

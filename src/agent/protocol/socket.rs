@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::broker::{self, Request};
+use crate::broker::{self, BrokerRequest};
 use crate::fs::{FileLock, LockError, LockFile, create_private_dir, directory_of};
 
 /// Why the agent cannot listen.
@@ -82,7 +82,7 @@ impl Drop for Listening {
             let removed = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
             // A confined agent may change no file in this directory. It leaves its lock file there.
             if removed == Err(Errno::ACCESS) {
-                let _ = broker::call(&Request::RemoveSocket, &[]);
+                let _ = broker::call(&BrokerRequest::RemoveSocket, &[]);
             }
             self.lock.remove_file();
         }

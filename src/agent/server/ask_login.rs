@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::login_prompt::PromptState;
 use super::notification;
 use super::state::Agent;
-use crate::broker::{self, Outcome, Pending, Request};
+use crate::broker::{self, BrokerOutcome, BrokerRequest, PendingRequest};
 use crate::error::ErrorCode;
 use crate::model::{Grant, Profile, ProfileName, Session, StoreKind};
 use crate::text::sanitize_line;
@@ -56,7 +56,7 @@ impl Agent {
 
     /// Shows the notification, and logs in if the user agrees.
     async fn ask_for_login(self: &Arc<Self>, profile: &Arc<Profile>, login: &str, changed: &Notify) -> PromptState {
-        let asked = Pending::start(&Request::Ask { profile: profile.name.to_string() }, &[]);
+        let asked = PendingRequest::start(&BrokerRequest::Ask { profile: profile.name.to_string() }, &[]);
         let asked = asked.and_then(|asked| Ok((asked.canceller()?, asked)));
         let Ok((_until_canceled, asked)) = asked else {
             tracing::warn!("{}: cannot show a notification", profile.name);
@@ -104,11 +104,11 @@ impl Agent {
     /// Logs in with the browser; returns whether a browser was opened, as far as the exit code shows: the user has seen how the
     /// login ended then.
     async fn log_in(&self, name: &ProfileName) -> bool {
-        let request = Request::LogIn { profile: name.to_string() };
+        let request = BrokerRequest::LogIn { profile: name.to_string() };
         let ended = tokio::task::spawn_blocking(move || broker::call(&request, &[])).await;
         match ended.map(|ended| ended.map(|response| response.outcome)) {
-            Ok(Ok(Outcome::Ended(Some(0), _))) => true,
-            Ok(Ok(Outcome::Ended(status, stderr))) => {
+            Ok(Ok(BrokerOutcome::Ended(Some(0), _))) => true,
+            Ok(Ok(BrokerOutcome::Ended(status, stderr))) => {
                 let error = stderr.lines().find(|line| line.starts_with("error:")).unwrap_or_default();
                 tracing::warn!("{name}: the login failed: {}", sanitize_line(error));
                 status.and_then(|status| ExitStatus::from_raw(status).code())
@@ -142,9 +142,9 @@ pub(super) fn notifier(name: &ProfileName) -> Command {
 }
 
 /// Waits for the user's answer; returns whether it is to log in, or `None` if the notification could not be shown.
-fn agrees(asked: Pending) -> Option<bool> {
+fn agrees(asked: PendingRequest) -> Option<bool> {
     let response = asked.wait().ok()?;
-    let Outcome::Ended(Some(status), _) = response.outcome else { return None };
+    let BrokerOutcome::Ended(Some(status), _) = response.outcome else { return None };
     let status = ExitStatus::from_raw(status);
     let answer = response.output.expose().trim_ascii();
     let agrees = [&b"login"[..], b"button returned:Log in"].contains(&answer);

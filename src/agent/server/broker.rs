@@ -16,7 +16,7 @@ use super::ask_login::notifier;
 use super::login_prompt::login_command;
 use super::notification::notification;
 use super::peer::executables;
-use crate::broker::{Outcome, Request, accept, is_canceled, read_request, respond};
+use crate::broker::{BrokerOutcome, BrokerRequest, accept, is_canceled, read_request, respond};
 use crate::config::Config;
 use crate::fs::{leads_through, regular_file, token_file};
 use crate::model::{Profile, ProfileName, Workload};
@@ -47,7 +47,7 @@ pub struct Broker {
     parts: BrokerParts,
     known: Mutex<Known>,
     /// The logins that are running, by profile.
-    logins: Mutex<BTreeMap<String, Option<Login>>>,
+    logins: Mutex<BTreeMap<String, Option<RunningLogin>>>,
 }
 
 /// What the configuration says.
@@ -63,35 +63,35 @@ struct Known {
 
 /// What a request results in.
 struct Done {
-    outcome: Outcome,
+    outcome: BrokerOutcome,
     output: SecretBytes,
     file: Option<std::fs::File>,
 }
 
-impl From<Outcome> for Done {
-    fn from(outcome: Outcome) -> Self {
+impl From<BrokerOutcome> for Done {
+    fn from(outcome: BrokerOutcome) -> Self {
         Self { outcome, output: SecretBytes::default(), file: None }
     }
 }
 
 impl From<io::Result<()>> for Done {
     fn from(result: io::Result<()>) -> Self {
-        result.map_or_else(Into::into, |()| Outcome::Done.into())
+        result.map_or_else(Into::into, |()| BrokerOutcome::Done.into())
     }
 }
 
 impl From<io::Error> for Done {
     fn from(error: io::Error) -> Self {
-        Outcome::Failed(error.raw_os_error(), error.to_string()).into()
+        BrokerOutcome::Failed(error.raw_os_error(), error.to_string()).into()
     }
 }
 
 /// A running login. Its descriptor, unlike its PID, never means another process.
 #[cfg(target_os = "linux")]
-struct Login(std::os::fd::OwnedFd);
+struct RunningLogin(std::os::fd::OwnedFd);
 
 #[cfg(target_os = "linux")]
-impl Login {
+impl RunningLogin {
     fn of(child: &Child) -> Option<Self> {
         use rustix::process::{Pid, PidfdFlags, pidfd_open};
         pidfd_open(Pid::from_child(child), PidfdFlags::empty()).ok().map(Self)
@@ -104,10 +104,10 @@ impl Login {
 
 /// A running login, which ends by itself on this system.
 #[cfg(not(target_os = "linux"))]
-struct Login;
+struct RunningLogin;
 
 #[cfg(not(target_os = "linux"))]
-impl Login {
+impl RunningLogin {
     fn of(_child: &Child) -> Option<Self> {
         None
     }
@@ -130,7 +130,7 @@ impl Broker {
     /// The system's error.
     pub fn serve(self, channel: &UnixStream) -> io::Result<()> {
         let broker = Arc::new(self);
-        let (starts, to_start) = mpsc::channel::<(UnixStream, Request, SecretBytes)>();
+        let (starts, to_start) = mpsc::channel::<(UnixStream, BrokerRequest, SecretBytes)>();
         // Hooks start in the order of the requests. Reading the configuration for them must not delay what callers wait for.
         let starter = Arc::clone(&broker);
         let starter = spawn(move || {
@@ -144,11 +144,11 @@ impl Broker {
             let Ok((request, payload)) = read_request(&socket) else { continue };
             match request {
                 // Answered here: the agent waits for it before it serves its caller.
-                Request::Identify { pid } => {
+                BrokerRequest::Identify { pid } => {
                     let (executable, parent) = executables(pid);
-                    let _ = respond(&socket, &Outcome::Identified(executable, parent), &[], None);
+                    let _ = respond(&socket, &BrokerOutcome::Identified(executable, parent), &[], None);
                 }
-                Request::Hook { .. } | Request::LogIn { .. } => {
+                BrokerRequest::Hook { .. } | BrokerRequest::LogIn { .. } => {
                     let _ = starts.send((socket, request, payload));
                 }
                 request => {
@@ -162,7 +162,7 @@ impl Broker {
         drop(starts);
         let _ = starter.join();
         // A login has no caller when the agent has ended.
-        broker.logins().values().flatten().for_each(Login::end);
+        broker.logins().values().flatten().for_each(RunningLogin::end);
         for thread in running {
             let _ = thread.join();
         }
@@ -170,10 +170,10 @@ impl Broker {
     }
 
     /// Starts a hook or a login. Its end is awaited only to report a failure.
-    fn start(self: &Arc<Self>, socket: UnixStream, request: &Request, payload: &SecretBytes) {
+    fn start(self: &Arc<Self>, socket: UnixStream, request: &BrokerRequest, payload: &SecretBytes) {
         let (started, login) = match request {
-            Request::Hook { profile, is_end } => (self.start_hook(profile, *is_end, payload), None),
-            Request::LogIn { profile } => (self.start_login(profile), Some(profile.clone())),
+            BrokerRequest::Hook { profile, is_end } => (self.start_hook(profile, *is_end, payload), None),
+            BrokerRequest::LogIn { profile } => (self.start_login(profile), Some(profile.clone())),
             _ => (Err(refused()), None),
         };
         let Ok(child) = started.map_err(|error| reply(&socket, error.into())) else { return };
@@ -189,30 +189,32 @@ impl Broker {
     }
 
     /// Does what the request asks for, if the configuration says so.
-    fn perform(&self, request: &Request, payload: &SecretBytes, socket: &UnixStream) -> Done {
+    fn perform(&self, request: &BrokerRequest, payload: &SecretBytes, socket: &UnixStream) -> Done {
         match request {
-            Request::Open { path } => self.open(Path::new(path)),
-            Request::WriteToken { path } => {
+            BrokerRequest::Open { path } => self.open(Path::new(path)),
+            BrokerRequest::WriteToken { path } => {
                 self.change_token_file(Path::new(path), Some(payload), || is_canceled(socket)).into()
             }
-            Request::RemoveToken { path } => self.change_token_file(Path::new(path), None, || false).into(),
-            Request::RemoveSocket => std::fs::remove_file(&self.parts.socket).into(),
-            Request::Workload { profile } => {
+            BrokerRequest::RemoveToken { path } => self.change_token_file(Path::new(path), None, || false).into(),
+            BrokerRequest::RemoveSocket => std::fs::remove_file(&self.parts.socket).into(),
+            BrokerRequest::Workload { profile } => {
                 self.profile(profile).map_or_else(Into::into, |profile| match &profile.server.workload {
                     Some(Workload::Command(words)) => workload_token(words, socket),
                     _ => refused().into(),
                 })
             }
-            Request::Notify { profile } if self.parts.notify || self.parts.asks_for_login => {
+            BrokerRequest::Notify { profile } if self.parts.notify || self.parts.asks_for_login => {
                 let child = self.profile(profile).and_then(|profile| notification(&profile.name).spawn());
                 child.map_or_else(Into::into, ended)
             }
-            Request::Ask { profile } if self.parts.asks_for_login => {
+            BrokerRequest::Ask { profile } if self.parts.asks_for_login => {
                 let child = self.profile(profile).and_then(|profile| notifier(&profile.name).spawn());
                 child.map_or_else(Into::into, |child| interruptible(child, socket))
             }
-            Request::Notify { .. } | Request::Ask { .. } => refused().into(),
-            Request::Identify { .. } | Request::Hook { .. } | Request::LogIn { .. } => refused().into(),
+            BrokerRequest::Notify { .. } | BrokerRequest::Ask { .. } => refused().into(),
+            BrokerRequest::Identify { .. } | BrokerRequest::Hook { .. } | BrokerRequest::LogIn { .. } => {
+                refused().into()
+            }
         }
     }
 
@@ -230,7 +232,7 @@ impl Broker {
             known.token_files.contains(path)
         };
         match if is_token_file { regular_file::open_no_follow(path) } else { regular_file::open(path) } {
-            Ok((file, _)) => Done { file: Some(file), ..Outcome::Done.into() },
+            Ok((file, _)) => Done { file: Some(file), ..BrokerOutcome::Done.into() },
             Err(error) => error.into(),
         }
     }
@@ -276,11 +278,11 @@ impl Broker {
             return Err(rustix::io::Errno::ALREADY.into());
         }
         let child = login_command(&self.parts.config.user, &self.parts.socket, profile)?.spawn()?;
-        logins.insert(profile.to_owned(), Login::of(&child));
+        logins.insert(profile.to_owned(), RunningLogin::of(&child));
         Ok(child)
     }
 
-    fn logins(&self) -> MutexGuard<'_, BTreeMap<String, Option<Login>>> {
+    fn logins(&self) -> MutexGuard<'_, BTreeMap<String, Option<RunningLogin>>> {
         self.logins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -332,7 +334,7 @@ fn ended(child: Child) -> Done {
     match child.wait_with_output() {
         Ok(output) => {
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-            let outcome = Outcome::Ended(Some(output.status.into_raw()), stderr);
+            let outcome = BrokerOutcome::Ended(Some(output.status.into_raw()), stderr);
             Done { outcome, output: SecretBytes::new(output.stdout), file: None }
         }
         Err(error) => error.into(),
@@ -362,7 +364,7 @@ fn workload_token(words: &[String], socket: &UnixStream) -> Done {
     let group = caller.0.clone();
     match until_canceled(socket, move || drop(caller), || run_workload_command(words, &group)) {
         Ok(ended) => {
-            let outcome = Outcome::Ended(ended.status.map(ExitStatus::into_raw), String::new());
+            let outcome = BrokerOutcome::Ended(ended.status.map(ExitStatus::into_raw), String::new());
             Done { outcome, output: ended.output, file: None }
         }
         Err(error) => error.into(),

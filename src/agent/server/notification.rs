@@ -7,7 +7,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::events::EventKind;
 use super::state::Agent;
-use crate::broker::{self, Outcome, Request};
+use crate::broker::{self, BrokerOutcome, BrokerRequest};
 use crate::model::{Grant, ProfileName};
 
 /// Shows a notification for each session that ends, unless the user is asked for a login where a caller needs one. Without
@@ -47,9 +47,11 @@ async fn is_wanted(agent: &Agent, name: &ProfileName, notify: bool) -> bool {
 
 /// Has the broker show the notification.
 pub(super) async fn show(profile: &ProfileName) {
-    let request = Request::Notify { profile: profile.to_string() };
+    let request = BrokerRequest::Notify { profile: profile.to_string() };
     let shown = tokio::task::spawn_blocking(move || broker::call(&request, &[])).await;
-    if !shown.is_ok_and(|shown| shown.is_ok_and(|response| matches!(response.outcome, Outcome::Ended(Some(0), _)))) {
+    if !shown
+        .is_ok_and(|shown| shown.is_ok_and(|response| matches!(response.outcome, BrokerOutcome::Ended(Some(0), _))))
+    {
         tracing::info!("cannot show a notification for {profile}");
     }
 }

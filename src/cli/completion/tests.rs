@@ -18,7 +18,7 @@ store = "file"
 /// Returns the candidates for the last of these words, one a line.
 fn offered(shell: Shell, words: &[&str]) -> Vec<String> {
     let words: Vec<OsString> = std::iter::once(&"authctl").chain(words).map(OsString::from).collect();
-    let request = Request { index: words.len() - 1, words, search_path: OsString::new() };
+    let request = CompletionRequest { index: words.len() - 1, words, search_path: OsString::new() };
     let config = Config::parse(CONFIG, Path::new("config.toml")).expect("valid");
     shell.candidates(request, config).split(['\n', '\u{b}']).map(str::to_owned).collect()
 }
@@ -99,7 +99,7 @@ fn other_programs_are_completed_after_a_double_dash() {
     std::fs::write(dir.path().join("deploy-it"), "").expect("written");
     for (words, index) in [(&["exec", "--", "dep"][..], 3), (&["exec", "work", "--", "dep"], 4)] {
         let words = std::iter::once(&"authctl").chain(words).map(OsString::from).collect();
-        let request = Request { words, index, search_path: dir.path().into() };
+        let request = CompletionRequest { words, index, search_path: dir.path().into() };
         assert_eq!(Shell::Elvish.candidates(request, Config::default()), "deploy-it");
     }
 }
@@ -110,7 +110,7 @@ fn hostile_value_is_quoted_or_left_out() {
     let text = CONFIG.replace("api:read", "$(id)").replace("my-cli", "a\\u001bb");
     let candidates = |shell: Shell, option: &str| {
         let words = ["authctl", "login", option, ""].map(OsString::from).to_vec();
-        let request = Request { index: words.len() - 1, words, search_path: OsString::new() };
+        let request = CompletionRequest { index: words.len() - 1, words, search_path: OsString::new() };
         shell.candidates(request, Config::parse(&text, Path::new("config.toml")).expect("valid"))
     };
     assert!(candidates(Shell::Bash, "--scope").contains("'$(id)'"));

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::verified::{VerifiedToken, verified};
+use super::verified::{TokenCheck, verified};
 use crate::app::App;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
@@ -23,7 +23,7 @@ use crate::verify::unverified_claims;
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The file of the command.
-struct TokenFile<'a> {
+struct CommandFile<'a> {
     path: &'a Path,
     /// The token in it, locked while the file is changed; `None` when it is to have none any more.
     token: Arc<Mutex<Option<Secret>>>,
@@ -47,7 +47,7 @@ pub(super) fn run(
     app.run_with_signals(|_| async move {
         let mut signals = super::child::listen()?;
         let _printing = Background::start();
-        let file = TokenFile { path, token: Arc::new(Mutex::new(Some(token.clone()))) };
+        let file = CommandFile { path, token: Arc::new(Mutex::new(Some(token.clone()))) };
         file.create(&token).await.map_err(|e| {
             let error = anyhow::Error::new(e).context(format!("cannot write a token to {}", path.display()));
             Error::new(ErrorCode::Configuration, error, Hint::list(path))
@@ -78,7 +78,12 @@ pub(super) fn run(
 }
 
 /// Replaces the token in the file before it expires. Never returns.
-async fn keep_fresh(app: &App, profile: &Profile, (mut token, mut validity): (Secret, Validity), file: &TokenFile<'_>) {
+async fn keep_fresh(
+    app: &App,
+    profile: &Profile,
+    (mut token, mut validity): (Secret, Validity),
+    file: &CommandFile<'_>,
+) {
     let (mut has_warned, mut not_before) = (false, app.clock().now());
     loop {
         match refresh_time(validity, &token) {
@@ -111,8 +116,8 @@ async fn fresh_token(app: &App, profile: &Profile) -> Result<(Secret, Validity),
         return Err(Error::msg(ErrorCode::AgentLocked, "the agent is locked", Hint::command("agent unlock")));
     }
     match verified(app, profile).await?.0 {
-        VerifiedToken::Granted(token, validity) => Ok((token, validity)),
-        VerifiedToken::Denied(reasons, _) => {
+        TokenCheck::Granted(token, validity) => Ok((token, validity)),
+        TokenCheck::Denied(reasons, _) => {
             let reason = reasons.first().map(|reason| reason.message.clone()).unwrap_or_default();
             Err(Error::msg(ErrorCode::TokenDenied, format!("token denied: {reason}"), Hint::None))
         }
@@ -130,7 +135,7 @@ fn expiry(validity: Validity, token: &Secret) -> Option<UnixTime> {
     unverified_claims(token.expose()).and_then(|claims| claims.exp).or(validity.expires_at)
 }
 
-impl TokenFile<'_> {
+impl CommandFile<'_> {
     async fn create(&self, token: &Secret) -> Result<(), TokenFileError> {
         let (file, token) = (self.path.to_owned(), token.clone());
         let created = unblock(self.path, move || token_file::create(&file, token.expose().as_bytes()));

@@ -18,13 +18,13 @@ use crate::proxy::raise_limits;
 use crate::secret::limit_core_dumps;
 
 /// What the texts of `--env` and the arguments of the command can name.
-struct Places {
+struct Placeholders {
     url: String,
     key: String,
     socket: String,
 }
 
-impl Places {
+impl Placeholders {
     /// Returns `text` with `{url}`, `{key}` and `{socket}` replaced.
     fn fill(&self, text: &OsStr) -> OsString {
         let mut rest = text.as_bytes();
@@ -73,12 +73,12 @@ pub(super) fn run(
         return Err(Error::msg(ErrorCode::Usage, "`{socket}` needs --sandbox: without it, the proxy has a port", hint));
     }
     let places = match &sandbox {
-        Some(_) => Places {
+        Some(_) => Placeholders {
             url: format!("{INNER_URL}{}", prepared.path()),
             key: prepared.key.expose().to_owned(),
             socket: INNER_SOCKET.to_owned(),
         },
-        None => Places { url: prepared.url(), key: prepared.key.expose().to_owned(), socket: String::new() },
+        None => Placeholders { url: prepared.url(), key: prepared.key.expose().to_owned(), socket: String::new() },
     };
     let filled: Vec<OsString> = words.iter().map(|word| places.fill(word)).collect();
     let mut command = match &sandbox {
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn texts_name_the_proxy() {
-        let places = Places { url: "http://x/v1".into(), key: "{url}".into(), socket: "/s".into() };
+        let places = Placeholders { url: "http://x/v1".into(), key: "{url}".into(), socket: "/s".into() };
         for (text, expected) in [
             ("{url}", "http://x/v1"),
             ("--api={url}/items", "--api=http://x/v1/items"),

@@ -10,14 +10,14 @@ use crate::session::{ServedToken, SessionError, TokenRequest};
 use crate::verify::{Policy, Reason, Verdict};
 
 /// A verified token, or why it is denied.
-pub(super) enum VerifiedToken {
+pub(super) enum TokenCheck {
     Granted(Secret, Validity),
     /// With the error if only a login would bring an ID token that is required.
     Denied(Vec<Reason>, Option<Error>),
 }
 
 /// Returns the profile's token, verified, and why it was not refreshed, although it expires soon.
-pub(super) async fn verified(app: &App, profile: &Profile) -> Result<(VerifiedToken, Option<SessionError>), Error> {
+pub(super) async fn verified(app: &App, profile: &Profile) -> Result<(TokenCheck, Option<SessionError>), Error> {
     let sessions = app.sessions()?;
     let verifier = || sessions.verifier(profile, Policy::new("", Vec::new(), app.clock().now()), None);
     // The keychain may be locked during a refresh.
@@ -40,9 +40,9 @@ pub(super) async fn verified(app: &App, profile: &Profile) -> Result<(VerifiedTo
     let token = match verifier.verify_session(profile, &served.session, false).verdict {
         Verdict::Granted(_) => {
             let tokens = served.session.tokens;
-            VerifiedToken::Granted(tokens.access_token.clone(), Validity::from(&tokens))
+            TokenCheck::Granted(tokens.access_token.clone(), Validity::from(&tokens))
         }
-        Verdict::Denied(reasons) => VerifiedToken::Denied(reasons, login_required),
+        Verdict::Denied(reasons) => TokenCheck::Denied(reasons, login_required),
     };
     Ok((token, served.warning))
 }

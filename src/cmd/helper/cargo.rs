@@ -18,7 +18,7 @@ use crate::text::shell_word;
 pub(super) struct Cargo;
 
 #[derive(Deserialize)]
-struct Request {
+struct CargoRequest {
     v: u64,
     registry: Registry,
     kind: String,
@@ -47,7 +47,7 @@ impl Protocol for Cargo {
                 }
                 _ => {}
             }
-            match serde_json::from_slice::<Request>(&line) {
+            match serde_json::from_slice::<CargoRequest>(&line) {
                 Err(error) => reply(other(&format!("invalid request: {error}")))?,
                 Ok(request) if request.v != 1 => reply(other("unsupported version of the protocol"))?,
                 Ok(request) if request.kind != "get" => reply(json!({"Err": {"kind": "operation-not-supported"}}))?,

@@ -17,11 +17,11 @@ use crate::text::{excerpt, shell_line, shell_word};
 pub(super) struct Git;
 
 /// The credential that git needs, or that a server refused.
-struct Request<'a> {
+struct GitCredential<'a> {
     lines: Vec<(&'a str, &'a str)>,
 }
 
-impl<'a> Request<'a> {
+impl<'a> GitCredential<'a> {
     /// Parses lines of `KEY=VALUE` up to an empty one.
     fn parse(text: &'a str) -> Result<Self, Error> {
         // A carriage return is part of the value, and no value may have one.
@@ -254,7 +254,7 @@ fn addresses(host: &ToolHost) -> Vec<String> {
 
 fn get(call: &Call<'_>) -> Result<u8, Error> {
     let text = call.stdin()?;
-    let request = Request::parse(&text)?;
+    let request = GitCredential::parse(&text)?;
     let Some(host) = request.host() else { return Ok(0) };
     let host = host?;
     let Some(profile) = call.profile_for(&host)? else { return Ok(0) };
@@ -273,7 +273,7 @@ fn get(call: &Call<'_>) -> Result<u8, Error> {
 /// Refreshes the session if a server has refused its token.
 fn erase(call: &Call<'_>) -> Result<u8, Error> {
     let text = call.stdin()?;
-    let request = Request::parse(&text)?;
+    let request = GitCredential::parse(&text)?;
     let refused = request.get("password").or_else(|| request.get("credential"));
     let (Some(refused), Some(Ok(host))) = (refused, request.host()) else { return Ok(0) };
     let Some(profile) = call.profile_for(&host)? else { return Ok(0) };
@@ -310,13 +310,13 @@ mod tests {
 
     #[test]
     fn request_ends_at_an_empty_line_and_the_last_value_counts() {
-        let request =
-            Request::parse("protocol=https\nhost=a\nhost=b.example\ncapability[]=authtype\n\nhost=c\n").expect("valid");
+        let request = GitCredential::parse("protocol=https\nhost=a\nhost=b.example\ncapability[]=authtype\n\nhost=c\n")
+            .expect("valid");
         assert_eq!(request.get("host"), Some("b.example"));
         assert!(request.takes_scheme());
         assert_eq!(request.host().expect("a host").expect("https").as_str(), "b.example");
-        assert!(Request::parse("protocol").is_err());
-        assert!(Request::parse("protocol=ssh\nhost=a\n").expect("valid").host().is_none());
-        assert!(Request::parse("protocol=http\nhost=a\n").expect("valid").host().expect("a host").is_err());
+        assert!(GitCredential::parse("protocol").is_err());
+        assert!(GitCredential::parse("protocol=ssh\nhost=a\n").expect("valid").host().is_none());
+        assert!(GitCredential::parse("protocol=http\nhost=a\n").expect("valid").host().expect("a host").is_err());
     }
 }

@@ -20,7 +20,7 @@ use crate::fs::{LockError, LockFile};
 use crate::model::ToolHost;
 pub(super) use change::Change;
 pub(super) use commands::printed;
-use step::Step;
+use step::SetupStep;
 pub(super) use token_file::TokenFile;
 
 /// How long to wait for another set-up.
@@ -62,7 +62,7 @@ pub(super) fn run(call: &Call<'_>, changes: &[Change], setup_of: &SetupOf) -> Re
     let shared = if args.remove { hosts_of_other_tools(call, setup_of) } else { Vec::new() };
     if args.write {
         // All are known before the first, so that nothing is changed by half.
-        let steps: Vec<Option<Step>> =
+        let steps: Vec<Option<SetupStep>> =
             changes.iter().map(|change| change.step(call, true, &shared)).collect::<Result<_, _>>()?;
         for step in steps.into_iter().flatten() {
             any |= step.apply(call, &shared)?;

@@ -23,7 +23,7 @@ enum Question {
 }
 
 impl Question {
-    /// Returns the question whose answer the login lacks. A misspelt profile is corrected instead.
+    /// Returns the question about what the login still needs. A misspelt profile is corrected instead.
     fn of(error: &Error) -> Option<Self> {
         match (error.error.downcast_ref(), error.error.downcast_ref()) {
             (Some(ConfigError::Empty | ConfigError::UnknownProfile { nearest: None, .. }), _) => Some(Self::Provider),

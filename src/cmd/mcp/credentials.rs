@@ -10,7 +10,7 @@ use tokio::sync::mpsc::Receiver;
 use crate::app::{Answering, ApiCredentials, ApiToken, App, answer};
 use crate::cli::Mcp;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::mcp::{CredentialRequest, Failure, Refusal};
+use crate::mcp::{CredentialRequest, RequestFailure, ServerRefusal};
 use crate::model::{Profile, ProfileName};
 use crate::oauth::ApiChallenge;
 use crate::secret::Secret;
@@ -28,14 +28,14 @@ struct RecentLogin {
 }
 
 /// Provides credentials, for one refusal at a time: no login or refresh is begun while another is in progress.
-pub(super) struct Provider<'a> {
+pub(super) struct McpCredentials<'a> {
     app: &'a App,
     args: &'a Mcp,
     tokens: ApiCredentials<'a>,
     logins: RefCell<Vec<RecentLogin>>,
 }
 
-impl<'a> Provider<'a> {
+impl<'a> McpCredentials<'a> {
     /// Creates a provider.
     pub(super) fn new(app: &'a App, args: &'a Mcp) -> Self {
         let tokens = ApiCredentials::new(app, args.url.clone(), MAX_CACHED);
@@ -87,14 +87,14 @@ impl<'a> Provider<'a> {
     }
 
     /// Returns the error as the bridge reports it to the client.
-    fn failure(&self, error: &Error) -> Failure {
+    fn failure(&self, error: &Error) -> RequestFailure {
         let (hint, message) = (self.app.next_command(error.hint.clone()), error.message());
         let (message, hint) = match error.hint.is_command() {
             true => (message, hint),
             false if hint.is_empty() => (message, hint),
             false => (format!("{message}; {hint}"), String::new()),
         };
-        Failure { code: error.code.as_str(), message, hint }
+        RequestFailure { code: error.code.as_str(), message, hint }
     }
 
     /// Returns a valid token, refreshed first if the policy requires it; `None` if no profile is for the server.
@@ -104,7 +104,7 @@ impl<'a> Provider<'a> {
     }
 
     /// Returns a token in place of a refused one; `None` if the refusal is not about credentials.
-    async fn after(&self, refusal: Refusal) -> Result<Option<ApiToken>, Error> {
+    async fn after(&self, refusal: ServerRefusal) -> Result<Option<ApiToken>, Error> {
         let challenge = ApiChallenge::parse(refusal.challenges.iter().map(String::as_str));
         let is_about_scope = challenge.as_ref().is_some_and(ApiChallenge::wants_scope);
         if refusal.status == 403 && !is_about_scope {
@@ -156,19 +156,19 @@ pub(super) fn profile(app: &App, args: &Mcp) -> Result<Option<Profile>, Error> {
 }
 
 /// Returns whether the refused request had this token.
-fn was_sent(held: &ApiToken, refusal: &Refusal) -> bool {
+fn was_sent(held: &ApiToken, refusal: &ServerRefusal) -> bool {
     let value = held.authorization();
     refusal.sent.iter().any(|(name, sent)| name == "authorization" && sent.expose() == value.expose())
 }
 
 /// Returns the token of a refused request.
-fn sent_token(refusal: &Refusal) -> Option<Secret> {
+fn sent_token(refusal: &ServerRefusal) -> Option<Secret> {
     let (_, value) = refusal.sent.first()?;
     value.expose().split_once(' ').map(|(_, token)| Secret::new(token.to_owned()))
 }
 
 /// Returns whether the server refuses a proof only because it has no nonce, or an old one (RFC 9449, section 9).
-fn wants_nonce(refusal: &Refusal) -> bool {
+fn wants_nonce(refusal: &ServerRefusal) -> bool {
     let challenge = ApiChallenge::parse(refusal.challenges.iter().map(String::as_str));
     challenge.is_some_and(|challenge| challenge.wants_nonce())
 }

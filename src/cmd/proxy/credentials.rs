@@ -14,7 +14,7 @@ use crate::cmd::challenge::login_required;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{ApiUrl, Profile, ProfileName, RequestRules};
 use crate::oauth::{ApiChallenge, PassThrough};
-use crate::proxy::{Access, Credentials, Pending, Wanted};
+use crate::proxy::{Access, CredentialSource, Pending, Wanted};
 use crate::session::{Remedy, StepUp};
 
 /// For how long a token is used without asking for it again: a logout, a lock of the agent, a changed configuration and changed
@@ -31,7 +31,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 const QUEUE: usize = 256;
 
 /// A question for credentials.
-struct Question {
+struct CredentialQuestion {
     wanted: Wanted,
     /// What the API has refused.
     refused: Option<(HeaderValue, ApiChallenge)>,
@@ -57,14 +57,14 @@ impl Latest {
 
 /// Asks for the credentials of requests. Those that were refused have a queue of their own: their refresh or login may take long,
 /// and the others need not wait for it.
-pub(super) struct Client {
-    tokens: mpsc::Sender<Box<Question>>,
-    refusals: mpsc::Sender<Box<Question>>,
+pub(super) struct CredentialClient {
+    tokens: mpsc::Sender<Box<CredentialQuestion>>,
+    refusals: mpsc::Sender<Box<CredentialQuestion>>,
     latest: Arc<Latest>,
     clock: Arc<dyn Clock>,
 }
 
-impl Credentials for Client {
+impl CredentialSource for CredentialClient {
     fn reusable(&self) -> Option<Arc<Access>> {
         self.latest.get(&*self.clock)
     }
@@ -74,7 +74,7 @@ impl Credentials for Client {
             let gone = || Error::msg(ErrorCode::Interrupted, "the proxy is stopping", Hint::None);
             let (reply, answer) = oneshot::channel();
             let queue = if refused.is_some() { &self.refusals } else { &self.tokens };
-            let question = Question { wanted, refused, asked_at: None, reply };
+            let question = CredentialQuestion { wanted, refused, asked_at: None, reply };
             queue.send(Box::new(question)).await.map_err(|_| gone())?;
             answer.await.unwrap_or_else(|_| Err(gone()))
         })
@@ -83,18 +83,18 @@ impl Credentials for Client {
 
 /// What requests are sent with and checked by, as the profile was when its token was asked for.
 #[derive(Clone)]
-struct Route {
+struct RouteToApi {
     api: PassThrough,
     rules: Arc<RequestRules>,
 }
 
 /// What answers.
-pub(super) struct Provider<'a> {
+pub(super) struct ProxyCredentials<'a> {
     app: &'a App,
     profile: ProfileName,
     api: ApiUrl,
     tokens: ApiCredentials<'a>,
-    route: RefCell<Option<Route>>,
+    route: RefCell<Option<RouteToApi>>,
     /// Until when a refused token is not refreshed.
     no_refresh_until: RefCell<Option<Instant>>,
     /// The last failure to get a token, for all requests from before it.
@@ -103,7 +103,7 @@ pub(super) struct Provider<'a> {
     latest: Arc<Latest>,
 }
 
-impl<'a> Provider<'a> {
+impl<'a> ProxyCredentials<'a> {
     /// Returns what answers.
     pub(super) fn new(app: &'a App, profile: ProfileName, api: ApiUrl, reports: Arc<Reports>) -> Self {
         let tokens = ApiCredentials::new(app, api.clone(), REUSED_FOR);
@@ -121,24 +121,24 @@ impl<'a> Provider<'a> {
     }
 
     /// Returns what asks, and the work that answers until nothing asks any more.
-    pub(super) fn start(&self) -> (Client, impl Future<Output = ()>) {
+    pub(super) fn start(&self) -> (CredentialClient, impl Future<Output = ()>) {
         let (tokens, token_questions) = mpsc::channel(QUEUE);
         let (refusals, refusal_questions) = mpsc::channel(QUEUE);
         let answering = async move {
             tokio::join!(self.answer_all(token_questions), self.answer_all(refusal_questions));
         };
         let (latest, clock) = (Arc::clone(&self.latest), self.app.shared_clock());
-        (Client { tokens, refusals, latest, clock }, answering)
+        (CredentialClient { tokens, refusals, latest, clock }, answering)
     }
 
-    async fn answer_all(&self, mut questions: mpsc::Receiver<Box<Question>>) {
+    async fn answer_all(&self, mut questions: mpsc::Receiver<Box<CredentialQuestion>>) {
         let in_turn = |question| Box::pin(self.answer(question)) as Answering<'_>;
         answer(&mut questions, |question| self.at_once(question), in_turn).await;
     }
 
     /// Answers a question with the cached token, if that is fresh and not the refused one, or with the failure of an attempt that
     /// has ended since it was asked; returns any other question.
-    fn at_once(&self, mut question: Box<Question>) -> Result<Answering<'_>, Box<Question>> {
+    fn at_once(&self, mut question: Box<CredentialQuestion>) -> Result<Answering<'_>, Box<CredentialQuestion>> {
         if question.reply.is_closed() {
             return Ok(Box::pin(async {}));
         }
@@ -160,7 +160,7 @@ impl<'a> Provider<'a> {
         }
     }
 
-    async fn answer(&self, mut question: Box<Question>) {
+    async fn answer(&self, mut question: Box<CredentialQuestion>) {
         let token = match question.refused.take() {
             None => self.current().await.inspect_err(|error| {
                 let same = Error::msg(error.code, error.message(), error.hint.clone());
@@ -171,8 +171,8 @@ impl<'a> Provider<'a> {
         self.reply(question, token).await;
     }
 
-    async fn reply(&self, question: Box<Question>, token: Result<ApiToken, Error>) {
-        let Question { wanted, reply, .. } = *question;
+    async fn reply(&self, question: Box<CredentialQuestion>, token: Result<ApiToken, Error>) {
+        let CredentialQuestion { wanted, reply, .. } = *question;
         let access = match token {
             Ok(token) => self.access(&token, wanted).await,
             Err(error) => Err(error),
@@ -184,7 +184,7 @@ impl<'a> Provider<'a> {
     async fn access(&self, token: &ApiToken, wanted: Wanted) -> Result<Arc<Access>, Error> {
         let invalid = |error: anyhow::Error| Error::new(ErrorCode::TokenDenied, error, Hint::login());
         let route = self.route.borrow().clone();
-        let Route { api, rules } = route.ok_or_else(|| invalid(anyhow::Error::msg("no client for the API")))?;
+        let RouteToApi { api, rules } = route.ok_or_else(|| invalid(anyhow::Error::msg("no client for the API")))?;
         let made = self.tokens.headers(token, wanted.method.as_str(), &wanted.url, wanted.nonce).await?;
         let mut headers = Vec::with_capacity(made.len());
         for (name, value) in made {
@@ -219,7 +219,7 @@ impl<'a> Provider<'a> {
         let before = self.route.borrow().as_ref().map(|route| route.api.clone());
         let sessions = self.app.sessions()?;
         let api = sessions.pass_through(profile.ca_cert.clone(), self.api.url(), before.as_ref()).await?;
-        *self.route.borrow_mut() = Some(Route { api, rules: Arc::new(profile.proxy.rules.clone()) });
+        *self.route.borrow_mut() = Some(RouteToApi { api, rules: Arc::new(profile.proxy.rules.clone()) });
         self.tokens.of(&profile).await
     }
 

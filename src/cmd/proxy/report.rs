@@ -12,7 +12,7 @@ use crate::agent::protocol::{ProxyReport, ProxyReported};
 use crate::app::App;
 use crate::error::Error;
 use crate::model::{ProfileName, RuleName};
-use crate::proxy::{Event, Outcome};
+use crate::proxy::{ProxyEvent, RequestOutcome};
 use crate::secret::SecretBytes;
 use crate::text::excerpt;
 
@@ -52,8 +52,8 @@ impl Reports {
     }
 
     /// Records a refused request, with its path but without its query, which may contain secrets.
-    pub(super) fn take(&self, event: &Event<'_>) {
-        let Outcome::Refused(rule) = event.outcome else { return };
+    pub(super) fn take(&self, event: &ProxyEvent<'_>) {
+        let RequestOutcome::Refused(rule) = event.outcome else { return };
         let mut refused = lock(&self.refused);
         let request = excerpt(&format!("{} {}", event.method, event.path), MAX_REQUEST);
         let count = refused.get(rule.as_str()).map_or(NonZeroU32::MIN, |(_, count, _)| count.saturating_add(1));
@@ -76,8 +76,8 @@ impl Reports {
         }
     }
 
-    /// Keeps a report for the next time, beside what has come since.
-    fn keep(&self, reported: ProxyReported) {
+    /// Stores a report for the next time, beside what has come since.
+    fn store(&self, reported: ProxyReported) {
         match reported {
             ProxyReported::Refused { rule, count, request } => {
                 let mut refused = lock(&self.refused);
@@ -120,8 +120,8 @@ impl Reports {
             if serde_json::to_writer(&mut body, &report).is_ok() {
                 let sent = app.try_agent_async::<serde::de::IgnoredAny>("POST", "/v1/proxy".to_owned(), Some(body));
                 if let Err(error) = sent.await {
-                    tracing::info!("not yet in the audit log of the agent: {}", error.message());
-                    self.keep(report.reported);
+                    tracing::info!("not in the audit log of the agent: {}", error.message());
+                    self.store(report.reported);
                 }
             }
         }

@@ -51,7 +51,7 @@ pub(super) fn items(connection: &Arc<CredentialStore>, name: &str) -> Result<Ite
     Ok(items)
 }
 
-/// Returns whether an item has the `wanted` attributes and no others. Returns `None` if it lacks one: a service may find items
+/// Returns whether an item has the `wanted` attributes and no others. Returns `None` if one is missing: a service may find items
 /// whatever the case of their attributes.
 fn has_only(attributes: &HashMap<String, String>, wanted: &HashMap<&str, &str>) -> Option<bool> {
     let has_all = wanted.iter().all(|(name, value)| attributes.get(*name).is_some_and(|found| found == value));

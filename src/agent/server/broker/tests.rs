@@ -124,14 +124,16 @@ fn broker_runs_only_what_is_configured() {
     let (socket, _other) = UnixStream::pair().expect("sockets");
     for name in ["work", "other", "../work", "--help"] {
         let profile = name.to_owned();
-        let done = broker.perform(&Request::Workload { profile }, &SecretBytes::default(), &socket);
-        assert!(matches!(done.outcome, Outcome::Failed(Some(_), _)), "{name}: {:?}", done.outcome);
+        let done = broker.perform(&BrokerRequest::Workload { profile }, &SecretBytes::default(), &socket);
+        assert!(matches!(done.outcome, BrokerOutcome::Failed(Some(_), _)), "{name}: {:?}", done.outcome);
     }
     // The user wants neither notifications nor to be asked.
     for profile in ["work", "other", "--help"].map(str::to_owned) {
-        for request in [Request::Notify { profile: profile.clone() }, Request::Ask { profile: profile.clone() }] {
+        for request in
+            [BrokerRequest::Notify { profile: profile.clone() }, BrokerRequest::Ask { profile: profile.clone() }]
+        {
             let done = broker.perform(&request, &SecretBytes::default(), &socket);
-            assert!(matches!(done.outcome, Outcome::Failed(Some(_), _)), "{:?}", done.outcome);
+            assert!(matches!(done.outcome, BrokerOutcome::Failed(Some(_), _)), "{:?}", done.outcome);
         }
         let refused = broker.start_login(&profile).expect_err("not wanted");
         assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
@@ -148,7 +150,7 @@ fn token_is_not_written_after_the_agent_has_stopped_waiting() {
     let (socket, agent) = UnixStream::pair().expect("sockets");
     let write = || {
         let path = token.display().to_string();
-        broker.perform(&Request::WriteToken { path }, &payload, &socket)
+        broker.perform(&BrokerRequest::WriteToken { path }, &payload, &socket)
     };
     write();
     assert!(token.exists(), "it waits");

@@ -17,7 +17,7 @@ use crate::error::{Error, Hint};
 use crate::model::ToolHost;
 
 /// One thing to do for a change.
-pub(super) enum Step {
+pub(super) enum SetupStep {
     Hosts,
     Run { file: PathBuf, commands: Vec<Vec<String>>, on_copy: OnCopy },
     Write { file: PathBuf, before: String, text: String },
@@ -29,11 +29,11 @@ pub(super) enum Step {
 impl Change {
     /// Returns what is to be done to make the change, or to undo it; `None` if nothing is. The hosts in
     /// `shared` stay for another tool.
-    pub(super) fn step(&self, call: &Call<'_>, add: bool, shared: &[ToolHost]) -> Result<Option<Step>, Error> {
+    pub(super) fn step(&self, call: &Call<'_>, add: bool, shared: &[ToolHost]) -> Result<Option<SetupStep>, Error> {
         let write = |file: &Path, edit: &dyn Fn(&str) -> Result<Option<String>, Error>| {
             let before = read(file)?;
             let text = edit(&before)?;
-            Ok::<_, Error>(text.map(|text| Step::Write { file: file.to_owned(), before, text }))
+            Ok::<_, Error>(text.map(|text| SetupStep::Write { file: file.to_owned(), before, text }))
         };
         Ok(match self {
             Self::Note(_) => None,
@@ -41,20 +41,22 @@ impl Change {
                 let setting = ini::Setting { header, key, value, is_ours: *is_ours, others };
                 write(file, &|text| ini::edit(file, text, &setting, add))?
             }
-            Self::TokenFile(file) => file.is_change(call, add)?.then(|| Step::TokenFile { file: file.clone(), add }),
+            Self::TokenFile(file) => {
+                file.is_change(call, add)?.then(|| SetupStep::TokenFile { file: file.clone(), add })
+            }
             Self::Hosts if call.args.hosts.is_empty() => None,
             Self::Hosts => {
                 if add {
                     call.app.profile(None)?;
                 }
-                Some(Step::Hosts)
+                Some(SetupStep::Hosts)
             }
             Self::Commands { file, shown, plan, on_copy } => match (printed(shown), add) {
                 (None, false) => None,
                 (text, _) => {
                     let commands = plan(&text.unwrap_or_default(), add)?;
                     let is_any = !commands.is_empty();
-                    is_any.then(|| Step::Run { file: file.clone(), commands, on_copy: *on_copy })
+                    is_any.then(|| SetupStep::Run { file: file.clone(), commands, on_copy: *on_copy })
                 }
             },
             Self::Members { file, object, names, value } => {
@@ -76,9 +78,9 @@ impl Change {
                 let target = fs::read_link(&link).ok();
                 let is_ours = target.as_ref().is_some_and(|target| is_authctl(target) || is_authctl(&link));
                 match add {
-                    false => is_ours.then_some(Step::Unlink(link)),
+                    false => is_ours.then_some(SetupStep::Unlink(link)),
                     true if target == Some(program_path(call.app)?) => None,
-                    true if is_ours || link.symlink_metadata().is_err() => Some(Step::Link(link)),
+                    true if is_ours || link.symlink_metadata().is_err() => Some(SetupStep::Link(link)),
                     true => return Err(foreign(format!("{} is another program", link.display()), Hint::list(&link))),
                 }
             }
@@ -86,7 +88,7 @@ impl Change {
     }
 }
 
-impl Step {
+impl SetupStep {
     /// Applies the step; returns whether anything changed, and reports what.
     pub(super) fn apply(self, call: &Call<'_>, shared: &[ToolHost]) -> Result<bool, Error> {
         let done = match self {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
-use super::{Provider, RecentLogin};
+use super::{McpCredentials, RecentLogin};
 use crate::cmd::challenge::login_required;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::mcp::Refusal;
+use crate::mcp::ServerRefusal;
 use crate::model::{Profile, format_duration};
 use crate::paths::own_program;
 use crate::session::StepUp;
@@ -45,7 +45,7 @@ impl Drop for Running {
     }
 }
 
-impl Provider<'_> {
+impl McpCredentials<'_> {
     /// Logs in with what `step_up` requires in the browser, if the user has allowed that and no such login was just made.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ impl Provider<'_> {
     pub(super) async fn log_in(
         &self,
         profile: Option<&Profile>,
-        refusal: &Refusal,
+        refusal: &ServerRefusal,
         step_up: StepUp,
     ) -> Result<(), Error> {
         let now = self.app.clock().monotonic();
