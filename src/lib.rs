@@ -39,7 +39,8 @@
 //! no runtime. The agent decides with `session/refresh_policy`, as the command line does, and needs no disk or network for
 //! a token that is fresh. A refresh goes through `session/refresh`: take the profile lock, read the session again, record
 //! that the refresh token is about to be sent and send it (`session/send_refresh`), store the reply
-//! (`session/commit_refresh`, or `session/unsaved` where the store fails), serve the token.
+//! (`session/commit_refresh`, or `session/unsaved` where the store fails), serve the token. `agent/server/background` refreshes
+//! without a request, at the time that the same policy names (`refresh_policy/background`).
 //!
 //! *A device login*: `cmd/login`, `login` (merges options, profile and provider; waits for concurrent logins),
 //! `oauth/discovery`, `oauth/device_code`, `session/login` (verifies the ID token), `login/commit` (saves the profile once

@@ -119,7 +119,7 @@ pub struct Session {
     /// stored one as often as it is sent.
     pub rotates: Option<bool>,
     /// Whether the last refresh brought no valid ID token, so that an older one is stored.
-    pub id_token_kept: bool,
+    pub has_older_id_token: bool,
     /// Whether the issuer's metadata lists token exchange (RFC 8693), as last fetched.
     pub offers_exchange: bool,
     /// What is known of its end from the past.
@@ -162,7 +162,7 @@ impl Session {
             refreshed_at: None,
             refreshing_since: None,
             rotates: None,
-            id_token_kept: false,
+            has_older_id_token: false,
             offers_exchange: false,
             history: SessionHistory::default(),
             last_failure: None,

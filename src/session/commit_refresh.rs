@@ -45,13 +45,13 @@ impl SessionService {
         session.history.refreshes_extend = refreshes_extend(&before, &session, new.obtained_at);
         // An issuer may rotate at some refreshes only.
         session.rotates = Some(before.rotates == Some(true) || !session.has_refresh_token_of(&before));
-        session.id_token_kept |= target.is_plain();
+        session.has_older_id_token |= target.is_plain();
         let mut unchecked = None;
         if let Some(id_token) = new.id_token.take() {
             match self.refreshed_id_token(profile, &session, trust.as_ref().ok(), &id_token) {
                 IdTokenCheck::Valid => {
                     session.tokens.id_token = Some(id_token);
-                    session.id_token_kept = false;
+                    session.has_older_id_token = false;
                 }
                 IdTokenCheck::UnknownKey => unchecked = Some(id_token),
                 IdTokenCheck::Invalid(why) => tracing::warn!("the refreshed ID token is ignored: {why}"),
@@ -118,7 +118,7 @@ impl SessionService {
             && matches!(self.refreshed_id_token(profile, session, Some(&trust), &id_token), IdTokenCheck::Valid)
         {
             session.tokens.id_token = Some(id_token);
-            session.id_token_kept = false;
+            session.has_older_id_token = false;
             if let Err(error) = self.write(profile, session).await {
                 tracing::info!("the refreshed ID token was not stored: {error}");
             }

@@ -55,7 +55,7 @@ impl SessionView {
                 let token = id_token_validity(session);
                 let sent_by_last_refresh = token.is_some_and(|token| {
                     let is_recent = |at| token.obtained_at.plus(ISSUED_BY_REFRESH) >= at;
-                    !session.id_token_kept && session.refreshed_at.is_none_or(is_recent)
+                    !session.has_older_id_token && session.refreshed_at.is_none_or(is_recent)
                 });
                 (token, sent_by_last_refresh)
             }

@@ -33,7 +33,7 @@ struct IssuerUpdate {
 struct FetchedLists {
     lists: Vec<StoredStatusList>,
     /// Whether a list could not be verified because its key is unknown.
-    lacks_key: bool,
+    needs_key: bool,
 }
 
 impl SessionService {
@@ -57,19 +57,19 @@ impl SessionService {
         let old = trust.fetched.as_ref().is_none_or(|keys| is_past(keys.fetched_at, KEYS_DUE));
         let (known, _) = trusted_keys(trust, now);
         let unknown: Vec<&&Secret> = tokens.iter().filter(|token| !known.verifies(token.expose())).collect();
-        let lacks_key = !unknown.is_empty();
+        let needs_key = !unknown.is_empty();
         // Requests that bring nothing are delayed: a token can cause them (RFC 8725, section 3.10).
         let delay = trust.unknown_key_fetched_at.filter(|_| trust.unknown_key_fetches > 0);
         let may_ask = delay.is_none_or(|since| is_past(since, backoff(trust.unknown_key_fetches)));
         let mut update = IssuerUpdate { issuer_time: self.issuer_time(profile).await, ..IssuerUpdate::default() };
         let may_fetch = trust.pinned.is_none() && may_ask;
-        if may_fetch && (old || lacks_key) {
-            self.fetch_keys_again(profile, trust, lacks_key, &mut update).await;
+        if may_fetch && (old || needs_key) {
+            self.fetch_keys_again(profile, trust, needs_key, &mut update).await;
         }
         let updated =
             |update: &IssuerUpdate| Trust { fetched: update.keys.clone().or(trust.fetched.clone()), ..trust.clone() };
         let mut fetched = self.fetch_due_lists(profile, &updated(&update), tokens).await;
-        if fetched.lacks_key && may_fetch && !old && !lacks_key {
+        if fetched.needs_key && may_fetch && !old && !needs_key {
             // The issuer signs its status lists with a new key before any token here is signed with it.
             self.fetch_keys_again(profile, trust, true, &mut update).await;
             fetched = self.fetch_due_lists(profile, &updated(&update), tokens).await;
@@ -77,7 +77,7 @@ impl SessionService {
         // An ID token from before the refresh may be signed with a key that is no longer published.
         let (known, _) = trusted_keys(&updated(&update), now);
         let brings_key = unknown.iter().any(|token| known.verifies(token.expose()));
-        let is_missing = fetched.lacks_key || lacks_key && !brings_key;
+        let is_missing = fetched.needs_key || needs_key && !brings_key;
         if may_fetch && update.keys_found.is_none() {
             update.keys_found = Some(!is_missing);
         }
@@ -92,9 +92,9 @@ impl SessionService {
     }
 
     /// Fetches the keys into `update`, within [`FETCH_LIMIT`].
-    async fn fetch_keys_again(&self, profile: &Profile, trust: &Trust, lacks_key: bool, update: &mut IssuerUpdate) {
+    async fn fetch_keys_again(&self, profile: &Profile, trust: &Trust, needs_key: bool, update: &mut IssuerUpdate) {
         // For an issuer without keys, the second metadata document is not requested each time.
-        let needed: &[Endpoint] = if trust.fetched.is_some() || lacks_key { &[Endpoint::Jwks] } else { &[] };
+        let needed: &[Endpoint] = if trust.fetched.is_some() || needs_key { &[Endpoint::Jwks] } else { &[] };
         let fetch = async {
             let metadata = self.metadata_with(profile, needed).await?;
             self.fetch_keys(profile, &metadata).await
@@ -116,8 +116,8 @@ impl SessionService {
     pub async fn update_status_lists(&self, profile: &Profile, session: &Session) {
         let Ok(trust) = self.trust(profile).await else { return };
         let tokens: Vec<&Secret> = verified_tokens(session).collect();
-        let FetchedLists { lists, lacks_key } = self.fetch_due_lists(profile, &trust, &tokens).await;
-        if lacks_key {
+        let FetchedLists { lists, needs_key } = self.fetch_due_lists(profile, &trust, &tokens).await;
+        if needs_key {
             self.update_trust(profile, &trust, &tokens).await;
         }
         if lists.is_empty() {
@@ -144,7 +144,7 @@ impl SessionService {
                 |verified: StatusList| list.fetched_at.plus(list.fetched_at.until(verified.fresh_until()) / 2);
             list.fetched_at > now || verify(list).map_or(true, |verified| half_time(verified) <= now)
         };
-        let mut fetched = FetchedLists { lists: Vec::new(), lacks_key: false };
+        let mut fetched = FetchedLists { lists: Vec::new(), needs_key: false };
         for claim in tokens.iter().filter_map(|token| unverified_status(token.expose())) {
             let is_fetched = fetched.lists.iter().any(|list| list.uri == claim.uri);
             if is_fetched || trust.lists.iter().any(|list| list.uri == claim.uri && !is_due(list)) {
@@ -164,7 +164,7 @@ impl SessionService {
                 Ok(list) => match verify(&list) {
                     Ok(_) => fetched.lists.push(list),
                     Err(error) => {
-                        fetched.lacks_key |= error.is_unknown_key();
+                        fetched.needs_key |= error.is_unknown_key();
                         tracing::warn!("a status list is invalid: {error}");
                     }
                 },

@@ -273,7 +273,7 @@ fn attempt(row: Row, world: &mut World, fault: Option<(Fault, usize)>) -> Trial 
 
 fn record(row: Row, results: &mut Results, trial: &Trial, at: String) {
     match &trial.outcome {
-        Outcome::Kept => {}
+        Outcome::Intact => {}
         Outcome::NotReceived => results.not_received += 1,
         Outcome::NotWritten => results.not_written += 1,
         Outcome::Wrong(why) => {

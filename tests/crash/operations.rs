@@ -56,7 +56,7 @@ pub const OPERATIONS: [Operation; 15] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// What is stored is old or new, and usable.
-    Kept,
+    Intact,
     /// The session is lost, which no program can prevent: the issuer has replaced the refresh token, and the program had not
     /// read the reply.
     NotReceived,
@@ -254,7 +254,7 @@ impl Operation {
                 ensure!(is_new || !ran.reported_success, "success was reported, and the configuration is the old one");
                 let token = world.token("work").map_err(|ran| format!("no token: {}", ran.stderr))?;
                 ensure!(token == before.token, "another token");
-                Ok(Outcome::Kept)
+                Ok(Outcome::Intact)
             }
         }
     }
@@ -269,7 +269,7 @@ impl Operation {
         ensure!(shown["issuer"] == claims(&token)["iss"], "the profile is of another issuer than the token");
         ensure!(world.is_alive("work")?, "the session cannot be refreshed");
         world.is_ready = self == Self::Login || !is_new;
-        Ok(Outcome::Kept)
+        Ok(Outcome::Intact)
     }
 }
 
@@ -309,7 +309,7 @@ fn check_refresh(world: &mut World, before: &Before, ran: &Ran) -> Result<Outcom
         Err(failed) => ensure!(failed.code == 3, "the valid token is not served: {}", failed.stderr),
     }
     if world.is_alive("work")? {
-        return Ok(Outcome::Kept);
+        return Ok(Outcome::Intact);
     }
     world.is_ready = false;
     ensure!(world.strict, "the session is lost, although the issuer accepts the old refresh token");
@@ -336,7 +336,7 @@ fn check_first_login(world: &mut World, ran: &Ran) -> Result<Outcome, String> {
     let again = world.home.run_with(&World::login(&world.issuer, USER), PASSWORD);
     ensure!(again.code == 0, "a login afterwards fails: {}", again.stderr);
     ensure!(world.is_alive("work")?, "the session cannot be refreshed");
-    Ok(Outcome::Kept)
+    Ok(Outcome::Intact)
 }
 
 /// After a logout: no dead token is served or verified, and it can be repeated.
@@ -364,7 +364,7 @@ fn check_logout(world: &mut World, before: &Before, ran: &Ran) -> Result<Outcome
     ensure!(!world.is_active(&before.token) || ran.reported_failure, "the token is still active");
     verify().map_err(|why| format!("a token of a session that has ended is verified: {why}"))?;
     ensure!(world.home.run(&["token", "work"]).code == 3, "the session is still there");
-    Ok(Outcome::Kept)
+    Ok(Outcome::Intact)
 }
 
 /// After a change of the name: the session is under the name that the configuration has.
@@ -386,5 +386,5 @@ fn check_rename(world: &mut World, ran: &Ran) -> Result<Outcome, String> {
     ensure!(world.is_alive("home")?, "the renamed session cannot be refreshed");
     let back = world.home.run(&["profile", "rename", "home", "work"]);
     ensure!(back.code == 0, "it cannot be renamed again: {}", back.stderr);
-    Ok(Outcome::Kept)
+    Ok(Outcome::Intact)
 }

@@ -56,8 +56,8 @@ struct Stored<S> {
     refreshing_lock: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rotates: Option<bool>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    id_token_kept: bool,
+    #[serde(default, alias = "id_token_kept", skip_serializing_if = "std::ops::Not::not")]
+    has_older_id_token: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     offers_exchange: bool,
     #[serde(default, skip_serializing_if = "SessionHistory::is_empty")]
@@ -95,7 +95,7 @@ impl<'a> Stored<&'a str> {
             refreshing_since: session.refreshing_since,
             refreshing_lock: session.refreshing_lock,
             rotates: session.rotates,
-            id_token_kept: session.id_token_kept,
+            has_older_id_token: session.has_older_id_token,
             offers_exchange: session.offers_exchange,
             history: session.history.clone(),
             last_failure: session.last_failure.clone(),
@@ -129,7 +129,7 @@ impl From<Stored<Secret>> for Session {
             refreshing_since: stored.refreshing_since,
             refreshing_lock: stored.refreshing_lock,
             rotates: stored.rotates,
-            id_token_kept: stored.id_token_kept,
+            has_older_id_token: stored.has_older_id_token,
             offers_exchange: stored.offers_exchange,
             history: stored.history,
             last_failure: stored.last_failure,

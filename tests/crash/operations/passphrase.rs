@@ -118,5 +118,5 @@ pub fn check(operation: Operation, world: &World, token: &str, ran: &Ran) -> Res
         ensure!(again.code == 0, "no login after a forgotten passphrase: {}", again.stderr);
     }
     ensure!(world.is_alive("work")?, "the session cannot be refreshed");
-    Ok(Outcome::Kept)
+    Ok(Outcome::Intact)
 }
