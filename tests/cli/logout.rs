@@ -122,6 +122,18 @@ fn logout_with_issuer_down_deletes_session_and_denies_tokens() {
     assert_eq!(denied["reasons"][0]["code"], "revoked");
 }
 
+#[test]
+fn token_of_before_a_refresh_is_denied_after_the_logout() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let token = home.token("work");
+    let verify = || home.run_with(&["verify", "-", "--profile", "work", "--json"], &token);
+    home.run(&["refresh", "work"]).exits(0);
+    verify().exits(0);
+    home.run(&["logout"]).exits(0);
+    assert_eq!(verify().exits(4).json()["reasons"][0]["code"], "revoked");
+}
+
 /// A terminal in a sandbox of its own, such as snap's, has another directory for data.
 #[test]
 fn token_revoked_in_one_terminal_is_denied_in_every_other() {

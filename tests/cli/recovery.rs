@@ -10,7 +10,8 @@ fn logout_sends_tokens_only_to_their_issuer() {
     let (ours, other) = (issuer(|_| {}), issuer(|_| {}));
     let home = Sandbox::new();
     home.log_in("work", &ours);
-    home.run(&["profile", "set", "work", &format!("issuer={}", other.issuer())]).exits(0);
+    let revocation = format!("revocation_endpoint={}/revoke", other.issuer());
+    home.run(&["profile", "set", "work", &format!("issuer={}", other.issuer()), &revocation]).exits(0);
     home.run(&["logout", "work"]).exits(0).reports("tokens revoked");
     assert_eq!(other.stats().requests.values().sum::<u64>(), 0, "{:?}", other.stats().requests);
     assert_eq!(ours.stats().families_revoked, 1);
