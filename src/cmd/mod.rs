@@ -37,9 +37,6 @@ pub use completion::complete;
 pub use help::overview;
 use own_frame::in_own_frame;
 
-/// What to add where a passphrase is missing and there is no terminal to type it in.
-const PIPE_PASSPHRASE: &str = "pipe it in with --passphrase-stdin";
-
 /// Runs a command; returns its exit code.
 ///
 /// # Errors

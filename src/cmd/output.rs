@@ -13,6 +13,9 @@ pub use crate::model::span;
 use crate::text::{escape_json, sanitize_line};
 use crate::ui::{STDOUT_WAS_CLOSED, fill, style};
 
+/// What to add where a passphrase is missing and there is no terminal to type it in.
+pub(super) const PIPE_PASSPHRASE: &str = "pipe it in with --passphrase-stdin";
+
 /// Writes data and a line break to stdout, as it is. A closed pipe is not an error.
 ///
 /// # Errors

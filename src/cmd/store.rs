@@ -107,7 +107,7 @@ fn new_passphrase(app: &App, after_current: bool) -> Result<Secret, Error> {
     let added = if after_current {
         "pipe in the current passphrase and the new one, a line each"
     } else {
-        super::PIPE_PASSPHRASE
+        super::output::PIPE_PASSPHRASE
     };
     let new = new.ok_or_else(|| Error::msg(code, missing, hint().or_add(app.ui().is_interactive(), added)))?;
     check_passphrase(&new).map_err(|invalid| Error::new(ErrorCode::Usage, invalid, hint()))?;
