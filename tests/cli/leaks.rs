@@ -159,6 +159,38 @@ fn device_code_and_second_factor_are_not_printed() {
     assert_no_leaks(&home);
 }
 
+#[test]
+fn error_text_that_repeats_a_short_secret_is_left_out() {
+    let home = Sandbox::new();
+    let refreshes = std::sync::atomic::AtomicUsize::new(0);
+    let idp = StubServer::start(move |own, request| match request.path.as_str() {
+        "/token" if request.body.contains("grant_type=refresh_token") => {
+            // The access token is not sent, but known.
+            let secret = ["r7x", "a9z"][refreshes.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 2];
+            (400, format!("{{\"error\":\"invalid_request\",\"error_description\":\"`{secret}` is used\"}}"))
+        }
+        "/token" if request.body.contains("password=p%26w") => {
+            (403, "{\"error\":\"invalid_grant\",\"error_description\":\"not password=p%26w\"}".into())
+        }
+        "/token" => (200, "{\"access_token\":\"a9z\",\"refresh_token\":\"r7x\",\"expires_in\":300}".into()),
+        "/.well-known/openid-configuration" => {
+            (200, format!("{{\"issuer\":\"{own}\",\"token_endpoint\":\"{own}/token\"}}"))
+        }
+        _ => (404, "{}".into()),
+    });
+    let login = ["login", "work", "--issuer", &idp.url, "--client-id", "cli", "--scope", "api", "--password-stdin"];
+    let login = [&login[..], &["--username", "developer"]].concat();
+    let refused = home.run_with(&login, "p&w\n").exits(5).stderr;
+    assert!(refused.contains("wrong user name or password") && !refused.contains("p%26w"), "{refused}");
+    home.run_with(&login, "right\n").exits(0);
+    for secret in ["r7x", "a9z"] {
+        let refused = home.run(&["refresh"]).exits(5).stderr;
+        assert!(refused.contains("invalid_request") && !refused.contains(secret), "{refused}");
+        let status = home.run(&["status", "--json"]).stdout;
+        assert!(!status.contains(secret), "{status}");
+    }
+}
+
 /// Starts a stub issuer whose token endpoint repeats the request in an error, then in a page, and then issues tokens.
 fn echoing_issuer() -> StubServer {
     let asked = std::sync::atomic::AtomicUsize::new(0);
