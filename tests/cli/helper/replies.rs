@@ -6,6 +6,7 @@
 
 use std::fs;
 
+use authctl::clock::UnixTime;
 use serde_json::{Value, json};
 
 use super::aws::{CREDENTIALS, ROLE};
@@ -38,13 +39,14 @@ impl Replies {
         let expiry = tokens.expires_at.expect("an expiry");
         let id_token = tokens.id_token.expect("an ID token").expose().to_owned();
         // Issued within the second of the access token, or in the next.
-        let id_expiry = crate::support::jwt::claims(&id_token)["exp"].to_string();
+        let id_expiry = UnixTime(crate::support::jwt::claims(&id_token)["exp"].as_i64().expect("an expiry"));
         self.varies = vec![
             (tokens.access_token.expose().to_owned(), "TOKEN"),
             (id_token, "ID_TOKEN"),
             (expiry.to_string(), "EXPIRES_TEXT"),
             (expiry.0.to_string(), "EXPIRES"),
-            (id_expiry, "EXPIRES"),
+            (id_expiry.to_string(), "EXPIRES_TEXT"),
+            (id_expiry.0.to_string(), "EXPIRES"),
             (AUTHCTL.to_owned(), "AUTHCTL"),
             (self.home.path().display().to_string(), "HOME"),
             (self.issuer.issuer().to_owned(), "ISSUER"),
