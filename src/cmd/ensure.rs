@@ -26,6 +26,8 @@ struct EnsureOutput<'a> {
     limit: Option<SessionLimit>,
     /// The number of seconds within which the session has to be refreshed again and again.
     refresh_within: Option<u64>,
+    /// When the identity token in a workload's file expires, which another program has to replace until then.
+    replace_identity_token_by: Option<UnixTime>,
     logged_in: bool,
 }
 
@@ -179,6 +181,9 @@ fn described(profile: &Profile, limit: SessionLimit, now: UnixTime, end: UnixTim
 fn report(app: &App, profile: &Profile, found: &Found, wanted: Duration, logged_in: bool) -> Result<u8, Error> {
     let Found { session, end, file_end } = found;
     let wanted_span = rough_span(wanted);
+    let (now, needed) = (app.clock().now(), app.clock().now().plus(wanted));
+    // The access token may last longer.
+    let file_end = file_end.filter(|at| session.tokens.expires_at.map_or(*at, |end| end.max(*at)) < needed);
     if app.common.json {
         output::json(&EnsureOutput {
             profile: &profile.name,
@@ -186,16 +191,18 @@ fn report(app: &App, profile: &Profile, found: &Found, wanted: Duration, logged_
             until: end.limit.map(|(_, at)| at),
             limit: end.limit.map(|(limit, _)| limit),
             refresh_within: end.extended_by.map(|within| within.as_secs()),
+            replace_identity_token_by: file_end,
             logged_in,
         })?;
     }
     let text = match (end.limit, end.extended_by) {
         (Some((limit, at)), _) => {
-            format!("{}; enough for {wanted_span}", described(profile, limit, app.clock().now(), at, wanted))
+            format!("{}; enough for {wanted_span}", described(profile, limit, now, at, wanted))
         }
         (None, _) if session.grant.is_unattended() => {
             let who = if session.grant == Grant::Workload { "workload" } else { "client" };
-            format!("the {who} logs in by itself; enough for {wanted_span}")
+            let is_enough = if file_end.is_some() { "assumed to last" } else { "enough for" };
+            format!("the {who} logs in by itself; {is_enough} {wanted_span}")
         }
         (None, Some(within)) => {
             format!("each refresh extends the session by {}; assumed to last {wanted_span}", rough_span(within))
@@ -203,12 +210,14 @@ fn report(app: &App, profile: &Profile, found: &Found, wanted: Duration, logged_
         (None, None) => format!("the end of the session is not known; assumed to last {wanted_span}"),
     };
     app.ui().notice(&format!("{}: signed in; {text}", profile.name));
-    let needed = app.clock().now().plus(wanted);
-    if let Some(expires_at) = file_end.filter(|at| session.tokens.expires_at.map_or(*at, |end| end.max(*at)) < needed) {
+    if let Some(expires_at) = file_end {
         let source = profile.server.workload.as_ref().map(ToString::to_string).unwrap_or_default();
-        let left = rough_span(app.clock().now().until(expires_at));
-        app.ui().notice(&format!(
-            "warning: the session ends unless another program replaces the identity token in {source}, which expires in {left}"
+        let expiry = match now.until(expires_at) {
+            Duration::ZERO => "has expired".to_owned(),
+            left => format!("expires in {}", rough_span(left)),
+        };
+        app.ui().warn(&format!(
+            "the session ends unless another program replaces the identity token in {source}, which {expiry}"
         ));
     }
     if let Some(within) = end.extended_by.filter(|within| *within < wanted && app.quick_agent_status().is_none()) {

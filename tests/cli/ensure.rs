@@ -37,8 +37,7 @@ fn unknown_end_is_assumed_to_be_late() {
     assert_eq!(issuer.stats().refreshes_committed, 1, "the issuer is asked");
     // The token of five minutes is enough.
     let found = home.run(&["ensure", "--for", "1m", "--json"]).exits(0).json();
-    let expected =
-        json!({"profile": "work", "for": 60, "until": null, "limit": null, "refresh_within": null, "logged_in": false});
+    let expected = json!({"profile": "work", "for": 60, "until": null, "limit": null, "refresh_within": null, "replace_identity_token_by": null, "logged_in": false});
     assert_eq!(found, expected);
     assert_eq!(issuer.stats().refreshes_committed, 1);
 }

@@ -342,9 +342,13 @@ fn ensure_stops_at_the_end_of_an_identity_token_issued_once() {
     let warning = "warning: the session ends unless another program replaces the identity token in";
     setup.write(lasting(now() - 400));
     setup.log_in(&setup.file_source()).exits(0);
-    let ran = ensure(&setup, "10h").exits(0).reports("enough for 10 h").reports(warning);
+    let ran = ensure(&setup, "10h").exits(0).reports("logs in by itself; assumed to last 10 h").reports(warning);
     assert!(ran.stderr.contains(&format!("{}, which expires in 2 h", setup.file_source())), "{}", ran.stderr);
     assert!(!ensure(&setup, "1h").exits(0).stderr.contains("warning"));
+    for (time, is_named) in [("10h", true), ("1h", false)] {
+        let found = setup.home.run(&["ensure", "ci", "--for", time, "--json"]).exits(0).json();
+        assert_eq!(found["replace_identity_token_by"].is_i64(), is_named, "{found}");
+    }
     // Nothing has replaced it for longer than its token is valid.
     let written = |ago: u64| {
         let time = std::time::SystemTime::now() - std::time::Duration::from_secs(ago);

@@ -347,7 +347,8 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                 "git  credential.URL.helper in git's configuration. git gets the token as a password that expires, or, from 2.46 \
                  on, as a Bearer token that no other helper stores. The setup puts its settings after those of other \
                  helpers in the user's configuration, so that git asks only authctl for the host. Run it again after adding a \
-                 helper. A helper in a repository's configuration comes later: before 2.46, git gives it the token to store. A token that the server refuses is refreshed.\n\
+                 helper. A helper in a repository's configuration comes later: before 2.46, git gives it the token to store. A token that the server refuses is refreshed. \
+                 git's settings in included files are not changed: if one of them names authctl, `--remove` names the file and fails.\n\
                  docker  Docker, Podman, Skopeo and others: `credHelpers` in ~/.docker/config.json, and the link \
                  docker-credential-authctl in ~/.local/bin.\n\
                  kubernetes  A user `authctl-PROFILE` in kubeconfig with an `exec` section. kubectl drops the comments of \

@@ -140,15 +140,16 @@ fn settings(shown: &str) -> Vec<Setting<'_>> {
     std::iter::from_fn(next).collect()
 }
 
-/// The helpers of an address, an empty one aside, as its own settings name them.
+/// The helpers that git's settings for one address name. An empty one resets those before it.
 struct OwnHelpers<'a> {
-    /// Those of authctl that `git config --global` can change.
+    /// Those of authctl that `git config --global` can change, each once.
     ours: Vec<&'a str>,
     /// A file that the configuration includes, and that names authctl too.
     included: Option<&'a Path>,
-    /// What git asks of them, and whether it asks none that was named for all addresses.
+    /// Those after the last reset.
     effective: Vec<&'a str>,
-    is_alone: bool,
+    /// Whether an empty helper resets those for all addresses.
+    is_reset: bool,
     others: Vec<&'a str>,
 }
 
@@ -159,11 +160,17 @@ impl<'a> OwnHelpers<'a> {
         let named = own.iter().filter(|setting| !setting.value.is_empty());
         let (ours, others): (Vec<&Setting<'a>>, Vec<_>) = named.partition(|setting| is_ours(setting.value));
         let here = ours.iter().filter(|setting| setting.file == global);
+        let mut values: Vec<&str> = Vec::new();
+        for setting in here {
+            // The last place of each counts.
+            values.retain(|value| *value != setting.value);
+            values.push(setting.value);
+        }
         Self {
-            ours: here.map(|setting| setting.value).collect(),
+            ours: values,
             included: ours.iter().find(|setting| setting.file != global).map(|setting| setting.file),
             effective: own[reset.map_or(0, |at| at + 1)..].iter().map(|setting| setting.value).collect(),
-            is_alone: reset.is_some(),
+            is_reset: reset.is_some(),
             others: others.iter().map(|setting| setting.value).collect(),
         }
     }
@@ -191,7 +198,17 @@ fn is_helper_for(setting: &str, address: &str) -> bool {
     let (own_scheme, rest) = pattern.split_once("://").unwrap_or((scheme, pattern));
     let named = rest.split('/').next().unwrap_or(rest);
     let named = named.rsplit('@').next().unwrap_or(named);
-    own_scheme == scheme && (named.is_empty() || named.contains('*') || named.eq_ignore_ascii_case(host))
+    let is_host = || without_default_port(scheme, named).eq_ignore_ascii_case(without_default_port(scheme, host));
+    own_scheme.eq_ignore_ascii_case(scheme) && (named.is_empty() || named.contains('*') || is_host())
+}
+
+/// Returns the host without a port that git ignores.
+fn without_default_port<'a>(scheme: &str, host: &'a str) -> &'a str {
+    let default = if scheme == "https" { "443" } else { "80" };
+    match host.rsplit_once(':') {
+        Some((name, port)) if ["", default].contains(&port.trim_start_matches('0')) => name,
+        _ => host,
+    }
 }
 
 /// Returns the commands after which git asks authctl alone for this address.
@@ -201,16 +218,23 @@ fn set_up(address: &str, helper: &str, global: &Path, shown: &str) -> Result<Vec
     let all = settings(shown);
     let own = OwnHelpers::find(&all, key, global);
     // git also gives the token to every later helper, and a later empty helper removes authctl's.
+    let is_last = |place: Option<usize>| {
+        let later = &all[place.map_or(0, |at| at + 1)..];
+        !later.iter().any(|setting| is_helper_for(setting.name, address))
+    };
+    let last_of = |is_it: &dyn Fn(&str) -> bool, is_global: bool| {
+        all.iter().rposition(|setting| is_it(setting.name) && (!is_global || setting.file == global))
+    };
+    let is_key = |name: &str| name == key;
     let in_section = |name: &str| name.rsplit_once('.').is_some_and(|(start, _)| start == section);
-    let place = all.iter().rposition(|setting| setting.name == key);
-    let place = place.or(all.iter().rposition(|setting| in_section(setting.name) && setting.file == global));
-    let later = place.map_or(&[][..], |at| &all[at + 1..]);
-    let is_last = !later.iter().any(|setting| is_helper_for(setting.name, address));
-    let is_only = own.effective == [helper] && own.is_alone && is_last;
-    let has_added = !own.others.is_empty() && own.effective.contains(&helper);
+    let is_only = own.effective == [helper] && own.is_reset && is_last(last_of(&is_key, false));
+    // git does not show where a section without settings is: it may be the first.
+    let can_stay = is_last(last_of(&is_key, true).or(last_of(&in_section, true)));
+    let mut ours = own.effective.iter().filter(|value| is_ours(value)).peekable();
+    let has_added = !own.others.is_empty() && ours.peek().is_some() && ours.all(|value| *value == helper);
     Ok(match (&own.ours[..], &own.others[..], own.included) {
         _ if is_only || has_added => Vec::new(),
-        (_, [], None) if is_last => vec![git(&["--replace-all", key, ""]), git(&["--add", key, helper])],
+        (_, [], None) if can_stay => vec![git(&["--replace-all", key, ""]), git(&["--add", key, helper])],
         (ours, [], _) => {
             // In a section of its own at the end: what is added to one that is there is not the last.
             let added = [
@@ -221,9 +245,16 @@ fn set_up(address: &str, helper: &str, global: &Path, shown: &str) -> Result<Vec
             let old = (!ours.is_empty()).then(|| git(&["--unset-all", key]));
             old.into_iter().chain(added).collect()
         }
-        ([first, rest @ ..], _, None) => {
-            let remove = rest.iter().map(|other| git(&["--fixed-value", "--unset-all", key, other]));
-            remove.chain([git(&["--fixed-value", "--replace-all", key, helper, first])]).collect()
+        (ours @ [.., last], _, None) => {
+            // One before a reset has no effect, wherever it is replaced.
+            let place = own.effective.contains(last).then_some(*last);
+            let old = ours.iter().filter(|value| Some(**value) != place);
+            let remove = old.map(|value| git(&["--fixed-value", "--unset-all", key, value]));
+            let add = match place {
+                Some(place) => git(&["--fixed-value", "--replace-all", key, helper, place]),
+                None => git(&["--add", key, helper]),
+            };
+            remove.chain([add]).collect()
         }
         (_, _, Some(file)) => return Err(included(file, key)),
         ([], [other, ..], None) => {
@@ -238,8 +269,8 @@ fn undo(address: &str, global: &Path, shown: &str) -> Result<Vec<Vec<String>>, E
     let key = &format!("credential.{address}.helper");
     let own = OwnHelpers::find(&settings(shown), key, global);
     match (&own.ours[..], &own.others[..], own.included) {
-        ([], _, Some(file)) => Err(included(file, key)),
-        ([], _, None) => Ok(Vec::new()),
+        (_, _, Some(file)) => Err(included(file, key)),
+        ([], ..) => Ok(Vec::new()),
         (_, [], _) => Ok(vec![git(&["--unset-all", key])]),
         (ours, _, _) => Ok(ours.iter().map(|helper| git(&["--fixed-value", "--unset-all", key, helper])).collect()),
     }
@@ -300,6 +331,9 @@ mod tests {
             ("credential.https://.helper", true),
             ("credential.https://*.example.helper", true),
             ("credential.http://git.example.helper", false),
+            ("credential.https://git.example:443.helper", true),
+            ("credential.HTTPS://Git.Example:0443.helper", true),
+            ("credential.https://git.example:80.helper", false),
             ("credential.https://git.example:8443.helper", false),
             ("credential.https://other.example.helper", false),
             ("credential.https://git.example.username", false),

@@ -82,7 +82,7 @@ impl Protocol for Kubernetes {
         let name = user.clone();
         Ok(vec![
             Change::Commands {
-                file: kubeconfig(&user)?,
+                file: kubeconfig(call, &user)?,
                 shown: kubectl(["view", "-o", "json"]),
                 plan: Box::new(move |shown, add| plan(&name, &words, shown, add)),
                 on_copy,
@@ -103,20 +103,24 @@ fn on_copy(words: &[String], file: &str) -> Vec<String> {
 }
 
 /// Returns the file of `KUBECONFIG` that kubectl changes: the one that has the user, else the first that exists, else the last.
-fn kubeconfig(user: &str) -> Result<PathBuf, Error> {
+fn kubeconfig(call: &Call<'_>, user: &str) -> Result<PathBuf, Error> {
     let named = tool_variable("KUBECONFIG").unwrap_or_default();
     let files: Vec<PathBuf> = std::env::split_paths(&named).filter(|file| !file.as_os_str().is_empty()).collect();
-    let has_user = |file: &&PathBuf| {
+    let has_user = |file: &PathBuf| {
         let shown = on_copy(&kubectl(["view", "-o", "json"]), &file.to_string_lossy());
-        let config: Value = serde_json::from_str(&printed(&shown).unwrap_or_default()).unwrap_or_default();
-        config["users"].as_array().into_iter().flatten().any(|found| found["name"] == user)
+        let config: Value = serde_json::from_str(&printed(call, &shown)?.unwrap_or_default()).unwrap_or_default();
+        Ok::<_, Error>(config["users"].as_array().into_iter().flatten().any(|found| found["name"] == user))
     };
     match &files[..] {
         [] => Ok(paths::home()?.join(".kube/config")),
         [file] => Ok(file.clone()),
         [.., last] => {
-            let found = files.iter().find(has_user).or_else(|| files.iter().find(|file| file.exists()));
-            Ok(found.unwrap_or(last).clone())
+            for file in &files {
+                if has_user(file)? {
+                    return Ok(file.clone());
+                }
+            }
+            Ok(files.iter().find(|file| file.exists()).unwrap_or(last).clone())
         }
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn run(call: &Call<'_>, changes: &[Change], setup_of: &SetupOf) -> Re
     }
     // Two at once would change the same files.
     let lock = app.paths()?.locks.join(".helper.lock");
-    let _lock = match LockFile::open(lock).and_then(|file| file.lock_blocking(LOCK_LIMIT)) {
+    let lock = match LockFile::open(lock).and_then(|file| file.lock_blocking(LOCK_LIMIT)) {
         Err(error @ LockError::TimedOut { .. }) => return Err(error.into()),
         lock => lock.ok(),
     };
@@ -62,7 +62,7 @@ pub(super) fn run(call: &Call<'_>, changes: &[Change], setup_of: &SetupOf) -> Re
     let shared = if args.remove { hosts_of_other_tools(call, setup_of) } else { Vec::new() };
     if args.write {
         // All are known before the first, so that nothing is changed by half.
-        let steps: Vec<Option<SetupStep>> =
+        let steps: Vec<Option<SetupStep<'_>>> =
             changes.iter().map(|change| change.step(call, true, &shared)).collect::<Result<_, _>>()?;
         for step in steps.into_iter().flatten() {
             any |= step.apply(call, &shared)?;
@@ -87,6 +87,8 @@ pub(super) fn run(call: &Call<'_>, changes: &[Change], setup_of: &SetupOf) -> Re
         Change::TokenFile(file) if args.write => Some(file),
         _ => None,
     });
+    // A refresh may take long.
+    drop(lock);
     let filled = files.clone().try_for_each(|file| file.fill(call));
     if any && filled.is_ok() {
         files.for_each(|file| app.ui().notice(&file.done()));
@@ -133,7 +135,8 @@ fn hosts_of_other_tools(call: &Call<'_>, setup_of: &SetupOf) -> Vec<ToolHost> {
         // A link that a file uses is for the hosts in that file.
         let mut uses =
             changes.iter().filter(|change| !matches!(change, Change::Hosts | Change::Link { used_in: Some(_), .. }));
-        is_for_hosts && uses.any(|change| change.step(&call, false, &all).is_ok_and(|step| step.is_some()))
+        // What cannot be removed may use it too.
+        is_for_hosts && uses.any(|change| !matches!(change.step(&call, false, &all), Ok(None)))
     };
     let others = || Tool::all().iter().filter(|tool| **tool != call.args.tool);
     call.args.hosts.iter().filter(|host| others().any(|tool| is_set_up(*tool, host))).cloned().collect()

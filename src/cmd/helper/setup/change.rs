@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::commands::{OnCopy, printed};
+use super::commands::{OnCopy, Plan, printed};
 use super::hosts::set_hosts;
 use super::token_file::TokenFile;
 use crate::cmd::helper::call::Call;
@@ -11,15 +11,12 @@ use crate::error::Error;
 use crate::paths;
 use crate::text::shell_line;
 
-/// Returns the commands of a tool that set it up, or undo that, from what the tool shows; none if nothing is to be done.
-pub(crate) type Plan = dyn Fn(&str, bool) -> Result<Vec<Vec<String>>, Error>;
-
 /// Something that the set-up of a tool changes.
 pub(crate) enum Change {
     /// The hosts of the profile.
     Hosts,
-    /// The tool's configuration file, by its own commands; `shown` prints what there is, and `on_copy` returns a command for a
-    /// copy of the file.
+    /// A file that the tool's own commands change; `shown` prints what there is, and `on_copy` returns a command for a copy of
+    /// the file.
     Commands { file: PathBuf, shown: Vec<String>, plan: Box<Plan>, on_copy: OnCopy },
     /// Members of an object in a JSON file.
     Members { file: PathBuf, object: &'static str, names: Vec<String>, value: &'static str },
@@ -60,7 +57,8 @@ impl Change {
                 vec![call.app.next_command(set_hosts(&profile.name, &hosts))]
             }
             Self::Commands { shown, plan, .. } => {
-                let needed = printed(shown).and_then(|text| plan(&text, true).ok()).filter(|all| !all.is_empty());
+                let needed =
+                    printed(call, shown)?.and_then(|text| plan(&text, true).ok()).filter(|all| !all.is_empty());
                 needed.map_or_else(|| plan("", true), Ok)?.iter().map(shell_line).collect()
             }
             Self::Members { file, object, names, value } => {

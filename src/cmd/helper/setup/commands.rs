@@ -2,68 +2,112 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::files::{cannot, changed_meanwhile, read_bytes, write};
 use crate::cmd::helper::call::{Call, foreign};
 use crate::error::{Error, ErrorCode, Hint};
-use crate::fs::{AtomicFile, create_private_dir, directory_of, link_target, replace};
+use crate::fs::{AtomicFile, create_private_dir, directory_of, link_target, replace, unblock};
 use crate::text::{excerpt, shell_line};
+
+/// Returns the commands of a tool that set it up, or undo that, from what the tool shows; none if nothing is to be done.
+pub(crate) type Plan = dyn Fn(&str, bool) -> Result<Vec<Vec<String>>, Error>;
 
 /// Returns a command of a tool for the file at this path, in place of its configuration.
 pub(crate) type OnCopy = fn(&[String], &str) -> Vec<String>;
-
-/// Returns what a command prints; `None` if it fails.
-pub(crate) fn printed(words: &[String]) -> Option<String> {
-    let (program, arguments) = words.split_first()?;
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
-}
-
-/// How often a change starts again because another program has changed the file.
-const MAX_ATTEMPTS: usize = 5;
 
 /// How many copies of a file are made.
 const MAX_BACKUPS: usize = 100;
 
 /// How long to wait for another program that changes the file.
-const LOCK_WAITS: usize = 20;
-const LOCK_WAIT: Duration = Duration::from_millis(100);
+const MAX_LOCK_WAIT: Duration = Duration::from_secs(2);
 
-/// Changes a tool's file by its own commands. They change a copy, which replaces the file as a whole: a command that fails,
-/// or a full disk, leaves the file as it was.
-pub(super) fn run_on_copy(
-    call: &Call<'_>,
-    file: &Path,
-    commands: &[Vec<String>],
-    on_copy: OnCopy,
-) -> Result<(), Error> {
-    let data = &call.app.paths()?.data;
-    let dir = create_private_dir(data).and_then(|()| tempfile::tempdir_in(data)).map_err(|e| cannot(data, e))?;
-    let copy = dir.path().join("config");
-    for _ in 0..MAX_ATTEMPTS {
+/// The maximum time for a command of a tool.
+const MAX_COMMAND: Duration = Duration::from_secs(15);
+
+/// A change of a tool's file by its own commands.
+#[derive(Clone, Copy)]
+pub(super) struct ToolCommands<'a> {
+    pub(super) file: &'a Path,
+    pub(super) shown: &'a [String],
+    pub(super) plan: &'a Plan,
+    pub(super) on_copy: OnCopy,
+    pub(super) add: bool,
+}
+
+/// Returns what a command prints; `None` if it fails.
+pub(crate) fn printed(call: &Call<'_>, words: &[String]) -> Result<Option<String>, Error> {
+    call.app.run(async { Ok(text_of(words).await) })
+}
+
+async fn text_of(words: &[String]) -> Option<String> {
+    let output = output_of(words).await.ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+}
+
+/// Kills a process group, unless its first process has been reaped.
+struct RunningCommand(Option<Pid>);
+
+impl Drop for RunningCommand {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+/// Runs a command for at most [`MAX_COMMAND`].
+async fn output_of(words: &[String]) -> io::Result<Output> {
+    let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let child = command.spawn()?;
+    let mut running = RunningCommand(Some(Pid::from_child(&child)));
+    let output = unblock(Path::new(program), move || child.wait_with_output());
+    let output = tokio::time::timeout(MAX_COMMAND, output).await.map_err(|_| {
+        io::Error::new(io::ErrorKind::TimedOut, format!("it did not end within {} s", MAX_COMMAND.as_secs()))
+    })?;
+    running.0 = None;
+    output?
+}
+
+/// Changes a tool's file by its own commands. They change a copy, which replaces the file as a whole: a command that fails, a
+/// signal or a full disk leaves the file as it was. Returns whether anything changed.
+pub(super) fn run_on_copy(call: &Call<'_>, change: ToolCommands<'_>) -> Result<bool, Error> {
+    let (app, file) = (call.app, change.file);
+    let data = &app.paths()?.data;
+    // Run so that a signal leaves neither the copy nor the lock.
+    app.run(async {
+        let dir = create_private_dir(data).and_then(|()| tempfile::tempdir_in(data)).map_err(|e| cannot(data, e))?;
+        let copy = dir.path().join("config");
+        let _locks = ToolLock::take_all(call, file).await?;
         let before = read_bytes(file)?;
+        // An earlier change of this command, or another program, may have changed the file since the first plan.
+        let commands = (change.plan)(&text_of(change.shown).await.unwrap_or_default(), change.add)?;
+        let Some(program) = commands.first().and_then(|words| words.first()) else { return Ok(false) };
         // One that does not exist is created.
         if !before.is_empty() {
             replace(&copy, &before, 0o600).map_err(|e| cannot(file, e))?;
         }
-        for command in commands {
-            succeed(call, command, &on_copy(command, &copy.to_string_lossy()), &copy, file)?;
+        for command in &commands {
+            run_command(call, command, &(change.on_copy)(command, &copy.to_string_lossy()), &copy, file).await?;
         }
         let after = read_bytes(&copy)?;
-        let _lock = ToolLock::take(call, file)?;
         let backup = lost_comments(&before, &after).then(|| back_up(file, &before)).transpose()?;
-        if write(file, &before, &after)? {
-            if let (Some(backup), Some(program)) = (backup, commands.first().and_then(|words| words.first())) {
-                let (file, backup) = (file.display(), backup.display());
-                call.app.ui().notice(&format!("warning: {program} keeps no comments: {file} as it was is in {backup}"));
-            }
-            return Ok(());
+        if !write(file, &before, &after)? {
+            return Err(changed_meanwhile(file));
         }
-    }
-    Err(changed_meanwhile(file))
+        if let Some(backup) = backup {
+            let (file, backup) = (file.display(), backup.display());
+            app.ui().warn(&format!("{program} keeps no comments: {file} as it was is in {backup}"));
+        }
+        Ok(true)
+    })
 }
 
 /// Returns whether a tool's command has removed comments, as kubectl does.
@@ -92,25 +136,33 @@ fn back_up(file: &Path, content: &[u8]) -> Result<PathBuf, Error> {
     Err(foreign(format!("there are too many copies of {}", file.display()), Hint::list(Path::new(&name))))
 }
 
-/// The lock file of git and kubectl, which they create before they change the file beside it.
+/// The lock file of git or kubectl, which they create before they change the file beside it.
 struct ToolLock(PathBuf);
 
 impl ToolLock {
-    fn take(call: &Call<'_>, file: &Path) -> Result<Self, Error> {
-        let mut name = link_target(file).into_os_string();
+    /// Takes the lock of kubectl, which is beside the path as it is named, and that of git, beside the file that it leads to.
+    async fn take_all(call: &Call<'_>, file: &Path) -> Result<Vec<Self>, Error> {
+        let mut locks = vec![Self::take(call, file, file).await?];
+        let target = link_target(file);
+        if target != file {
+            locks.push(Self::take(call, file, &target).await?);
+        }
+        Ok(locks)
+    }
+
+    async fn take(call: &Call<'_>, file: &Path, place: &Path) -> Result<Self, Error> {
+        let mut name = place.as_os_str().to_owned();
         name.push(".lock");
         let path = PathBuf::from(name);
         std::fs::create_dir_all(directory_of(&path)).map_err(|e| cannot(file, e))?;
-        for _ in 0..LOCK_WAITS {
+        let clock = call.app.clock();
+        let start = clock.monotonic();
+        loop {
             match File::create_new(&path) {
                 Ok(_) => return Ok(Self(path)),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                    call.app.run(async {
-                        call.app.clock().sleep(LOCK_WAIT).await;
-                        Ok(())
-                    })?;
-                }
-                Err(e) => return Err(cannot(file, e)),
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(cannot(file, e)),
+                Err(_) if clock.monotonic().saturating_duration_since(start) >= MAX_LOCK_WAIT => break,
+                Err(_) => clock.sleep(MAX_LOCK_WAIT / 20).await,
             }
         }
         let message = format!("another program changes {}: {} exists", file.display(), path.display());
@@ -125,9 +177,15 @@ impl Drop for ToolLock {
 }
 
 /// Runs the command `words` of the tool, which is reported as `shown`.
-fn succeed(call: &Call<'_>, shown: &[String], words: &[String], copy: &Path, file: &Path) -> Result<(), Error> {
-    let Some((program, arguments)) = words.split_first() else { return Ok(()) };
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().map_err(|e| {
+async fn run_command(
+    call: &Call<'_>,
+    shown: &[String],
+    words: &[String],
+    copy: &Path,
+    file: &Path,
+) -> Result<(), Error> {
+    let output = output_of(words).await.map_err(|e| {
+        let program = words.first().map(String::as_str).unwrap_or_default();
         let error = anyhow::Error::new(e).context(format!("cannot run `{program}`"));
         Error::new(ErrorCode::Configuration, error, Hint::shell("echo \"$PATH\""))
     })?;
@@ -139,7 +197,12 @@ fn succeed(call: &Call<'_>, shown: &[String], words: &[String], copy: &Path, fil
     let stderr = stderr.replace(&*copy.to_string_lossy(), &file.to_string_lossy());
     let reason = stderr.trim().lines().next().unwrap_or_default();
     let reason = reason.trim_start_matches("error: ").trim_start_matches("fatal: ");
-    let message = format!("`{line}` failed: {}", excerpt(reason, 300));
+    let reason = match (reason, output.status.code()) {
+        ("", Some(code)) => format!("exit code {code}"),
+        ("", None) => "a signal ended it".to_owned(),
+        (reason, _) => excerpt(reason, 300),
+    };
+    let message = format!("`{line}` failed: {reason}");
     let mut hint = Hint::command("helper").with_argument(call.args.tool.name()).with_flag("--setup");
     for host in &call.args.hosts {
         hint = hint.with_option("--host", host.as_str());

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::{regular_file, replace};
 
 /// The largest configuration of a tool that is changed, in bytes.
-const MAX_FILE: u64 = 1024 * 1024;
+const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 pub(super) fn cannot(what: &Path, error: impl Into<anyhow::Error>) -> Error {
     let error = error.into().context(format!("cannot change {}", what.display()));
@@ -41,10 +41,11 @@ pub(super) fn read_bytes(file: &Path) -> Result<Vec<u8>, Error> {
 }
 
 /// Replaces a tool's file as a whole, or the one that it leads to, if it still has the content `before`; its mode stays.
-/// Returns whether it had.
+/// Returns whether it had. It may have the new content already: two names of a tool may lead to one file.
 pub(super) fn write(file: &Path, before: &[u8], content: &[u8]) -> Result<bool, Error> {
-    if read_bytes(file)? != before {
-        return Ok(false);
+    let current = read_bytes(file)?;
+    if current == content || current != before {
+        return Ok(current == content);
     }
     let target = crate::fs::link_target(file);
     let mode = target.metadata().map_or(0o600, |about| about.mode() & 0o777);

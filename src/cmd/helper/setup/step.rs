@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::change::Change;
-use super::commands::{OnCopy, printed, run_on_copy};
+use super::commands::{ToolCommands, printed, run_on_copy};
 use super::files::{self, cannot, changed_meanwhile, edit_array, edit_lines, edit_members, read};
 use super::hosts::{change_hosts, has_other_hosts};
 use super::ini;
@@ -17,9 +17,9 @@ use crate::error::{Error, Hint};
 use crate::model::ToolHost;
 
 /// One thing to do for a change.
-pub(super) enum SetupStep {
+pub(super) enum SetupStep<'a> {
     Hosts,
-    Run { file: PathBuf, commands: Vec<Vec<String>>, on_copy: OnCopy },
+    Run(ToolCommands<'a>),
     Write { file: PathBuf, before: String, text: String },
     Link(PathBuf),
     Unlink(PathBuf),
@@ -29,7 +29,7 @@ pub(super) enum SetupStep {
 impl Change {
     /// Returns what is to be done to make the change, or to undo it; `None` if nothing is. The hosts in
     /// `shared` stay for another tool.
-    pub(super) fn step(&self, call: &Call<'_>, add: bool, shared: &[ToolHost]) -> Result<Option<SetupStep>, Error> {
+    pub(super) fn step(&self, call: &Call<'_>, add: bool, shared: &[ToolHost]) -> Result<Option<SetupStep<'_>>, Error> {
         let write = |file: &Path, edit: &dyn Fn(&str) -> Result<Option<String>, Error>| {
             let before = read(file)?;
             let text = edit(&before)?;
@@ -51,12 +51,11 @@ impl Change {
                 }
                 Some(SetupStep::Hosts)
             }
-            Self::Commands { file, shown, plan, on_copy } => match (printed(shown), add) {
+            Self::Commands { file, shown, plan, on_copy } => match (printed(call, shown)?, add) {
                 (None, false) => None,
                 (text, _) => {
-                    let commands = plan(&text.unwrap_or_default(), add)?;
-                    let is_any = !commands.is_empty();
-                    is_any.then(|| SetupStep::Run { file: file.clone(), commands, on_copy: *on_copy })
+                    let is_any = !plan(&text.unwrap_or_default(), add)?.is_empty();
+                    is_any.then_some(SetupStep::Run(ToolCommands { file, shown, plan, on_copy: *on_copy, add }))
                 }
             },
             Self::Members { file, object, names, value } => {
@@ -88,15 +87,17 @@ impl Change {
     }
 }
 
-impl SetupStep {
+impl SetupStep<'_> {
     /// Applies the step; returns whether anything changed, and reports what.
     pub(super) fn apply(self, call: &Call<'_>, shared: &[ToolHost]) -> Result<bool, Error> {
         let done = match self {
             Self::Hosts => return change_hosts(call, shared),
             Self::TokenFile { file, add } => return file.set(call, add).map(|()| true),
-            Self::Run { file, commands, on_copy } => {
-                run_on_copy(call, &file, &commands, on_copy)?;
-                format!("changed {}", file.display())
+            Self::Run(change) => {
+                if !run_on_copy(call, change)? {
+                    return Ok(false);
+                }
+                format!("changed {}", change.file.display())
             }
             Self::Write { file, before, text } => {
                 if !files::write(&file, before.as_bytes(), text.as_bytes())? {
