@@ -11,9 +11,10 @@ mod proof;
 mod runtime;
 mod signals;
 mod token;
+mod token_files;
 
 pub use agent_store::StoreAccess;
-pub use credentials::{Answering, ApiCredentials, ApiToken, Freshness, answer};
+pub use credentials::{Answering, ApiCredentials, ApiToken, ReuseLimit, answer};
 pub use signals::{ReceivedSignal, Signals, receive_blocked, with_blocked};
 
 use std::io::{IsTerminal, Write as _};
@@ -244,7 +245,7 @@ impl App {
         let revoked = RevocationFiles { in_data: Some(in_data).filter(|in_data| *in_data != file), file };
         let built = SessionService::new(Arc::clone(&self.clock), self.stores()?, locks, revoked);
         if let Some(config) = self.common.config.as_ref().and_then(|config| std::path::absolute(config).ok()) {
-            built.name_config(config);
+            built.set_config_file(config);
         }
         Ok(Arc::clone(self.sessions.get_or_init(|| built)))
     }

@@ -10,13 +10,13 @@
 //!
 //! ```text
 //!  main, lib         this page, run(), reports errors
-//!  cmd               one file a command: arguments, one call to a service, output
+//!  cmd               one file or directory a command: its arguments, calls to services, its output
 //!  app               builds the parts when first needed; signals; client of the agent; credentials for one API
 //!  proxy             beside `app`: a reverse proxy that adds the session's credentials to requests for one API
 //!  agent/server      beside `app`: accept, authorize the caller, route, respond; session cache; audit log; agent lock
 //!  mcp               beside `app`: the bridge for MCP clients, which asks `cmd/mcp` for credentials
 //!  login   status    the login service; the status of every profile
-//!  error             one enum of codes with exit codes; message and hint of every error
+//!  error             code, message and hint of every error (the codes are in `model`)
 //!  session   cli     sessions: token policy, refresh, logout, trusted keys, verifier; command-line types
 //!  oauth   verify   store   config   agent/protocol   dev_issuer
 //!     |       |       |       |           |               '-- the embedded issuer, which uses none of the others
@@ -42,18 +42,20 @@
 //! (`session/commit_refresh`, or `session/unsaved` where the store fails), serve the token. `agent/server/background` refreshes
 //! without a request, at the time that the same policy names (`refresh_policy/background`).
 //!
-//! *A device login*: `cmd/login`, `login` (merges options, profile and provider; waits for concurrent logins),
-//! `oauth/discovery`, `oauth/device_code`, `session/login` (verifies the ID token), `login/commit` (saves the profile once
-//! `session/login/commit` has stored the session). `login` calls `cmd/login/user` three times for what depends on the
-//! user: `endpoints` before the metadata is fetched, `choose_grant` by the metadata, and `sign_in` (`cmd/login/grants`).
+//! *A device login*: `cmd/login`, `login/profile` (merges options, profile and provider), `login/mod` (the steps),
+//! `login/concurrent` (waits for concurrent logins), `session/issuer` and `oauth/discovery` (the metadata), `cmd/login/grants`,
+//! `oauth/device_code`, `session/login` (verifies the ID token), `login/commit` (saves the profile once `session/login/commit`
+//! has stored the session). What depends on the user is behind the trait of `login/user`, which `cmd/login/user` implements:
+//! `endpoints` before the metadata is fetched, `choose_grant` by the metadata, `sign_in`, and the questions.
 //!
 //! *A login for an API*: `cmd/login/api` asks `session/api` for the API's issuers (`oauth/resource`, `oauth/challenge`) and their
 //! metadata, and adds what it finds to the options of a device or browser login; `login` takes the client from
 //! `session/registration` where the profile has none of its own. `cmd/token/challenge` answers a refusal with the decision of
 //! `session/remedy`.
 //!
-//! *An offline verification*: `cmd/verify`, `config`, `store` (for the token, unless it is piped), `session/verifier`
-//! (reads the trusted keys and the recorded time from the store), `verify`. No runtime, no HTTP client.
+//! *An offline verification*: `cmd/verify`, `config`, `session/stores` (the token, unless it is piped), `session/verifier` (reads
+//! the trusted keys, the status lists, the revocation list and the recorded time, and records the time), `verify`. No runtime,
+//! no HTTP client.
 //!
 //! # Who can read a session
 //!
@@ -64,19 +66,22 @@
 //! earlier keys too, and then each session is encrypted again under its profile lock (`session/store_key`).
 //!
 //! *The memory store*: the agent has `store/memory`; other programs have `app/agent_store`, to which only a login writes. It
-//! gives what it wrote to the agent (`POST /v1/session`), encrypted to the agent's key, before the profile is saved. Status and logout go through the agent.
+//! gives what it wrote to the agent (`POST /v1/session`), encrypted to the agent's key, before the profile is saved. Status and
+//! logout go through the agent.
 //!
 //! # Where to add
 //!
 //! | what | where |
 //! | --- | --- |
-//! | a grant | a file in `oauth`, a variant of [`model::Grant`] and what the compiler then asks for, such as branches in `cmd/login/user.rs` and what it shows and asks in `cmd/login/grants.rs`; an option in `cli/login.rs`, there also in `GRANTS`; the presets that support it in `model/provider/table.rs` |
+//! | a grant | a file in `oauth`, a variant of [`model::Grant`] and what the compiler then asks for, such as branches in `cmd/login/user.rs` and what it shows and asks in `cmd/login/grants.rs`; what it does not ask for: the login lock in `login/mod.rs`, `can_join` in `login/concurrent.rs`, `is_secret_grant` in `login/client.rs`, the unattended grants in `session/send_refresh.rs`; an option in `cli/login.rs`, there also in `GRANTS` and `Login::grant`; the presets that support it in `model/provider/table.rs` |
 //! | a setting | a row of the table in `config/settings`, a field of [`model::Profile`], a section of authctl.toml(5); `man/json/profile.json` |
 //! | a store | an implementation of `store::Store`, a variant of [`model::StoreKind`], its place in `session/stores.rs`; what `app.rs` builds; the help of `AUTHCTL_STORE` in `cli/help.rs` |
 //! | an agent endpoint | a variant in `agent/server/route.rs`, a branch in `handlers.rs`, its types in `agent/protocol/messages.rs` (of the state: `agent_status.rs`), `openapi.json`, authctl-agent(7) |
 //! | a field of an agent response | its type in `agent/protocol/messages.rs` (of a token: `TokenResponse`, built in `session/token_response.rs`, and `ReceivedToken`), `handlers.rs`, `openapi.json` |
 //! | an error | a row in `model/error_code.rs`; the layer's own type is converted, with its hint, in `error/conversions.rs` or `error/session.rs`; its HTTP status in `agent/server/response.rs`; `openapi.json`, authctl-agent(7) and authctl(1) list it |
 //! | a helper for a tool | a variant of `cli::Tool`; a file in `cmd/helper` that implements `Protocol`, a branch in `cmd/helper/mod.rs`; `tests/cli/helper`, `tests/e2e` |
+//! | a proxy rule | a variant of `Refusal` and of `RuleName` and a check in `model/request_rules.rs`; what it needs of a request in `proxy/exchange.rs`; the option in `cli/proxy.rs`, the setting `proxy_*` in `config/settings`; `openapi.json`, `man/json/agent-log-entry.json`, authctl-json(7) |
+//! | an event | a variant of `EventKind` in `agent/server/events.rs`, published where it happens; `openapi.json`, authctl-agent(7) |
 //! | a command | its arguments in `cli`, a file in `cmd`, a branch in `cmd/mod.rs` |
 //! | a test of a login | `tests/cli`: `login.rs`, or the file of its grant or feature (`browser_login.rs`, `password_login.rs`, `supplied_tokens.rs`, `login_api.rs`, `presets.rs`, `sign_in_requirements.rs`, ...); `tests/README.md` |
 

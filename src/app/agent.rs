@@ -21,8 +21,8 @@ const QUICK_WAIT: Duration = Duration::from_millis(100);
 /// How long to wait for an agent that waits for an issuer: its reply comes after its own limit.
 const LONG_WAIT: Duration = MAX_WAIT.saturating_add(SHORT_WAIT);
 
-/// Problems after which a command continues without the agent. Variables of a platform may be set here and not there, and an
-/// older agent does not know every path.
+/// Problems after which a command continues without the agent. It may succeed where the agent cannot: the variables of a CI
+/// platform may be set only here, and an older agent does not have every path.
 const CONTINUE_WITHOUT: [ErrorCode; 5] = [
     ErrorCode::TooManyRequests,
     ErrorCode::AnotherHome,

@@ -28,17 +28,17 @@ const MAX_WAITING: usize = 256;
 
 /// How long a token may be reused without requesting it again.
 #[derive(Clone, Copy)]
-pub struct Freshness {
+pub struct ReuseLimit {
     /// When the refresh policy may require a new token.
     due_at: Option<UnixTime>,
     /// When to request the token again, so that a logout takes effect.
     ask_at: Instant,
 }
 
-impl Freshness {
+impl ReuseLimit {
     /// Returns whether the token may still be used.
     #[must_use]
-    pub fn lasts(&self, clock: &dyn Clock) -> bool {
+    pub fn allows_reuse(&self, clock: &dyn Clock) -> bool {
         self.due_at.is_none_or(|due_at| clock.now() < due_at) && clock.monotonic() < self.ask_at
     }
 }
@@ -48,8 +48,8 @@ impl Freshness {
 pub struct ApiToken {
     kind: String,
     token: Secret,
-    freshness: Freshness,
-    /// The profile. It is never the token in AUTHCTL_TOKEN: nothing says which API that is for.
+    reuse_limit: ReuseLimit,
+    /// The profile of the token. AUTHCTL_TOKEN is never used here: it does not say for which API it is.
     profile: ProfileName,
     /// The session that it is from, without an agent.
     session: Option<Box<Session>>,
@@ -64,8 +64,8 @@ impl ApiToken {
 
     /// Returns how long the token may be reused.
     #[must_use]
-    pub fn freshness(&self) -> Freshness {
-        self.freshness
+    pub fn reuse_limit(&self) -> ReuseLimit {
+        self.reuse_limit
     }
 
     /// Returns whether requests with it need a proof.
@@ -93,7 +93,7 @@ impl<'a> ApiCredentials<'a> {
 
     /// Returns the cached token, if it is fresh.
     pub fn cached(&self) -> Option<ApiToken> {
-        self.held.borrow().as_ref().filter(|held| held.freshness.lasts(self.app.clock())).cloned()
+        self.held.borrow().as_ref().filter(|held| held.reuse_limit.allows_reuse(self.app.clock())).cloned()
     }
 
     /// Forgets the cached token.
@@ -207,8 +207,8 @@ impl<'a> ApiCredentials<'a> {
     ) -> ApiToken {
         let clock = self.app.clock();
         let due_at = Validity { obtained_at: clock.now(), expires_at }.due_at(MinTtl::Default);
-        let freshness = Freshness { due_at, ask_at: clock.monotonic() + self.max_cached };
-        let held = ApiToken { kind: kind.to_owned(), token: token.clone(), freshness, profile, session };
+        let reuse_limit = ReuseLimit { due_at, ask_at: clock.monotonic() + self.max_cached };
+        let held = ApiToken { kind: kind.to_owned(), token: token.clone(), reuse_limit, profile, session };
         *self.held.borrow_mut() = Some(held.clone());
         held
     }

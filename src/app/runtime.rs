@@ -51,6 +51,7 @@ impl App {
                     Err(self.finish_refresh(&mut signals).await)
                 }
             };
+            signals.discard();
             tokio::select! {
                 () = end(&result) => {}
                 _ = signals.next() => {}
@@ -108,6 +109,7 @@ impl App {
             error = &mut settled => error,
             () = self.clock.sleep(Duration::from_millis(200)) => {
                 self.ui().notice("Finishing the refresh; press Ctrl-C again to abort, which may lose the session");
+                signals.discard();
                 tokio::select! {
                     error = settled => error,
                     _ = signals.next() => Error::interrupted_during_refresh(),

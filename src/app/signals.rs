@@ -62,6 +62,12 @@ impl Signals {
         }
     }
 
+    /// Forgets what has arrived, before the user knew what another signal does.
+    pub fn discard(&mut self) {
+        self.receive();
+        self.arrived.clear();
+    }
+
     /// Returns whether one of these has been received, without waiting.
     pub fn has_received(&mut self, signals: &[Signal]) -> bool {
         self.receive();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::App;
-use crate::error::{Error, ErrorCode, Hint};
+use crate::error::Error;
 use crate::model::Profile;
 use crate::paths::own_program;
 use crate::session::{
@@ -15,11 +15,10 @@ use crate::session::{
 };
 
 impl App {
-    /// Returns the token for `request`, refreshed first if the policy requires it. With a valid token it waits for the
-    /// refresh no longer than the policy allows.
+    /// Returns the token for `request`, refreshed first if the policy requires it.
     ///
-    /// A process that ended while a refresh is in flight would lose the issuer's reply. So if a valid token is stored,
-    /// another process refreshes, and this one waits for it no longer than the policy allows.
+    /// If a valid token is stored, another process refreshes, and this one waits no longer than the policy allows. If this
+    /// process refreshed and ended before the reply, the reply would be lost.
     ///
     /// # Errors
     /// As [`SessionService::wait_for_token`].
@@ -65,36 +64,6 @@ impl App {
             tracing::info!("{}: not refreshed, the token is still valid: {warning}", profile.name);
         }
         Ok(served)
-    }
-
-    /// Checks the token files that a change of its settings gives a profile.
-    ///
-    /// # Errors
-    /// [`ErrorCode::Configuration`] if one is another setting's, cannot be written, or would replace what authctl has not
-    /// written.
-    pub async fn check_new_token_files(&self, before: &Profile, after: &Profile) -> Result<(), Error> {
-        if (&before.token_file, &before.id_token_file) == (&after.token_file, &after.id_token_file) {
-            return Ok(());
-        }
-        self.config()?.check_token_files(after)?;
-        let checked = self.sessions()?.check_new_token_files(before, after).await;
-        checked.map_err(|(path, error)| {
-            let error = anyhow::Error::new(error).context(format!("cannot write a token to {}", path.display()));
-            Error::new(ErrorCode::Configuration, error, Hint::list(&path))
-        })
-    }
-
-    /// Moves the token of a profile whose settings have changed to the files that it has now.
-    ///
-    /// # Errors
-    /// As [`App::sessions`].
-    pub async fn move_token_files(&self, before: &Profile, after: &Profile) -> Result<(), Error> {
-        if (&before.token_file, &before.id_token_file) != (&after.token_file, &after.id_token_file) {
-            let sessions = self.sessions()?;
-            sessions.remove_former_token_files(before, &[Arc::new(after.clone())]).await;
-            sessions.update_token_files(after).await;
-        }
-        Ok(())
     }
 
     /// Starts a process that refreshes, and waits for it for at most `limit`.

@@ -195,7 +195,7 @@ impl Demo<'_> {
             let (http, metadata) = connect(issuer).await?;
             let client = OAuthClient::public("authctl");
             let endpoint = TokenEndpoint::of(&http, &metadata, &client, self.app.clock())?;
-            match refresh_token::request(&endpoint, refresh_token, &TokenTarget::default()).await {
+            match refresh_token::request(&endpoint, refresh_token, &TokenTarget::default(), &[]).await {
                 Err(IssuerError::Refused(refusal)) => Ok(refusal.ends_session()),
                 Err(other) => Err(other.into()),
                 Ok(_) => Ok(false),

@@ -1,4 +1,4 @@
-//! The commands, one file each: arguments in, one call to a service, output.
+//! The commands, one file or directory each: their arguments, calls to services, their output.
 
 mod agent;
 mod challenge;

@@ -103,8 +103,12 @@ pub(super) struct Prepared {
 }
 
 /// Returns the error of a socket: the agent's, which has sockets too, would be about another one.
-fn not_listening(error: ListenError) -> Error {
+fn not_listening(app: &App, error: ListenError) -> Error {
     match error {
+        ListenError::Running(path) if app.agent_socket().is_ok_and(|agent| agent == path) => {
+            let message = format!("{} is the agent's socket", path.display());
+            Error::msg(ErrorCode::Usage, message, Hint::command("proxy").with_flag("--help"))
+        }
         ListenError::Running(path) => {
             let message = format!("a proxy is already running at {}", path.display());
             Error::msg(ErrorCode::Usage, message, Hint::command("proxy list"))
@@ -145,7 +149,7 @@ impl Prepared {
                 BoundListener::Tcp(listener, address)
             }
             Place::Unix(path) => {
-                let (listener, socket) = listen(&path, None).map_err(not_listening)?;
+                let (listener, socket) = listen(&path, None).map_err(|error| not_listening(app, error))?;
                 listener.set_nonblocking(true).map_err(busy)?;
                 BoundListener::Unix(listener, socket)
             }

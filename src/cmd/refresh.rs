@@ -46,7 +46,7 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
     Ok(first_failure.map_or(invalid, ErrorCode::exit_code))
 }
 
-/// Names the profile in the error, unless that is about the command.
+/// Names the profile in the error, unless the command was interrupted.
 fn cannot_refresh(profile: &Profile, error: Error) -> Error {
     match error.code {
         ErrorCode::Interrupted => error,

@@ -109,7 +109,11 @@ fn new_passphrase(app: &App, after_current: bool) -> Result<Secret, Error> {
     } else {
         super::output::PIPE_PASSPHRASE
     };
-    let new = new.ok_or_else(|| Error::msg(code, missing, hint().or_add(app.ui().is_interactive(), added)))?;
+    let hint_if_missing = || match app.common.passphrase_stdin && !app.ui().is_interactive() && !after_current {
+        true => Hint::advice(super::output::CHECK_PIPE),
+        false => hint().or_add(app.ui().is_interactive(), added),
+    };
+    let new = new.ok_or_else(|| Error::msg(code, missing, hint_if_missing()))?;
     check_passphrase(&new).map_err(|invalid| Error::new(ErrorCode::Usage, invalid, hint()))?;
     Ok(new)
 }

@@ -299,6 +299,11 @@ pub fn is_locked(path: &Path) -> bool {
 #[cfg(target_os = "linux")]
 #[must_use]
 pub fn lock_holder(path: &Path, named: Option<u32>) -> Option<u32> {
+    // Where /proc is that of the container outside, it lists the PIDs that count there.
+    let own = std::fs::read_link("/proc/self").ok()?;
+    if own.to_str() != Some(&std::process::id().to_string()) {
+        return None;
+    }
     let locks = std::fs::read_to_string("/proc/locks").ok().filter(|_| is_locked(path));
     let Some(locks) = locks else {
         let name = |process: &str| std::fs::read_to_string(format!("/proc/{process}/comm")).ok();

@@ -1,8 +1,8 @@
 //! Logging in: merges the profile, lets the user sign in, verifies the tokens, and stores session and profile together.
 //!
-//! A login takes the file locks of `fs/lock.rs` in their order: the configuration lock from before the profile is merged for
-//! the last time until it is saved. The login waits until the profile lock is free before it takes the configuration lock: a refresh may hold the profile
-//! lock for over a minute, and other commands must be able to change the configuration in that time.
+//! A login takes the file locks of `fs/lock.rs` in their order. It holds the configuration lock from before the profile is merged
+//! for the last time until it is saved. Before that it waits until the profile lock is free: a refresh may hold that for over a
+//! minute, and other commands must be able to change the configuration in that time.
 
 mod client;
 mod commit;
@@ -24,9 +24,10 @@ use crate::oauth::IssuerError;
 use crate::session::{SessionError, usable_redirect};
 use concurrent::LoginLock;
 
-/// Returns the error of the first request to an issuer. An address without metadata is wrong; that of a session was right once.
+/// Converts the error of the first request to an issuer. If there is no metadata, the address is wrong: a configuration error.
+/// That of a stored session was right once.
 #[must_use]
-pub fn of_first_request(error: SessionError) -> Error {
+pub fn first_request_error(error: SessionError) -> Error {
     let is_wrong = matches!(error, SessionError::Issuer(IssuerError::NotAnIssuer { .. }));
     let error = Error::from(error);
     let code = if is_wrong { ErrorCode::Configuration } else { error.code };
@@ -78,7 +79,7 @@ impl LoginService {
         let issuer = plan.profile.issuer.clone();
         let endpoints = user.endpoints(&plan.profile);
         let metadata = self.sessions.metadata_with(&plan.profile, &endpoints);
-        let metadata = user.wait_for(issuer.as_str(), metadata).await.map_err(of_first_request)?;
+        let metadata = user.wait_for(issuer.as_str(), metadata).await.map_err(first_request_error)?;
         plan.profile.grant = user.choose_grant(&plan.profile, &metadata);
         let mut redirect_uri = None;
         if plan.profile.server.client_registration == ClientRegistration::Dynamic

@@ -111,7 +111,10 @@ impl Grant {
     /// Returns whether tokens are requested without a user: a new one is requested in the same way.
     #[must_use]
     pub fn is_unattended(self) -> bool {
-        matches!(self, Self::ClientCredentials | Self::Workload)
+        match self {
+            Self::ClientCredentials | Self::Workload => true,
+            Self::Browser | Self::Device | Self::Password | Self::Token => false,
+        }
     }
 }
 

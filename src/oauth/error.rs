@@ -3,10 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::form::repeats_secret;
 use crate::fs::regular_file::UntrustedFile;
 use crate::model::{Dpop, ErrorCode, InsecureUrl, TokenSet};
-use crate::secret::Secret;
 use crate::text::excerpt;
 
 /// How far a request came before it failed.
@@ -55,13 +53,6 @@ impl OAuthError {
     pub(super) fn new(code: &str, description: Option<&str>, status: Option<u16>) -> Self {
         let description = description.map(|d| excerpt(d.trim(), 300)).filter(|d| !d.is_empty());
         Self { code: excerpt(code.trim(), 100), description, status }
-    }
-
-    /// Leaves out the description if it repeats one of the secrets.
-    #[must_use]
-    pub fn without(mut self, secrets: &[Secret]) -> Self {
-        self.description = self.description.filter(|text| !repeats_secret(secrets, text));
-        self
     }
 
     /// Returns whether the grant is gone for good: `invalid_grant` with status 400, 401 or 403. Nothing else ends a

@@ -50,7 +50,7 @@ impl Form {
         self.track_secret(secret);
     }
 
-    /// Tracks a secret that is sent outside the form, for [`repeats_secret`].
+    /// Tracks a secret that is sent outside the form, or not at all, for [`repeats_secret`].
     pub(super) fn track_secret(&mut self, secret: &Secret) {
         self.secrets.push(secret.clone());
     }

@@ -49,18 +49,26 @@ pub async fn login(
         (&name(&api.username_field, "username"), user),
         (&name(&api.password_field, "password"), password.expose()),
     ]);
-    request_tokens(http, api, url, body, password, clock, &[400, 401, 403, 422]).await
+    request_tokens(http, api, url, body, std::slice::from_ref(password), clock, &[400, 401, 403, 422]).await
 }
 
 /// Refreshes the JWT. The refresh token stays valid if the response has no new one.
 ///
 /// # Errors
-/// As [`login`]; only a 401 with a JSON object, or the API's own `invalid_grant`, ends the session.
-pub async fn refresh(http: &Http, api: &LoginApi, token: &Secret, clock: &dyn Clock) -> Result<TokenSet, IssuerError> {
+/// As [`login`]; only a 401 with a JSON object, or the API's own `invalid_grant`, ends the session. An error repeats none of the
+/// `known` secrets, which are not sent.
+pub async fn refresh(
+    http: &Http,
+    api: &LoginApi,
+    token: &Secret,
+    known: &[Secret],
+    clock: &dyn Clock,
+) -> Result<TokenSet, IssuerError> {
     let url = api.refresh.as_ref().ok_or(IssuerError::Unsupported { what: "refresh_endpoint" })?;
     let field = api.refresh_token_field.as_deref().unwrap_or(REFRESH_TOKEN[0]);
     let field = field.rsplit_once('.').map_or(field, |(_, last)| last);
-    request_tokens(http, api, url, object(&[(field, token.expose())]), token, clock, &[401]).await
+    let secrets: Vec<Secret> = known.iter().chain([token]).cloned().collect();
+    request_tokens(http, api, url, object(&[(field, token.expose())]), &secrets, clock, &[401]).await
 }
 
 /// Logs out, with the JWT in the `Authorization` header and the refresh token, if there is one, in the body.
@@ -93,7 +101,7 @@ async fn request_tokens(
     api: &LoginApi,
     url: &Url,
     body: SecretBytes,
-    sent: &Secret,
+    sent: &[Secret],
     clock: &dyn Clock,
     refusal_statuses: &[u16],
 ) -> Result<TokenSet, IssuerError> {
@@ -105,7 +113,7 @@ async fn request_tokens(
     let is_object = Members::read(response.text()).is_some();
     if !response.is_success() {
         let is_refusal = (400..500).contains(&response.status) && is_object;
-        let error = error_response(&response, std::slice::from_ref(sent), refusal_statuses);
+        let error = error_response(&response, sent, refusal_statuses);
         return Err(if is_refusal {
             IssuerError::Refused(error)
         } else {
@@ -354,7 +362,8 @@ mod tests {
             (json(500, "{}"), false),
         ] {
             let server = TestServer::start(vec![answer.clone()]).await;
-            let error = refresh(&http(), &api(&server), &secret("RT"), &TestClock::new()).await.expect_err("refused");
+            let error =
+                refresh(&http(), &api(&server), &secret("RT"), &[], &TestClock::new()).await.expect_err("refused");
             assert_eq!(error.ends_session(), ends, "{answer}: {error}");
         }
     }
@@ -400,7 +409,7 @@ mod tests {
         let mut api = api(&server);
         api.access_token_field = Some("data.jwt".into());
         api.refresh_token_field = Some("data.refresh".into());
-        let tokens = refresh(&http(), &api, &secret("RT"), &TestClock::new()).await.expect("tokens");
+        let tokens = refresh(&http(), &api, &secret("RT"), &[], &TestClock::new()).await.expect("tokens");
         assert!(tokens.refresh_token.is_none(), "the caller reuses the old one");
         assert_eq!(server.body(0), r#"{"refresh":"RT"}"#);
     }

@@ -188,7 +188,7 @@ mod tests {
         let server = TestServer::start(vec![json(200, TOKENS)]).await;
         let (http, client, clock) = (http(), cli(), TestClock::new());
         let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
-        let tokens = refresh_token::request(&endpoint, &secret("R/T"), &target()).await.expect("tokens");
+        let tokens = refresh_token::request(&endpoint, &secret("R/T"), &target(), &[]).await.expect("tokens");
         assert!(tokens.refresh_token.is_none(), "the caller reuses the old one");
         assert_eq!((tokens.obtained_at, tokens.expires_at), (clock.now(), Some(UnixTime(1_700_000_060))));
         assert_eq!(
@@ -271,8 +271,9 @@ mod tests {
         let server = TestServer::start(vec![page]).await;
         let (http, client, clock) = (http(), cli(), TestClock::new());
         let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
-        let error =
-            refresh_token::request(&endpoint, &secret("RT"), &TokenTarget::default()).await.expect_err("no answer");
+        let error = refresh_token::request(&endpoint, &secret("RT"), &TokenTarget::default(), &[])
+            .await
+            .expect_err("no answer");
         assert!(!error.ends_session() && error.is_in_doubt(), "{error}");
     }
 }

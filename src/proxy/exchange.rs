@@ -291,7 +291,7 @@ fn refusal(response: &Response<ApiBody>) -> Option<ApiChallenge> {
     }
 }
 
-/// Sends the request. `kept` is the copy of the caller's body; `None` for a body that is sent again.
+/// Sends the request. `record` is what is recorded of the caller's body; `None` for a body that is sent again.
 async fn forward(
     proxy: &ApiProxy,
     access: &Access,

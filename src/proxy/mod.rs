@@ -1,8 +1,8 @@
 //! A reverse proxy for one API: clients send requests without a token, and the proxy adds what the session has at that moment.
 //!
-//! A request takes one path: `serve` accepts it, `caller` checks who sends it, [`CleanPath`](crate::model::CleanPath) and the rules what it asks for, `exchange`
-//! gives it its credentials and passes it on, with bodies that stream both ways. The proxy asks the agent or the session
-//! service for tokens ([`CredentialSource`]), never a store.
+//! A request takes one path: `serve` accepts it, `caller` checks its sender, `exchange` checks its path
+//! ([`CleanPath`](crate::model::CleanPath)) and the rules, adds the credentials and passes it on, with bodies that stream both
+//! ways. The proxy asks the agent or the session service for tokens ([`CredentialSource`]), never a store.
 
 mod body;
 mod caller;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::received_tokens::{fill_expiry, unusable_tokens};
 use super::refresh::issuer_failure;
 use super::refresh_policy::TokenRequest;
-use super::send_refresh::unusable_tokens;
 use super::session_end::refreshes_extend;
 use super::stores::current_session;
 use super::trust::trusted_keys;
@@ -12,7 +12,7 @@ use super::unsaved::Stored;
 use super::{HeldProfile, LoginReason, SessionError, SessionService};
 use crate::model::{Profile, Session, TokenSet, TokenTarget, Trust};
 use crate::secret::Secret;
-use crate::verify::{unverified_claims, verify_id_token};
+use crate::verify::verify_id_token;
 
 impl SessionService {
     /// Stores the issuer's reply to a refresh for `request` of the session `before`, and returns the session as stored.
@@ -64,7 +64,7 @@ impl SessionService {
         } else {
             session.refreshed_at = Some(new.obtained_at);
             session.last_failure = None;
-            Self::fill_expiry(&mut new);
+            fill_expiry(&mut new);
             session.apply_tokens(&target, new);
         }
         match self.store_refreshed(profile, &session, &before, held).await? {
@@ -142,13 +142,6 @@ impl SessionService {
             Ok(_) => IdTokenCheck::Valid,
             Err(_) if !keys.verifies(id_token.expose()) => IdTokenCheck::UnknownKey,
             Err(reasons) => IdTokenCheck::Invalid(reasons.first().map(|r| r.message.clone()).unwrap_or_default()),
-        }
-    }
-
-    /// Takes the expiry from the JWT itself if the reply has no `expires_in`.
-    pub(super) fn fill_expiry(tokens: &mut TokenSet) {
-        if tokens.expires_at.is_none() {
-            tokens.expires_at = unverified_claims(tokens.access_token.expose()).and_then(|claims| claims.exp);
         }
     }
 }

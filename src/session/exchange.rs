@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
+use super::received_tokens::{check_audience, fill_expiry, of_same_subject, quote_names, unusable_tokens};
 use super::refresh::{Caller, issuer_failure};
 use super::refresh_policy::TokenRequest;
-use super::send_refresh::{check_audience, of_same_subject, quote_names, unusable_tokens};
 use super::unsaved::Stored;
 use super::{Demand, HeldProfile, MinTtl, ServedToken, SessionError, SessionService};
 use crate::model::{Profile, RefreshFailure, Session, TokenSet, TokenTarget};
@@ -50,7 +50,7 @@ impl SessionService {
                 return self.fall_back(session, request, error);
             }
         };
-        Self::fill_expiry(&mut tokens);
+        fill_expiry(&mut tokens);
         // A token of unknown lifetime is not served for longer than the one that it was exchanged for.
         tokens.expires_at = tokens.expires_at.or(before.tokens.expires_at);
         let mut session = Session { generation: before.generation.next(), ..before.clone() };

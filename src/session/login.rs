@@ -4,7 +4,7 @@ mod commit;
 
 use std::time::Duration;
 
-use super::send_refresh::unusable_tokens;
+use super::received_tokens::{fill_expiry, unusable_tokens};
 use super::trust::trusted_keys;
 use super::{SessionError, SessionService};
 use crate::clock::UnixTime;
@@ -121,7 +121,7 @@ impl SessionService {
             return Err(unusable.into());
         }
         let now = self.clock.now();
-        Self::fill_expiry(&mut tokens);
+        fill_expiry(&mut tokens);
         let api = grant == Grant::Password && profile.server.api.login.is_some();
         if grant != Grant::Token && !api {
             tokens.fill_scope(&profile.scopes);

@@ -16,6 +16,7 @@ mod logout;
 mod marks;
 mod observed_time;
 mod proof;
+mod received_tokens;
 mod refresh;
 pub mod refresh_policy;
 mod registration;
@@ -104,26 +105,30 @@ const MAX_FILE_CALLS: usize = 2;
 /// How many failures of hooks may be queued for the agent.
 const MAX_HOOK_FAILURES: usize = 64;
 
-/// How long to wait for the issuer's metadata, which may take two requests: longer than one takes.
+/// How long to wait for the issuer's metadata, which takes up to four requests. Longer than the limit of one request.
 const DISCOVERY_LIMIT: Duration = Duration::from_secs(35);
 
-/// How long to wait for the second metadata document where the first lacks an endpoint.
+/// How long to wait for the second metadata document if an endpoint is missing in the first.
 const SECOND_DOCUMENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long the platform may take to return the token: a command, or a request, which has the same limit. As long as that for
 /// an identity provider, which exchanges it.
 const IDENTITY_LIMIT: Duration = Duration::from_secs(30);
 
-/// The longest request for a token, with what comes before and after it, in seconds: the issuer's metadata, an identity token, the
-/// request and its repetition (the limits of `oauth/http.rs` and of `send_refresh.rs`), and a store that is not available.
+/// The token request and its repetition, in seconds: the first one fails within 15 s if it is not sent, the second may take 30 s
+/// (`Limits::DEFAULT` in `oauth/reqwest_clients.rs`).
+const MAX_TOKEN_REQUESTS: u64 = 45;
+
+/// The longest request for a token, in seconds: the metadata, the identity token and its exchange, the token request with its
+/// repetition, and a store that is not available.
 const MAX_REQUEST: u64 = DISCOVERY_LIMIT.as_secs()
     + SECOND_DOCUMENT_LIMIT.as_secs()
     + 2 * IDENTITY_LIMIT.as_secs()
-    + 45
+    + MAX_TOKEN_REQUESTS
     + UNSAVED_LIMIT.as_secs();
 
-/// The longest refresh, with what the calls of the store take: the session's own token, and one that is exchanged for it, or one
-/// for another target and, since that was refused, the session's own.
+/// The longest refresh: two requests and the calls of the store. The second request is the token exchange, or the refresh of the
+/// session's own token after the issuer has refused one for another target.
 pub const MAX_REFRESH: Duration = Duration::from_secs(2 * MAX_REQUEST + 10);
 
 /// How the work ended that a signal waited for.
@@ -173,7 +178,7 @@ impl SessionService {
     }
 
     /// Sets the configuration that hooks and what they start are to use.
-    pub fn name_config(&self, file: PathBuf) {
+    pub fn set_config_file(&self, file: PathBuf) {
         let _ = self.config.set(file);
     }
 

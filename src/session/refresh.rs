@@ -2,16 +2,16 @@
 //!
 //! The promises: a refresh token is not sent again while the reply to its first sending may still arrive; a refreshed session
 //! is stored before anyone gets its token, unless the store fails and an agent serves it (`unsaved`); only the issuer ends a
-//! session: by `invalid_grant` at once, by other refusals once the access token has expired.
+//! session: by `invalid_grant` at once, by repeated other refusals once the access token has expired.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::received_tokens::of_same_subject;
 use super::refresh_policy::{
     self, Decision, LastFailure, MinTtl, Obstacle, RequestedToken, SessionView, TokenRequest, can_fall_back, decide,
 };
-use super::send_refresh::of_same_subject;
 use super::{HeldProfile, LoginReason, MAX_REFRESH, SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::model::{ErrorCode, Profile, RefreshFailure, Session, TokenTarget};
@@ -188,8 +188,8 @@ impl SessionService {
                 result => return result,
             }
             let Some(HeldProfile { lock, _signals }) = held.take() else { break };
-            // Released first: its file may be in place, and have been impossible to examine. Then this process would wait for
-            // itself.
+            // Released before the next attempt: a lock whose file could not be examined also counts as lost. Its file may still
+            // be in place, and this process would wait for itself.
             lock.release().await;
             match self.lock(profile).await {
                 Ok(lock) => *held = Some(HeldProfile { lock, _signals }),

@@ -27,7 +27,7 @@ pub struct SessionView {
     pub can_refresh: bool,
     /// Whether the issuer has refused its refresh token for good.
     pub ended: bool,
-    /// How often the issuer has refused the refresh in other words since the last that succeeded.
+    /// How many refreshes since the last success the issuer has refused with another error than `invalid_grant`.
     pub refusals: u32,
     /// Whether the requested token is obtained by token exchange (RFC 8693), for which the session's own has to be valid.
     pub is_exchanged: bool,
@@ -159,8 +159,7 @@ const SHARE_FAILURE: Duration = Duration::from_secs(1);
 /// How long a caller that has a valid token waits for a refresh: longer than a healthy issuer takes.
 pub const MAX_WAIT_WITH_VALID_TOKEN: Duration = Duration::from_secs(2);
 
-/// How often an issuer may refuse a refresh in words other than `invalid_grant` before a login is required. The first may be a
-/// mistake.
+/// After how many refusals with another error than `invalid_grant` a login is required. A single one may be a mistake.
 const MAX_REFUSALS: u32 = 2;
 
 /// How long a refresh token is not sent again after a lost reply, if the access token's expiry is unknown.

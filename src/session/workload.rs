@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::error::{WorkloadError, WorkloadProblem};
 use super::limited_command::{Ended, KillOnDrop, RunningGroup, run_limited};
-use super::send_refresh::{check_audience, quote_names};
+use super::received_tokens::{check_audience, quote_names};
 use super::{IDENTITY_LIMIT, SessionError, SessionService};
 use crate::broker::{self, BrokerOutcome, BrokerRequest, PendingRequest};
 use crate::clock::UnixTime;

@@ -48,7 +48,8 @@ impl ProfileLock {
         unblock(self.lock.path(), move || lock.is_in_place()).await.unwrap_or(false)
     }
 
-    /// Returns when the refresh was marked as begun that was given up last before anything was sent, if the mark may be stored.
+    /// Returns the `refreshing_since` of the last refresh that was given up before anything was sent. The stored session may
+    /// still have it: it could not be removed, or a slow keychain stores it later.
     pub async fn given_up(&self) -> Option<UnixTime> {
         let lock = Arc::clone(&self.lock);
         let note = unblock(self.lock.path(), move || lock.note()).await.ok()?.ok()?;

@@ -166,8 +166,15 @@ fn error_text_that_repeats_a_short_secret_is_left_out() {
     let idp = StubServer::start(move |own, request| match request.path.as_str() {
         "/token" if request.body.contains("grant_type=refresh_token") => {
             // The access token is not sent, but known.
-            let secret = ["r7x", "a9z"][refreshes.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 2];
-            (400, format!("{{\"error\":\"invalid_request\",\"error_description\":\"`{secret}` is used\"}}"))
+            let number = refreshes.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let (code, text) = match number {
+                0 => ("invalid_request", "`r7x` is used".to_owned()),
+                1 => ("invalid_request", "`a9z` is used".to_owned()),
+                2 => ("a9z", String::new()),
+                // What is printed ends in the middle of it.
+                _ => ("invalid_request", format!("{} a9z", "f".repeat(297))),
+            };
+            (400, format!("{{\"error\":\"{code}\",\"error_description\":\"{text}\"}}"))
         }
         "/token" if request.body.contains("password=p%26w") => {
             (403, "{\"error\":\"invalid_grant\",\"error_description\":\"not password=p%26w\"}".into())
@@ -183,9 +190,11 @@ fn error_text_that_repeats_a_short_secret_is_left_out() {
     let refused = home.run_with(&login, "p&w\n").exits(5).stderr;
     assert!(refused.contains("wrong user name or password") && !refused.contains("p%26w"), "{refused}");
     home.run_with(&login, "right\n").exits(0);
-    for secret in ["r7x", "a9z"] {
+    for (secret, shown) in
+        [("r7x", "invalid_request"), ("a9z", "invalid_request"), ("a9z", "error"), ("ffff", "invalid_request")]
+    {
         let refused = home.run(&["refresh"]).exits(5).stderr;
-        assert!(refused.contains("invalid_request") && !refused.contains(secret), "{refused}");
+        assert!(refused.contains(shown) && !refused.contains(secret), "{refused}");
         let status = home.run(&["status", "--json"]).stdout;
         assert!(!status.contains(secret), "{status}");
     }

@@ -288,7 +288,7 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
              is the one to WebSocket, and none with `--read-only` or `proxy_read_only`: what is sent after it is unknown. \
              `--max-requests` counts a request that is sent again with another token or another proof each time.\n\n\
              A TCP connection on which no request with the key arrives within five seconds is closed. \
-             In the log, a `400 (failed: request)` is a body that the client has sent wrongly or not to its end; `502 (failed: api)` is \
+             In the log, a `400 (failed: request)` is an invalid or incomplete body of the client; `502 (failed: api)` is \
              an API that cannot be reached or breaks off, and `504 (failed: api)` one that does not respond in time.",
         )],
     ),
@@ -312,7 +312,7 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
              With `--file`, the token is in the file PATH and not in the environment, and AUTHCTL_TOKEN_FILE has the path. \
              The file is a new one: one that exists is refused, and one that another program has changed is left alone. authctl \
              stays the parent of the command, replaces the token before it expires, passes signals on, and \
-             removes the file when the command exits. A command that a signal ends exits with 128 and its number, as in a \
+             removes the file when the command exits. A signal that a process sends to the whole process group reaches the command twice. A command that a signal ends exits with 128 and its number, as in a \
              shell. If authctl itself is killed, the file stays, and has to be removed. Each command that runs at the same time needs a file of its \
              own.\n\n\
              With `--proxy`, the command gets no token. The agent's socket and the variables from which a platform's job gets an \

@@ -240,10 +240,10 @@ impl Agent {
                     DecidingToken::AccessToken => None,
                 };
                 let own = own.filter(|session| session.tokens.access_token.expose() == token.expose());
-                let its = Arc::clone(&profile);
+                let verified_profile = Arc::clone(&profile);
                 let decide = move |verifier: &TokenVerifier| {
                     let verification = match own {
-                        Some(session) => verifier.verify_session(&its, &session, false),
+                        Some(session) => verifier.verify_session(&verified_profile, &session, false),
                         None => verifier.verify_token(token.expose(), false),
                     };
                     (verification.verdict, verifier.keys_age())
@@ -269,7 +269,7 @@ impl Agent {
         let profiles = if state.locked {
             Vec::new()
         } else {
-            // One subject, as a report reads every store and may hang.
+            // All reports have one subject, so they run one at a time: a report reads every store and may hang.
             let read = unblock("@status", move || profile_statuses(&sessions, &config, None));
             read.await.map_err(|_| Error::from(SessionError::Interrupted))??
         };

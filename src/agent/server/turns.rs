@@ -189,8 +189,12 @@ impl Turn {
         let now = self.queue.clock.monotonic();
         let mut inner = self.queue.inner();
         // The counts start again once the delay of all wrong passphrases has passed.
-        let is_over = inner.used_until.is_none_or(|used| used < now);
-        inner.wrong.iter_mut().filter(|counts| is_over || counts.len() >= MAX_SOURCES).for_each(HashMap::clear);
+        let delay_has_passed = inner.used_until.is_none_or(|used| used < now);
+        inner
+            .wrong
+            .iter_mut()
+            .filter(|counts| delay_has_passed || counts.len() >= MAX_SOURCES)
+            .for_each(HashMap::clear);
         if let Some(source) = self.source {
             for (counts, origin) in inner.wrong.iter_mut().zip(source.origins()) {
                 *counts.entry(origin).or_default() += 1;

@@ -34,11 +34,13 @@ pub(super) fn log(app: &App, args: &AgentLog) -> Result<u8, Error> {
         output::line(&format!("({} older entries were dropped)", log.dropped))?;
     }
     let mut shown = Shown::default();
+    let dropped = log.dropped;
     let is_empty = !log.entries.iter().any(|entry| is_shown(app, entry));
     shown.print_new(app, args, log)?;
     if !args.follow {
-        if is_empty {
-            app.ui().notice("no requests since the agent was started");
+        if is_empty && dropped == 0 {
+            let of = app.common.profile.as_ref().map(|name| format!(" for {name}")).unwrap_or_default();
+            app.ui().notice(&format!("no requests{of} since the agent was started"));
         }
         return Ok(0);
     }

@@ -118,7 +118,9 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
             return output::done(app, "the agent is not running", &app.absent_agent_status()?);
         }
         Err(error) if error.code == ErrorCode::AgentUnavailable => process.terminate().ok_or(error)?,
-        reply => drop(reply?.read::<StopResponse>()??),
+        reply => {
+            reply?.read::<StopResponse>()??;
+        }
     }
     let gone = app.run(async {
         let begun = app.clock().monotonic();

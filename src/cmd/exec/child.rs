@@ -4,7 +4,7 @@ use std::future::{Future, pending};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ExitStatus};
 
-// In rustix, no session and no group has the number 0, which those have that began outside of this container.
+// Rustix cannot represent the number 0, which a session or group from outside of this container has here.
 use nix::unistd::{getpgid, getpgrp, getppid, getsid};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 

@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::cli::Login;
 use crate::config::{Config, setting};
 use crate::error::{Error, ErrorCode, Hint};
-use crate::login::of_first_request;
+use crate::login::first_request_error;
 use crate::model::{ApiUrl, ClientRegistration, Dpop, IssuerUrl, Profile, ProfileName, ToolHost};
 use crate::oauth::Metadata;
 use crate::session::{DiscoveredApi, DiscoveredServer};
@@ -57,7 +57,7 @@ async fn prepare_for(
     let server = match is_new || found.resource.is_some() {
         true => {
             let server = sessions.discover_server(&profile, &found, &issuer);
-            Some(app.with_progress(issuer.as_str(), server).await.map_err(of_first_request)?)
+            Some(app.with_progress(issuer.as_str(), server).await.map_err(first_request_error)?)
         }
         // The API says nothing about the issuer that was configured for it.
         false => None,

@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::cli::Login;
 use crate::config::{ConfigError, setting};
 use crate::error::{Error, ErrorCode, Hint};
-use crate::login::{LoginPlan, LoginRequest, LoginService, MissingSetting, of_first_request, provider};
+use crate::login::{LoginPlan, LoginRequest, LoginService, MissingSetting, first_request_error, provider};
 use crate::model::{Grant, IssuerSearch, IssuerUrl, PROVIDERS, Profile, ProfileName, Provider, ProviderIssuer};
 
 /// The number of attempts at an answer.
@@ -155,7 +155,7 @@ impl Asking<'_> {
             self.args.settings.apply(&mut profile)?;
             let sessions = self.app.sessions()?;
             let found = self.app.with_progress(search.at.as_str(), sessions.find_issuer(&profile, &search)).await;
-            let found = found.map_err(of_first_request)?;
+            let found = found.map_err(first_request_error)?;
             if found.as_str() != text {
                 self.show(&format!("Found {found}"));
             }

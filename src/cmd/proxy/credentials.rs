@@ -8,7 +8,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use tokio::sync::{mpsc, oneshot};
 
 use super::report::Reports;
-use crate::app::{Answering, ApiCredentials, ApiToken, App, Freshness, answer};
+use crate::app::{Answering, ApiCredentials, ApiToken, App, ReuseLimit, answer};
 use crate::clock::Clock;
 use crate::cmd::challenge::login_required;
 use crate::error::{Error, ErrorCode, Hint};
@@ -43,15 +43,18 @@ struct CredentialQuestion {
 /// The credentials of the last request, reused while its token is fresh. Not used for bound tokens: each request needs its own
 /// proof.
 #[derive(Default)]
-struct Latest(Mutex<Option<(Freshness, Arc<Access>)>>);
+struct Latest(Mutex<Option<(ReuseLimit, Arc<Access>)>>);
 
 impl Latest {
-    fn lock(&self) -> MutexGuard<'_, Option<(Freshness, Arc<Access>)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<(ReuseLimit, Arc<Access>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn get(&self, clock: &dyn Clock) -> Option<Arc<Access>> {
-        self.lock().as_ref().filter(|(freshness, _)| freshness.lasts(clock)).map(|(_, access)| Arc::clone(access))
+        self.lock()
+            .as_ref()
+            .filter(|(reuse_limit, _)| reuse_limit.allows_reuse(clock))
+            .map(|(_, access)| Arc::clone(access))
     }
 }
 
@@ -195,7 +198,7 @@ impl<'a> ProxyCredentials<'a> {
         }
         let access = Arc::new(Access { headers, api, rules });
         if !token.is_bound() {
-            *self.latest.lock() = Some((token.freshness(), Arc::clone(&access)));
+            *self.latest.lock() = Some((token.reuse_limit(), Arc::clone(&access)));
         }
         Ok(access)
     }

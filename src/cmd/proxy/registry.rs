@@ -42,8 +42,10 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.file);
-        self.lock.remove_file();
+        if self.lock.is_in_place() {
+            let _ = std::fs::remove_file(&self.file);
+            self.lock.remove_file();
+        }
     }
 }
 
@@ -129,22 +131,19 @@ pub(super) fn stop(app: &App, address: Option<&str>) -> Result<u8, Error> {
         let message = format!("no proxy runs at {address}");
         return Err(Error::msg(ErrorCode::Usage, message, Hint::command("proxy list")));
     }
-    let mut out_of_reach = None;
+    let mut out_of_reach = Vec::new();
     for (entry, lock) in &found {
         let holder = lock_holder(lock, Some(entry.pid)).and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         // Its lock shows that the process is the proxy's, and has not ended.
-        match holder.filter(|_| is_locked(lock)) {
-            Some(pid) => drop(kill_process(pid, Signal::TERM)),
-            None if is_locked(lock) => {
-                out_of_reach = Some(&entry.address);
-                continue;
-            }
-            None => {}
+        let is_stopped = holder.is_some_and(|pid| is_locked(lock) && kill_process(pid, Signal::TERM).is_ok());
+        if !is_stopped && is_locked(lock) {
+            out_of_reach.push(entry.address.as_str());
+            continue;
         }
         app.ui().notice(&format!("stopping the proxy at {}", entry.address));
     }
-    if let Some(address) = out_of_reach {
-        let message = format!("cannot stop the proxy at {address}: its process is in another container");
+    if !out_of_reach.is_empty() {
+        let message = format!("cannot stop what runs in another container: {}", out_of_reach.join(", "));
         return Err(Error::msg(ErrorCode::Unexpected, message, Hint::None));
     }
     if found.is_empty() {

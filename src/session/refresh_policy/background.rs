@@ -9,10 +9,10 @@ use crate::clock::UnixTime;
 /// The minimum age at which a token is refreshed, however short its lifetime.
 const MIN_AGE: Duration = Duration::from_secs(2);
 
-/// The earliest margin, in percent of the [`MinTtl::Default`].
+/// The smallest margin, in percent of [`MinTtl::Default`].
 const MIN_PERCENT: u32 = 110;
 
-/// How much earlier than that a token may be refreshed, in percent.
+/// How much the jitter adds to [`MIN_PERCENT`] at most.
 const SPREAD: u32 = 40;
 
 impl Validity {

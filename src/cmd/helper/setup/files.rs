@@ -176,7 +176,7 @@ pub(super) fn edit_lines(file: &Path, text: &str, block: &str, add: bool) -> Res
         return Err(cannot(file, anyhow::anyhow!("a brace is not closed")));
     };
     let (block, after) = lines[first..].split_at(length + 1);
-    if !without_spaces(&block.concat()).strip_prefix(&start).is_some_and(|rest| rest == "}") {
+    if without_spaces(&block.concat()).strip_prefix(&start).is_none_or(|rest| rest != "}") {
         return Err(foreign(format!("{} has more in its block for authctl", file.display()), Hint::edit(file)));
     }
     Ok(Some(lines[..first].iter().chain(after).copied().collect()))

@@ -1,0 +1,123 @@
+//! Checks tokens that an issuer has returned, before they are stored: their type, key, subject, audience and expiry.
+
+use super::SessionError;
+use super::refresh_policy::TokenRequest;
+use crate::model::{Profile, Session, TokenSet, TokenTarget};
+use crate::oauth::{DpopKey, IssuerError};
+use crate::secret::Secret;
+use crate::text::excerpt;
+use crate::verify::unverified_claims;
+
+/// Returns the tokens of a reply unless they are another subject's than the session's: those of another user must not be used
+/// under this one's name (OpenID Connect Core 1.0, section 12.2). Unverified claims are enough for that: they come from the token
+/// endpoint, and can only cause a refusal.
+pub(super) fn of_same_subject(
+    session: &Session,
+    request: &TokenRequest,
+    tokens: TokenSet,
+) -> Result<TokenSet, SessionError> {
+    let claims = |token: &Secret| unverified_claims(token.expose());
+    let sub = |token: &Secret| claims(token).and_then(|claims| claims.sub);
+    let user = session.subject.as_ref().map(|subject| subject.sub.clone());
+    // The subject of an access token may differ from the ID token's (RFC 9068, section 2.2), but not from the one before. The
+    // first token for a target is of the user, or of the subject of the session's own token.
+    let before = match session.token_for(&request.target()) {
+        Some(before) => [sub(&before.access_token), None],
+        None => [sub(&session.tokens.access_token), user.clone()],
+    };
+    // Another issuer has its own names for the user.
+    let is_own = |iss: &String| {
+        *iss == session.issuer.as_str()
+            || claims(&session.tokens.access_token).and_then(|own| own.iss).as_ref() == Some(iss)
+    };
+    let found = claims(&tokens.access_token).filter(|found| found.iss.as_ref().is_none_or(is_own));
+    let id_token = tokens.id_token.as_ref().and_then(sub);
+    for (expected, found) in [([user, None], id_token), (before, found.and_then(|found| found.sub))] {
+        let mut expected = expected.into_iter().flatten().peekable();
+        if let (Some(first), Some(found)) = (expected.peek().cloned(), found)
+            && expected.all(|expected| expected != found)
+        {
+            let (expected, found) = (excerpt(&first, 80), excerpt(&found, 80));
+            return Err(IssuerError::OtherSubject { expected, found }.into());
+        }
+    }
+    Ok(tokens)
+}
+
+/// Returns the error for `tokens` that cannot be used: of another type than was requested, or bound to another key than the
+/// stored `key`, of which proofs were sent (RFC 9449, section 6). An opaque token does not show its key; only its use does.
+pub(super) fn unusable_tokens(profile: &Profile, tokens: &TokenSet, key: Option<&Secret>) -> Option<IssuerError> {
+    let unusable = IssuerError::for_token_type(tokens, key.is_some(), profile.server.dpop);
+    if unusable.is_some() || !tokens.is_bound() {
+        return unusable;
+    }
+    let bound_to = unverified_claims(tokens.access_token.expose())?.jkt?;
+    match DpopKey::from_stored(key?) {
+        Ok(key) => (key.thumbprint() != bound_to).then_some(IssuerError::BoundElsewhere),
+        Err(error) => Some(error),
+    }
+}
+
+/// Rejects a JWT that names audiences, but none of the requested ones: an issuer may ignore a parameter, and the token would
+/// give the service that receives it access to another. The claims are unverified, and can only cause a refusal.
+pub(super) fn check_audience(tokens: &TokenSet, target: &TokenTarget) -> Result<(), IssuerError> {
+    let found = unverified_claims(tokens.access_token.expose()).map(|claims| claims.audiences).unwrap_or_default();
+    let requested: Vec<&String> = target.audience.iter().chain(&target.resources).collect();
+    match found.is_empty() || requested.is_empty() || requested.iter().any(|name| found.contains(name)) {
+        true => Ok(()),
+        false => Err(IssuerError::OtherAudience { found: quote_names(found.iter()) }),
+    }
+}
+
+/// Returns names for a message, one line of at most 200 characters.
+pub(super) fn quote_names<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let quoted: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    excerpt(&quoted.join(", "), 200)
+}
+
+/// Takes the expiry from the JWT itself if the reply has no `expires_in`.
+pub(super) fn fill_expiry(tokens: &mut TokenSet) {
+    if tokens.expires_at.is_none() {
+        tokens.expires_at = unverified_claims(tokens.access_token.expose()).and_then(|claims| claims.exp);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::store::tests::session;
+
+    fn jwt(claims: &Value) -> String {
+        let [header, claims] = [&json!({"alg": "ES256"}), claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+        format!("{header}.{claims}.{}", URL_SAFE_NO_PAD.encode("a signature"))
+    }
+
+    #[test]
+    fn bound_token_is_used_only_with_its_key() {
+        let [own, other] = [(); 2].map(|()| DpopKey::generate().expect("a key"));
+        let to = |key: &DpopKey| jwt(&json!({"cnf": {"jkt": key.thumbprint()}}));
+        let profile = Profile::new("work".parse().expect("a name"), "https://a.example".parse().expect("an issuer"));
+        let damaged = Secret::new("AAAA".into());
+        for (token, token_type, key, is_usable) in [
+            (to(&own), "DPoP", Some(own.to_stored()), true),
+            (to(&other), "DPoP", Some(own.to_stored()), false),
+            (to(&other), "dpop", Some(own.to_stored()), false),
+            (to(&own), "DPoP", None, false),
+            (to(&own), "DPoP", Some(damaged), false),
+            // What it is bound to does not show.
+            ("opaque".to_owned(), "DPoP", Some(own.to_stored()), true),
+            (jwt(&json!({})), "DPoP", Some(own.to_stored()), true),
+            (jwt(&json!({"cnf": "text"})), "DPoP", Some(own.to_stored()), true),
+            (to(&other), "Bearer", None, true),
+        ] {
+            let mut tokens = session(&token).tokens;
+            tokens.token_type = token_type.to_owned();
+            let unusable = unusable_tokens(&profile, &tokens, key.as_ref());
+            assert_eq!(unusable.is_none(), is_usable, "{token_type} {token}: {unusable:?}");
+        }
+    }
+}
