@@ -28,7 +28,7 @@ pub enum TokenFileError {
     /// It holds something else, which is not replaced.
     #[error("it exists and holds something other than a token")]
     NotAToken,
-    /// It holds a token, which authctl has not written.
+    /// It holds a token that authctl did not write.
     #[error("it exists and holds a token that authctl did not write")]
     Foreign,
     /// It was there before the command that wants it for itself.

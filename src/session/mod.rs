@@ -157,9 +157,11 @@ impl SessionService {
         locks: LockDirectories,
         revoked: impl Into<RevocationFiles>,
     ) -> Arc<Self> {
+        // The user's first: another terminal, with its own directory of data, may remove the file.
+        let records = [&locks.keychain, &locks.file].map(|dir| dir.with_file_name("token-files"));
         Arc::new(Self {
             marks: Marks::new(Arc::clone(&clock), locks.clone()),
-            token_file_records: Arc::new(TokenFileRecords::new(locks.file.with_file_name("token-files"))),
+            token_file_records: Arc::new(TokenFileRecords::new(records)),
             clock,
             stores,
             locks,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::refresh_policy::{RequestedToken, SessionView, TokenRequest, required_login};
-use super::token_file_records::{is_current, tokens_of};
+use super::token_file_records::{has_wanted_content, tokens_of};
 use super::{SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::fs::token_file::{self, TokenFileError};
@@ -96,7 +96,7 @@ impl SessionService {
         let Ok(lock) = self.lock(profile).await else { return };
         match self.session(profile).await {
             Ok(session) => self.write_token_files(profile, Some(&session), None).await,
-            Err(SessionError::LoginRequired(_)) => self.write_token_files(profile, None, None).await,
+            Err(SessionError::LoginRequired(_)) => self.remove_with_session(profile).await,
             Err(error) => tracing::info!("{}: the token files are left as they are: {error}", profile.name),
         }
         lock.release().await;
@@ -123,8 +123,14 @@ impl SessionService {
     pub async fn remove_token_files(&self, profile: &Profile) {
         self.write_token_files(profile, None, None).await;
         let Ok(lock) = self.lock(profile).await else { return };
-        self.write_token_files(profile, None, None).await;
+        self.remove_with_session(profile).await;
         lock.release().await;
+    }
+
+    /// Removes the token files, which may have the tokens of the stored session without a record. Call it under the profile lock.
+    async fn remove_with_session(&self, profile: &Profile) {
+        let stored = self.stored(profile).await.ok().flatten();
+        self.write_token_files(profile, None, stored.as_ref()).await;
     }
 
     /// Removes the token files that a profile had `before` a change of its settings and that none has `now`.
@@ -166,7 +172,7 @@ impl SessionService {
             let is_bound =
                 matches!(token, RequestedToken::Access(_)) && session.is_some_and(|session| session.tokens.is_bound());
             let token = wanted(session, &token, self.clock.now());
-            let current = !is_bound && is_current(path, token.as_ref());
+            let current = !is_bound && has_wanted_content(path, token.as_ref());
             let error = match is_bound {
                 true => Some(
                     "the access token is bound to a key (DPoP), which programs that read the file do not have".into(),

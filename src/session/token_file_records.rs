@@ -21,24 +21,25 @@ const MAX_BYTES: u64 = 1024;
 
 /// The records, one file for each token file.
 pub(super) struct TokenFileRecords {
-    dir: PathBuf,
+    /// The directories that may have them. The first that can be written gets a new one.
+    dirs: Vec<PathBuf>,
 }
 
-/// Returns the tokens of a session, which authctl may have written before there were records, or while none could be written.
+/// Returns the tokens of a session, which authctl may have written before there were records.
 pub(super) fn tokens_of(session: &Session) -> impl Iterator<Item = Secret> {
     let TokenSet { access_token, id_token, .. } = &session.tokens;
     [access_token].into_iter().chain(id_token).cloned()
 }
 
 impl TokenFileRecords {
-    pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir }
+    pub(super) fn new(dirs: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self { dirs: dirs.into_iter().collect() }
     }
 
     /// Returns whether the file has this token and its record says so; without a token, whether it is absent.
     pub(super) fn is_current(&self, path: &Path, token: Option<&Secret>) -> bool {
         let is_recorded = |token: &Secret| self.read(path).contains(&digest_of(token.expose().as_bytes()));
-        is_current(path, token) && token.is_none_or(is_recorded)
+        has_wanted_content(path, token) && token.is_none_or(is_recorded)
     }
 
     /// Checks that the file is absent or empty, or holds what authctl has written: a token that is recorded or `known`.
@@ -60,11 +61,11 @@ impl TokenFileRecords {
         let before = self.own_content(path, known)?;
         let before = before.filter(|before| !before.is_empty()).map(|before| digest_of(before.expose()));
         let digests: BTreeSet<String> = before.into_iter().chain([digest_of(token.expose().as_bytes())]).collect();
-        // A digest that is no longer needed may stay.
-        if !self.read(path).is_superset(&digests)
-            && let Err(error) = self.save(path, &digests)
-        {
-            tracing::info!("what is written to {} cannot be recorded: {error}", path.display());
+        // A digest that is no longer needed may stay. Without a record, the file could not be removed when its token expires.
+        if !is_abandoned() && !self.read(path).is_superset(&digests) {
+            let saved = self.save(path, &digests);
+            saved
+                .map_err(|error| std::io::Error::other(format!("what is written to it cannot be recorded: {error}")))?;
         }
         token_file::write(path, token.expose().as_bytes(), is_abandoned)
     }
@@ -86,27 +87,38 @@ impl TokenFileRecords {
 
     /// Returns the recorded digests. What is missing or damaged records nothing.
     fn read(&self, path: &Path) -> BTreeSet<String> {
-        let bytes = regular_file::read(&self.file(path), MAX_BYTES).unwrap_or_default();
-        let text = std::str::from_utf8(bytes.expose()).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
+        let mut digests = BTreeSet::new();
+        for file in self.files(path) {
+            let bytes = regular_file::read(&file, MAX_BYTES).unwrap_or_default();
+            let text = std::str::from_utf8(bytes.expose()).unwrap_or_default();
+            digests.extend(text.lines().map(str::to_owned));
+        }
+        digests
     }
 
     fn save(&self, path: &Path, digests: &BTreeSet<String>) -> std::io::Result<()> {
-        create_private_dir(&self.dir)?;
         let text: String = digests.iter().map(|digest| format!("{digest}\n")).collect();
-        replace(&self.file(path), text.as_bytes(), 0o600)
+        let mut saved = Ok(());
+        for file in self.files(path) {
+            saved = create_private_dir(directory_of(&file)).and_then(|()| replace(&file, text.as_bytes(), 0o600));
+            if saved.is_ok() {
+                break;
+            }
+        }
+        saved
     }
 
-    /// Returns the file with the record, the same one however the path is written.
-    fn file(&self, path: &Path) -> PathBuf {
+    /// Returns the files that may have the record, the same ones however the path is written.
+    fn files(&self, path: &Path) -> impl Iterator<Item = PathBuf> {
         let dir = directory_of(path);
         let place = dir.canonicalize().unwrap_or_else(|_| dir.to_owned()).join(path.file_name().unwrap_or_default());
-        self.dir.join(digest_of(place.as_os_str().as_encoded_bytes()))
+        let name = digest_of(place.as_os_str().as_encoded_bytes());
+        self.dirs.iter().map(move |dir| dir.join(&name))
     }
 }
 
 /// Returns whether the file has this token, or is absent without one.
-pub(super) fn is_current(path: &Path, token: Option<&Secret>) -> bool {
+pub(super) fn has_wanted_content(path: &Path, token: Option<&Secret>) -> bool {
     match token {
         Some(token) => token_file::has(path, token.expose().as_bytes()).unwrap_or(false),
         None => matches!(token_file::read(path), Ok(None)),
@@ -133,7 +145,7 @@ mod tests {
     #[test]
     fn only_what_is_recorded_or_known_is_replaced_or_removed() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (path, records) = (dir.path().join("file"), TokenFileRecords::new(dir.path().join("made/records")));
+        let (path, records) = (dir.path().join("file"), TokenFileRecords::new([dir.path().join("made/records")]));
         let put = |token: &str, known: &[Secret]| records.write(&path, &secret(token), known, || false);
         for (content, known, is_own) in [
             (None, "", true),
@@ -144,7 +156,7 @@ mod tests {
             (Some("my-api-key"), "", false),
             (Some("\n"), "", false),
         ] {
-            let _ = fs::remove_dir_all(&records.dir);
+            let _ = fs::remove_dir_all(&records.dirs[0]);
             let _ = fs::remove_file(&path);
             content.iter().for_each(|content| fs::write(&path, content).expect("written"));
             let known = [secret(known)];
@@ -160,14 +172,19 @@ mod tests {
     #[test]
     fn whatever_a_crash_leaves_is_recorded() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (path, records) = (dir.path().join("file"), TokenFileRecords::new(dir.path().join("records")));
+        let (path, records) = (dir.path().join("file"), TokenFileRecords::new([dir.path().join("records")]));
         let put = |token: &str| records.write(&path, &secret(token), &[], || false);
         put("first").expect("written");
         // Ended between the record and the file, again and again.
         for token in ["second", "third"] {
-            records.write(&path, &secret(token), &[], || true).expect("abandoned");
+            let has_started = std::cell::Cell::new(false);
+            records.write(&path, &secret(token), &[], || has_started.replace(true)).expect("abandoned");
             assert_eq!(fs::read_to_string(&path).expect("there"), "first");
         }
+        // One that its caller has given up is not recorded.
+        let recorded = records.read(&path);
+        records.write(&path, &secret("late"), &[], || true).expect("abandoned");
+        assert_eq!(records.read(&path), recorded);
         put("fourth").expect("replaced");
         assert!(records.is_current(&path, Some(&secret("fourth"))));
         // By way of a link, and removed without the session.
@@ -176,7 +193,7 @@ mod tests {
         assert!(!path.exists());
         // A damaged record, and one that cannot be written.
         put("fifth").expect("written");
-        let record = records.file(&path);
+        let record = records.files(&path).next().expect("a file");
         fs::write(&record, "\u{0}fifth").expect("written");
         assert!(matches!(put("sixth"), Err(TokenFileError::Foreign)));
         assert!(!records.is_current(&path, Some(&secret("fifth"))), "written again by the next check");
@@ -184,7 +201,12 @@ mod tests {
         assert!(records.is_current(&path, Some(&secret("fifth"))));
         fs::remove_file(&record).expect("removed");
         fs::create_dir(&record).expect("made");
-        records.write(&path, &secret("sixth"), &[secret("fifth")], || false).expect("written without a record");
-        assert_eq!(fs::read_to_string(&path).expect("there"), "sixth");
+        let unrecorded = records.write(&path, &secret("sixth"), &[secret("fifth")], || false);
+        assert!(unrecorded.is_err_and(|error| error.to_string().contains("cannot be recorded")));
+        assert_eq!(fs::read_to_string(&path).expect("there"), "fifth", "what could never be removed is not written");
+        // Another directory has the record then.
+        let both = TokenFileRecords::new([dir.path().join("records"), dir.path().join("others")]);
+        both.write(&path, &secret("sixth"), &[secret("fifth")], || false).expect("recorded");
+        both.remove(&path, &[]).expect("removed");
     }
 }

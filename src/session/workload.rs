@@ -223,16 +223,16 @@ fn token_of(Ended { status, output }: Ended) -> Result<Secret, String> {
 /// What is known of the end of a workload's identity tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentityEnd {
-    /// The platform gives new ones, or no end is known.
+    /// The platform issues new ones, or no end is known.
     Unknown,
-    /// The platform gives none after that.
+    /// The platform issues none after that.
     At(UnixTime),
     /// The one in a file expires then, and it is not known whether another program replaces it.
     UnlessReplaced(UnixTime),
 }
 
-/// Returns what is known of the end of the tokens in a file, whose token expires at `end`. Another program that replaces it in
-/// time does that at least once in the lifetime of a token.
+/// Returns what is known of the end of the tokens in a file, whose token expires at `end`. A program that replaces the file in
+/// time does so at least once in a token's lifetime.
 fn end_in_file(
     issued_at: Option<UnixTime>,
     end: UnixTime,

@@ -230,6 +230,19 @@ fn own_token_file_is_replaced_whatever_became_of_its_record() {
         wait_until("the record", || records.exists().then_some(()));
     }
     fs::remove_dir_all(&records).unwrap();
+    home.run(&["profile", "set", "work", "token_file="]).exits(0);
+    assert!(!file.exists(), "removed with its setting");
+    home.run(&["profile", "set", "work", &format!("token_file={}", file.display())]).exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+    // What could not be removed later is not written.
+    let away = records.with_extension("away");
+    fs::rename(&records, &away).unwrap();
+    fs::write(&records, "").unwrap();
+    let old = content(&file);
+    home.run(&["refresh", "work"]).exits(0).reports("is not up to date: what is written to it cannot be recorded");
+    assert_eq!(content(&file), old);
+    fs::remove_file(&records).unwrap();
+    fs::rename(&away, &records).unwrap();
     home.run(&["logout", "work"]).exits(0);
     assert!(!file.exists());
 }
