@@ -108,8 +108,8 @@ impl App {
         let error = tokio::select! {
             error = &mut settled => error,
             () = self.clock.sleep(Duration::from_millis(200)) => {
-                self.ui().notice("Finishing the refresh; press Ctrl-C again to abort, which may lose the session");
                 signals.discard();
+                self.ui().notice("Finishing the refresh; press Ctrl-C again to abort, which may lose the session");
                 tokio::select! {
                     error = settled => error,
                     _ = signals.next() => Error::interrupted_during_refresh(),
