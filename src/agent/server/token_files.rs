@@ -41,6 +41,10 @@ impl Updates {
         });
     }
 
+    fn is_running(&self, name: &ProfileName) -> bool {
+        self.profiles.contains_key(name)
+    }
+
     /// Waits until an update ends after which there is another one to start.
     async fn again(&mut self) {
         while let Some(ended) = self.tasks.join_next().await {
@@ -60,6 +64,8 @@ impl Updates {
 /// Updates the token files of all profiles. Never returns. A profile whose files or lock do not respond delays no other one.
 pub(super) async fn update(agent: Arc<Agent>) {
     let mut before: BTreeMap<ProfileName, Arc<Profile>> = BTreeMap::new();
+    // Those whose files are to be removed.
+    let mut former: Vec<Arc<Profile>> = Vec::new();
     let mut updates = Updates::default();
     loop {
         let is_locked = agent.agent_lock.is_locked();
@@ -69,6 +75,19 @@ pub(super) async fn update(agent: Arc<Agent>) {
         let mut next = agent.now().plus(INTERVAL);
         let with_files = agent.profiles.all().into_iter().filter(|profile| has_files(profile));
         let profiles: BTreeMap<_, _> = with_files.map(|profile| (profile.name.clone(), profile)).collect();
+        let is_same = |old: &Arc<Profile>| profiles.get(&old.name).is_some_and(|now| Arc::ptr_eq(now, old));
+        former.extend(before.into_values().filter(|old| !is_same(old)));
+        // Not during an update of the former settings, which would write a removed file again.
+        let (waiting, ready): (Vec<_>, Vec<_>) = former.into_iter().partition(|old| updates.is_running(&old.name));
+        former = waiting;
+        for old in ready {
+            let (sessions, now) = (Arc::clone(&agent.sessions), profiles.values().cloned().collect::<Vec<_>>());
+            let name = old.name.clone();
+            let removal = tokio::spawn(async move { sessions.remove_former_token_files(&old, &now).await });
+            updates.start(&name, async move { drop(removal.await) });
+        }
+        // The loop runs again when that has ended.
+        former.iter().for_each(|old| updates.start(&old.name, pending()));
         for profile in profiles.values() {
             let (cached, _) = agent.cache.get(&profile.name, &TokenTarget::default());
             let session = match cached {
@@ -86,11 +105,6 @@ pub(super) async fn update(agent: Arc<Agent>) {
                     false => sessions.check_token_files(&profile, session.as_deref()).await,
                 }
             });
-        }
-        let is_same = |old: &Arc<Profile>| profiles.get(&old.name).is_some_and(|now| Arc::ptr_eq(now, old));
-        for old in before.into_values().filter(|old| !is_same(old)) {
-            let (sessions, now) = (Arc::clone(&agent.sessions), profiles.values().cloned().collect::<Vec<_>>());
-            tokio::spawn(async move { sessions.remove_former_token_files(&old, &now).await });
         }
         before = profiles;
         tokio::select! {
