@@ -119,11 +119,11 @@ impl SessionService {
     }
 
     /// Removes the token files of a profile, whatever its session is: at once, and once more after a refresh in progress, which
-    /// writes them.
+    /// writes them. Reads no session: a locked agent calls this again and again.
     pub async fn remove_token_files(&self, profile: &Profile) {
         self.write_token_files(profile, None, None).await;
         let Ok(lock) = self.lock(profile).await else { return };
-        self.remove_with_session(profile).await;
+        self.write_token_files(profile, None, None).await;
         lock.release().await;
     }
 
@@ -139,7 +139,11 @@ impl SessionService {
         let former = |file: &Option<PathBuf>| file.clone().filter(|path| !is_used(path));
         let (token_file, id_token_file) = (former(&before.token_file), former(&before.id_token_file));
         if token_file.is_some() || id_token_file.is_some() {
-            self.remove_token_files(&Profile { token_file, id_token_file, ..before.clone() }).await;
+            let profile = Profile { token_file, id_token_file, ..before.clone() };
+            self.remove_token_files(&profile).await;
+            let Ok(lock) = self.lock(&profile).await else { return };
+            self.remove_with_session(&profile).await;
+            lock.release().await;
         }
     }
 

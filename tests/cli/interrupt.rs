@@ -58,9 +58,11 @@ fn refresh_is_finished_despite_signals() {
         let refreshing = home.spawn(args);
         let committed = count as u64 + 1;
         wait_until("the refresh", || (issuer.stats().refreshes_committed == committed).then_some(()));
-        // The second one is sent before the user can know that it would abort the refresh.
-        refreshing.signal(signal);
-        refreshing.signal(signal);
+        // Both are pending when it continues: the second is sent before the user can know that it would abort the refresh.
+        let other = SIGNALS[(count + 1) % SIGNALS.len()];
+        for signal in [Signal::STOP, signal, other, Signal::CONT] {
+            refreshing.signal(signal);
+        }
         refreshing.reports("Finishing the refresh");
         issuer.clear_faults();
         let ran = refreshing.wait().exits(130);

@@ -54,12 +54,14 @@ pub(super) fn run(call: &Call<'_>, changes: &[Change], setup_of: &SetupOf) -> Re
     }
     // Two at once would change the same files.
     let lock = app.paths()?.locks.join(".helper.lock");
-    let lock = match LockFile::open(lock).and_then(|file| file.lock_blocking(LOCK_LIMIT)) {
-        Err(error @ LockError::TimedOut { .. }) => return Err(error.into()),
-        lock => lock.ok(),
-    };
+    let lock = app.run(async {
+        match LockFile::lock(lock, app.clock(), LOCK_LIMIT).await {
+            Err(error @ LockError::TimedOut { .. }) => Err(error.into()),
+            lock => Ok(lock.ok()),
+        }
+    })?;
     let mut any = false;
-    let shared = if args.remove { hosts_of_other_tools(call, setup_of) } else { Vec::new() };
+    let shared = if args.remove { hosts_of_other_tools(call, setup_of)? } else { Vec::new() };
     if args.write {
         // All are known before the first, so that nothing is changed by half.
         let steps: Vec<Option<SetupStep<'_>>> =
@@ -123,7 +125,7 @@ fn check_hosts(call: &Call<'_>, changes: &[Change]) -> Result<(), Error> {
 
 /// Returns the hosts of the command that another tool may use: one that names authctl for the host, or for all hosts of the
 /// profiles.
-fn hosts_of_other_tools(call: &Call<'_>, setup_of: &SetupOf) -> Vec<ToolHost> {
+fn hosts_of_other_tools(call: &Call<'_>, setup_of: &SetupOf) -> Result<Vec<ToolHost>, Error> {
     let config = call.app.config().unwrap_or_default();
     // So that what all hosts share counts as removable.
     let all: Vec<ToolHost> = config.profiles.values().flat_map(|profile| profile.hosts.clone()).collect();
@@ -133,13 +135,28 @@ fn hosts_of_other_tools(call: &Call<'_>, setup_of: &SetupOf) -> Vec<ToolHost> {
         let changes = setup_of(&call).unwrap_or_default();
         let is_for_hosts = changes.iter().any(|change| matches!(change, Change::Hosts));
         // A link that a file uses is for the hosts in that file.
-        let mut uses =
+        let uses =
             changes.iter().filter(|change| !matches!(change, Change::Hosts | Change::Link { used_in: Some(_), .. }));
-        // What cannot be removed may use it too.
-        is_for_hosts && uses.any(|change| !matches!(change.step(&call, false, &all), Ok(None)))
+        for change in uses.filter(|_| is_for_hosts) {
+            match change.step(&call, false, &all) {
+                Ok(None) => {}
+                Err(error) if error.code == ErrorCode::Interrupted => return Err(error),
+                // What cannot be removed may use it too.
+                _ => return Ok(true),
+            }
+        }
+        Ok(false)
     };
-    let others = || Tool::all().iter().filter(|tool| **tool != call.args.tool);
-    call.args.hosts.iter().filter(|host| others().any(|tool| is_set_up(*tool, host))).cloned().collect()
+    let mut used = Vec::new();
+    for host in &call.args.hosts {
+        for tool in Tool::all().iter().filter(|tool| **tool != call.args.tool) {
+            if is_set_up(*tool, host)? {
+                used.push(host.clone());
+                break;
+            }
+        }
+    }
+    Ok(used)
 }
 
 /// Returns whether the tool stays set up for the other hosts, after those that the command names were removed.

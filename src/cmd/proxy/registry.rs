@@ -143,7 +143,8 @@ pub(super) fn stop(app: &App, address: Option<&str>) -> Result<u8, Error> {
         app.ui().notice(&format!("stopping the proxy at {}", entry.address));
     }
     if !out_of_reach.is_empty() {
-        let message = format!("cannot stop what runs in another container: {}", out_of_reach.join(", "));
+        let addresses = out_of_reach.join(", ");
+        let message = format!("cannot find or signal the process, which may be in another container: {addresses}");
         return Err(Error::msg(ErrorCode::Unexpected, message, Hint::None));
     }
     if found.is_empty() {

@@ -365,11 +365,11 @@ fn set_up_that_a_tool_refuses_is_reported_in_one_line() {
     let (mut home, _idp) = logged_in("");
     let write = |home: &Sandbox| home.run(&["helper", "git", "--write", "--host", "git.example"]).exits(2);
     fs::write(home.path().join(".gitconfig"), "[broken\n").expect("written");
-    let ran = write(&home).reports("helper ''` failed: bad config line 1 in file");
+    let ran = write(&home).reports("` failed: bad config line 1 in file");
+    // git's own command shows the same.
     let lines: Vec<&str> = ran.stderr.lines().collect();
-    let hint = "authctl helper git --setup --host git.example --profile work";
-    assert_eq!((lines.len(), lines[1]), (2, format!("hint:  {hint}").as_str()), "{}", ran.stderr);
-    home.run(&hint.split(' ').skip(1).collect::<Vec<_>>()).exits(0);
+    let command = lines[0].split('`').nth(1).expect("a command");
+    assert_eq!((lines.len(), lines[1]), (2, format!("hint:  {command}").as_str()), "{}", ran.stderr);
     let empty = home.path().join("data");
     home.set("PATH", empty);
     write(&home).reports("error: cannot run `git`: ");
@@ -659,6 +659,16 @@ fn failed_change_of_git_leaves_its_file_as_it_was() {
         let ran = home.run(&["helper", "git", "--write", "--host", "git.example"]).exits(2);
         ran.reports(&format!("{fails} credential.")).reports(&format!("failed: {reason}"));
         assert_eq!(&fs::read_to_string(&file).expect("text"), before, "{fails}");
+    }
+    // A list that fails is not an empty one: the other program's helper would be replaced.
+    let other = "[credential \"https://git.example\"]\n\thelper = other\n";
+    fs::write(&file, other).expect("written");
+    put_in_front(&mut home, "git", |git| {
+        format!("for word; do [ \"$word\" = --get-regexp ] && exit 128; done\nexec {git} \"$@\"")
+    });
+    for change in ["--write", "--remove"] {
+        home.run(&["helper", "git", change, "--host", "git.example"]).exits(2).reports("--get-regexp");
+        assert_eq!(fs::read_to_string(&file).expect("text"), other, "{change}");
     }
     // No leftovers beside it, such as a lock.
     assert_eq!(names(home.path(), ".gitconfig"), [".gitconfig"]);

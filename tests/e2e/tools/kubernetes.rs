@@ -162,7 +162,7 @@ fn kubeconfig_is_changed_as_a_whole_in_the_file_that_kubectl_chooses() {
     let said = helper("--write");
     let copy = setup.home.path().join("first.before-authctl-1");
     assert!(
-        said.contains(&format!("warning: kubectl keeps no comments: {} as it was is in", first.display())),
+        said.contains(&format!("warning: kubectl drops comments; the previous {} is saved as", first.display())),
         "{said}"
     );
     assert_eq!(fs::read_to_string(&copy).unwrap(), config);

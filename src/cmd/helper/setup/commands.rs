@@ -1,5 +1,6 @@
 //! The tool's own commands, which show and change its configuration.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -21,8 +22,8 @@ pub(crate) type Plan = dyn Fn(&str, bool) -> Result<Vec<Vec<String>>, Error>;
 /// Returns a command of a tool for the file at this path, in place of its configuration.
 pub(crate) type OnCopy = fn(&[String], &str) -> Vec<String>;
 
-/// How many copies of a file are made.
-const MAX_BACKUPS: usize = 100;
+/// The maximum number of copies of a file.
+const MAX_BACKUPS: usize = 99;
 
 /// How long to wait for another program that changes the file.
 const MAX_LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -40,14 +41,32 @@ pub(super) struct ToolCommands<'a> {
     pub(super) add: bool,
 }
 
-/// Returns what a command prints; `None` if it fails.
+/// Returns what a command prints; `None` if there is no such program, or it finds nothing (exit code 1 of git).
+///
+/// # Errors
+/// If it fails in another way: what is planned without its output could delete what is there.
 pub(crate) fn printed(call: &Call<'_>, words: &[String]) -> Result<Option<String>, Error> {
-    call.app.run(async { Ok(text_of(words).await) })
+    call.app.run(text_of(words))
 }
 
-async fn text_of(words: &[String]) -> Option<String> {
-    let output = output_of(words).await.ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+async fn text_of(words: &[String]) -> Result<Option<String>, Error> {
+    let failed = |reason: &str| {
+        let line = shell_line(words);
+        Error::msg(ErrorCode::Configuration, format!("`{line}` failed: {reason}"), Hint::shell(line))
+    };
+    let output = match output_of(words).await {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        output => output.map_err(|e| failed(&e.to_string()))?,
+    };
+    match output.status.code() {
+        Some(0) => Ok(Some(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())),
+        Some(1) => Ok(None),
+        _ => {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            let reason = excerpt(stderr.trim().trim_start_matches("fatal: "), 300);
+            Err(failed(if reason.is_empty() { "it printed no reason" } else { &reason }))
+        }
+    }
 }
 
 /// Kills a process group, unless its first process has been reaped.
@@ -88,7 +107,7 @@ pub(super) fn run_on_copy(call: &Call<'_>, change: ToolCommands<'_>) -> Result<b
         let _locks = ToolLock::take_all(call, file).await?;
         let before = read_bytes(file)?;
         // An earlier change of this command, or another program, may have changed the file since the first plan.
-        let commands = (change.plan)(&text_of(change.shown).await.unwrap_or_default(), change.add)?;
+        let commands = (change.plan)(&text_of(change.shown).await?.unwrap_or_default(), change.add)?;
         let Some(program) = commands.first().and_then(|words| words.first()) else { return Ok(false) };
         // One that does not exist is created.
         if !before.is_empty() {
@@ -99,12 +118,16 @@ pub(super) fn run_on_copy(call: &Call<'_>, change: ToolCommands<'_>) -> Result<b
         }
         let after = read_bytes(&copy)?;
         let backup = lost_comments(&before, &after).then(|| back_up(file, &before)).transpose()?;
-        if !write(file, &before, &after)? {
+        let written = write(file, &before, &after);
+        if let (Some(backup), false) = (&backup, matches!(written, Ok(true))) {
+            let _ = std::fs::remove_file(backup);
+        }
+        if !written? {
             return Err(changed_meanwhile(file));
         }
         if let Some(backup) = backup {
             let (file, backup) = (file.display(), backup.display());
-            app.ui().warn(&format!("{program} keeps no comments: {file} as it was is in {backup}"));
+            app.ui().warn(&format!("{program} drops comments; the previous {file} is saved as {backup}"));
         }
         Ok(true)
     })
@@ -114,14 +137,15 @@ pub(super) fn run_on_copy(call: &Call<'_>, change: ToolCommands<'_>) -> Result<b
 fn lost_comments(before: &[u8], after: &[u8]) -> bool {
     let after = String::from_utf8_lossy(after);
     let before = String::from_utf8_lossy(before);
+    let left: HashSet<&str> = after.lines().map(str::trim).collect();
     let mut comments = before.lines().map(str::trim).filter(|line| line.starts_with('#'));
-    comments.any(|comment| !after.contains(comment))
+    comments.any(|comment| !left.contains(comment))
 }
 
 /// Copies a tool's file beside it, and returns the path.
 fn back_up(file: &Path, content: &[u8]) -> Result<PathBuf, Error> {
     let target = link_target(file);
-    for number in 1..MAX_BACKUPS {
+    for number in 1..=MAX_BACKUPS {
         let mut name = target.clone().into_os_string();
         name.push(format!(".before-authctl-{number}"));
         let path = PathBuf::from(name);
@@ -142,8 +166,12 @@ struct ToolLock(PathBuf);
 impl ToolLock {
     /// Takes the lock of kubectl, which is beside the path as it is named, and that of git, beside the file that it leads to.
     async fn take_all(call: &Call<'_>, file: &Path) -> Result<Vec<Self>, Error> {
-        let mut locks = vec![Self::take(call, file, file).await?];
         let target = link_target(file);
+        let mut locks = Vec::new();
+        // Where the directory of a link cannot be written, kubectl cannot take its lock either.
+        if target == file || rustix::fs::access(directory_of(file), rustix::fs::Access::WRITE_OK).is_ok() {
+            locks.push(Self::take(call, file, file).await?);
+        }
         if target != file {
             locks.push(Self::take(call, file, &target).await?);
         }
@@ -186,8 +214,12 @@ async fn run_command(
 ) -> Result<(), Error> {
     let output = output_of(words).await.map_err(|e| {
         let program = words.first().map(String::as_str).unwrap_or_default();
+        let hint = match e.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Hint::shell("echo \"$PATH\""),
+            _ => Hint::shell(shell_line(shown)),
+        };
         let error = anyhow::Error::new(e).context(format!("cannot run `{program}`"));
-        Error::new(ErrorCode::Configuration, error, Hint::shell("echo \"$PATH\""))
+        Error::new(ErrorCode::Configuration, error, hint)
     })?;
     if output.status.success() {
         return Ok(());
