@@ -16,8 +16,10 @@ use crate::ui::{STDOUT_WAS_CLOSED, fill, style};
 /// What to add where a passphrase is missing and there is no terminal to type it in.
 pub(super) const PIPE_PASSPHRASE: &str = "pipe it in with --passphrase-stdin";
 
-/// What to do if an option reads stdin, and nothing was piped in.
-pub(super) const CHECK_PIPE: &str = "check the command before the pipe";
+/// Returns the hint where an option reads stdin, and nothing was piped in.
+pub(super) fn check_pipe() -> Hint {
+    Hint::advice("check the command before the pipe")
+}
 
 /// Writes data and a line break to stdout, as it is. A closed pipe is not an error.
 ///

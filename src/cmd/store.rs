@@ -110,7 +110,7 @@ fn new_passphrase(app: &App, after_current: bool) -> Result<Secret, Error> {
         super::output::PIPE_PASSPHRASE
     };
     let hint_if_missing = || match app.common.passphrase_stdin && !app.ui().is_interactive() && !after_current {
-        true => Hint::advice(super::output::CHECK_PIPE),
+        true => super::output::check_pipe(),
         false => hint().or_add(app.ui().is_interactive(), added),
     };
     let new = new.ok_or_else(|| Error::msg(code, missing, hint_if_missing()))?;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::agent::protocol::{AgentStatus, LockRequest, UnlockRequest};
 use crate::app::App;
 use crate::cli::{AgentLock, AgentUnlock};
-use crate::cmd::output::{self, CHECK_PIPE, PIPE_PASSPHRASE, span};
+use crate::cmd::output::{self, PIPE_PASSPHRASE, span};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::StoreKind;
 use crate::secret::{Secret, SecretBytes};
@@ -112,7 +112,7 @@ fn passphrase(app: &App, new: bool) -> Result<Secret, Error> {
     }
     let hint = || Hint::command(if new { "agent lock" } else { "agent unlock" }).with_typed_options();
     if app.common.passphrase_stdin {
-        let hint = || if app.ui().is_interactive() { hint() } else { Hint::advice(CHECK_PIPE) };
+        let hint = || if app.ui().is_interactive() { hint() } else { output::check_pipe() };
         let missing = || Error::msg(ErrorCode::Usage, "no passphrase on stdin", hint());
         return app.passphrase_from_stdin().ok_or_else(missing);
     }

@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use crate::app::App;
 use crate::cli::Login;
-use crate::cmd::output::CHECK_PIPE;
+use crate::cmd::output::check_pipe;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::secret::{Secret, SecretBytes};
 use crate::ui::{BYTE_ORDER_MARK, Input, read_terminal};
@@ -37,8 +37,8 @@ impl StdinSecrets {
         // The same input would fail again.
         let reads_only_pipes = args.client_secret_stdin || args.password_stdin;
         let hint = || match reads_only_pipes {
-            true => Hint::advice(CHECK_PIPE),
-            false => Hint::login().or_add(app.ui().is_interactive(), CHECK_PIPE),
+            true => check_pipe(),
+            false => Hint::login().or_add(app.ui().is_interactive(), "check the command before the pipe"),
         };
         let unreadable = |e: anyhow::Error| Error::new(ErrorCode::Usage, e.context("cannot read stdin"), hint());
         let ui = app.ui();
