@@ -221,11 +221,14 @@ fn missing_passphrase_is_piped_in_or_typed_in_a_terminal() {
     let home = Sandbox::new();
     home.run(&["agent", "start"]).exits(0);
     // The same command without a terminal would fail again.
-    for more in [&[][..], &["--passphrase-stdin"]] {
+    for (more, note) in [
+        (&[][..], "pipe it in with --passphrase-stdin, or run this in a terminal"),
+        (&["--passphrase-stdin"], "check the command before the pipe"),
+    ] {
         let ran = home.run(&[&["agent", "lock", "--after", "10m"], more].concat());
         assert_ne!(ran.code, 0);
         assert!(!ran.stderr.contains("hint:"), "{}", ran.stderr);
-        ran.reports("note:  pipe it in with --passphrase-stdin, or run this in a terminal\n");
+        ran.reports(&format!("note:  {note}\n"));
     }
     let script = format!("authctl() {{ '{AUTHCTL}' \"$@\"; }}; authctl agent lock --after 10m");
     let mut lock = home.spawn_program_in_terminal("sh", &["-c", &script], 0);
