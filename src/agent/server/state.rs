@@ -30,7 +30,7 @@ pub(super) struct Agent {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) profiles: Profiles,
     /// Held while the configuration is read again.
-    pub(super) reloading: tokio::sync::Mutex<()>,
+    pub(super) reloading: Arc<tokio::sync::Mutex<()>>,
     pub(super) cache: Arc<SessionCache>,
     pub(super) agent_lock: AgentLock,
     pub(super) events: Events,
@@ -72,7 +72,7 @@ impl Agent {
         let clock = Arc::clone(sessions.clock());
         Ok(Arc::new(Self {
             profiles: Profiles::load(config)?,
-            reloading: tokio::sync::Mutex::default(),
+            reloading: Arc::default(),
             cache: Arc::default(),
             agent_lock: AgentLock::new(&clock),
             events: Events::default(),

@@ -80,6 +80,24 @@ async fn configuration_that_does_not_respond_is_waited_for_two_minutes() {
 }
 
 #[tokio::test]
+async fn removed_configuration_takes_effect_though_the_caller_gives_up() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (parts, _, profile) = parts(dir.path(), false);
+    let agent = agent(parts, dir.path());
+    std::fs::remove_file(dir.path().join("config.toml")).expect("removed");
+    // With this clock, the caller does not wait for a thread.
+    let _ = timeout(AT_ONCE, agent.reread_configuration()).await.expect("an end");
+    let is_known = || agent.profiles.choose(Some(&profile.name)).is_ok();
+    timeout(AT_ONCE, async {
+        while is_known() {
+            tokio::task::yield_now().await
+        }
+    })
+    .await
+    .expect("no profile");
+}
+
+#[tokio::test]
 async fn store_that_does_not_respond_is_waited_for_two_minutes() {
     let dir = tempfile::tempdir().expect("a directory");
     let (parts, clock, _) = parts(dir.path(), false);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use notify::event::EventKind;
 use notify::{Config, Event, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OwnedMutexGuard, mpsc};
 
 use super::profiles::{EmptyFile, Reload};
 use super::state::Agent;
@@ -246,34 +246,44 @@ impl Agent {
     /// # Errors
     /// As [`Agent::with_file_limit`].
     pub(super) async fn reread_configuration(self: &Arc<Self>) -> Result<(), Arc<Error>> {
-        match self.reload_profiles(None).await? {
-            Reload::Changed(names) => self.drop_changed(names),
-            Reload::HalfWritten(mut seen) => {
-                let agent = Arc::clone(self);
-                tokio::spawn(async move {
-                    loop {
-                        agent.clock.sleep(IGNORE_EMPTY).await;
-                        match agent.reload_profiles(Some(seen.clone())).await {
-                            Ok(Reload::Changed(names)) => return agent.drop_changed(names),
-                            Ok(Reload::HalfWritten(now)) => seen = now,
-                            Err(error) => tracing::warn!("{}", error.message()),
-                        }
-                    }
-                });
+        let file = self.profiles.files().user.display().to_string();
+        let reread = async {
+            let (agent, turn) = (Arc::clone(self), Arc::clone(&self.reloading).lock_owned().await);
+            // In a task: a caller that gives up must not take the only wait for a half-written file with it.
+            let task = tokio::spawn(async move {
+                match agent.reload_profiles(turn, None).await? {
+                    Reload::Changed(names) => agent.drop_changed(names),
+                    Reload::HalfWritten(seen) => drop(tokio::spawn(agent.wait_for_content(seen))),
+                }
+                Ok(())
+            });
+            task.await.map_err(|_| SessionError::Interrupted).flatten().map_err(|error| Arc::new(Error::from(error)))
+        };
+        self.with_file_limit(ErrorCode::Configuration, &file, reread).await
+    }
+
+    /// Reads the configuration once no file of it is being written any more.
+    async fn wait_for_content(self: Arc<Self>, mut seen: EmptyFile) {
+        loop {
+            self.clock.sleep(IGNORE_EMPTY).await;
+            let turn = Arc::clone(&self.reloading).lock_owned().await;
+            match self.reload_profiles(turn, Some(seen.clone())).await {
+                Ok(Reload::Changed(names)) => return self.drop_changed(names),
+                Ok(Reload::HalfWritten(now)) => seen = now,
+                Err(error) => tracing::warn!("{}", Error::from(error).message()),
             }
         }
-        Ok(())
     }
 
     /// Reads the configuration once at a time, however many requests name unknown profiles.
-    async fn reload_profiles(self: &Arc<Self>, seen: Option<EmptyFile>) -> Result<Reload, Arc<Error>> {
-        let (agent, file) = (Arc::clone(self), self.profiles.files().user.display().to_string());
-        let reload = async {
-            let _one = self.reloading.lock().await;
-            let reloaded = unblock(&self.profiles.files().user, move || agent.profiles.reload(seen)).await;
-            reloaded.map_err(|_| Arc::new(Error::from(SessionError::Interrupted)))
-        };
-        self.with_file_limit(ErrorCode::Configuration, &file, reload).await
+    async fn reload_profiles(
+        self: &Arc<Self>,
+        _turn: OwnedMutexGuard<()>,
+        seen: Option<EmptyFile>,
+    ) -> Result<Reload, SessionError> {
+        let agent = Arc::clone(self);
+        let reload = unblock(&self.profiles.files().user, move || agent.profiles.reload(seen));
+        reload.await.map_err(|_| SessionError::Interrupted)
     }
 
     fn drop_changed(self: &Arc<Self>, names: Vec<ProfileName>) {
@@ -298,7 +308,7 @@ impl Agent {
         tokio::spawn(async move {
             let profile = async {
                 // An invalid configuration was reported when it was read first.
-                let _ = agent.reload_profiles(None).await;
+                let _ = agent.reread_configuration().await;
                 agent.profiles.choose(Some(&name)).ok()
             };
             match agent.sessions.remove_unused_from_memory(&name, profile).await {
