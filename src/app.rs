@@ -3,7 +3,7 @@
 mod agent;
 mod agent_store;
 mod api;
-mod credentials;
+mod api_credentials;
 mod passphrase;
 mod profile_choice;
 mod prompts;
@@ -14,7 +14,7 @@ mod token;
 mod token_files;
 
 pub use agent_store::StoreAccess;
-pub use credentials::{Answering, ApiCredentials, ApiToken, ReuseLimit, answer};
+pub use api_credentials::{Answering, ApiCredentials, ApiToken, ReuseLimit, answer};
 pub use signals::{ReceivedSignal, Signals, receive_blocked, with_blocked};
 
 use std::io::{IsTerminal, Write as _};

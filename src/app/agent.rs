@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::App;
-use super::runtime::PATIENCE;
+use super::runtime::PROGRESS_DELAY;
 use crate::agent::protocol::{AgentClient, AgentStatus, ClientError, MAX_WAIT, Reply, home_id};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
@@ -93,7 +93,7 @@ impl App {
             }
             responds
         };
-        self.read_reply(client.request(method, target, body, PATIENCE, LONG_WAIT, waiting))
+        self.read_reply(client.request(method, target, body, PROGRESS_DELAY, LONG_WAIT, waiting))
     }
 
     /// Does the same without blocking the runtime.

@@ -11,7 +11,7 @@ use crate::text::without_error_numbers;
 use crate::ui;
 
 /// How long to wait before a progress message.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PROGRESS_DELAY: Duration = Duration::from_secs(2);
 
 /// The maximum number of threads for blocking calls: stores, name lookups and prompts.
 const MAX_THREADS: usize = 512;
@@ -131,7 +131,7 @@ impl App {
     /// take a refreshed session is always reported: the user may be able to unlock it.
     pub async fn with_progress<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
         let progress = async {
-            self.clock.sleep(PATIENCE).await;
+            self.clock.sleep(PROGRESS_DELAY).await;
             if self.ui().is_interactive() {
                 self.ui().notice(&format!("Waiting for {what}; press Ctrl-C to abort"));
             }

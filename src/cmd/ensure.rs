@@ -32,7 +32,7 @@ struct EnsureOutput<'a> {
 }
 
 /// What was found.
-struct Found {
+struct ExaminedSession {
     session: Session,
     end: SessionEnd,
     /// When the token in a workload's file expires, if it is not known whether another program replaces it.
@@ -74,7 +74,7 @@ fn max_age(profile: &Profile, wanted: Duration) -> Option<Duration> {
 }
 
 /// Refreshes the session unless its token is valid for long enough, and returns what is then known of its end.
-fn examine(app: &App, profile: &Profile, wanted: Duration) -> Result<Found, Error> {
+fn examine(app: &App, profile: &Profile, wanted: Duration) -> Result<ExaminedSession, Error> {
     let found = read(app, profile)?;
     let is_valid_until = |at: UnixTime| found.session.tokens.expires_at.is_some_and(|end| end >= at);
     let needed = app.clock().now().plus(wanted);
@@ -92,7 +92,7 @@ fn examine(app: &App, profile: &Profile, wanted: Duration) -> Result<Found, Erro
     read(app, profile)
 }
 
-fn read(app: &App, profile: &Profile) -> Result<Found, Error> {
+fn read(app: &App, profile: &Profile) -> Result<ExaminedSession, Error> {
     app.run(async {
         let sessions = app.sessions()?;
         let about = |error| Error::from(error).about(&profile.name);
@@ -106,13 +106,13 @@ fn read(app: &App, profile: &Profile) -> Result<Found, Error> {
             IdentityEnd::At(end) => (Some(end), None),
             IdentityEnd::UnlessReplaced(end) => (None, Some(end)),
         };
-        Ok(Found { end: SessionEnd::of(&session, profile, contact_at, identity_end), session, file_end })
+        Ok(ExaminedSession { end: SessionEnd::of(&session, profile, contact_at, identity_end), session, file_end })
     })
 }
 
 /// Returns the error of a session that does not last as long as `wanted`: that a login is required, unless a new session would
 /// not last as long either.
-fn too_short(app: &App, profile: &Profile, found: &Found, wanted: Duration) -> Option<Error> {
+fn too_short(app: &App, profile: &Profile, found: &ExaminedSession, wanted: Duration) -> Option<Error> {
     let now = app.clock().now();
     let (limit, end) = found.end.limit.filter(|_| !found.end.is_after(now.plus(wanted)))?;
     let what = described(profile, limit, now, end, wanted);
@@ -178,8 +178,14 @@ fn described(profile: &Profile, limit: SessionLimit, now: UnixTime, end: UnixTim
 }
 
 /// Reports a session that lasts long enough, or whose end is not known.
-fn report(app: &App, profile: &Profile, found: &Found, wanted: Duration, logged_in: bool) -> Result<u8, Error> {
-    let Found { session, end, file_end } = found;
+fn report(
+    app: &App,
+    profile: &Profile,
+    found: &ExaminedSession,
+    wanted: Duration,
+    logged_in: bool,
+) -> Result<u8, Error> {
+    let ExaminedSession { session, end, file_end } = found;
     let wanted_span = rough_span(wanted);
     let (now, needed) = (app.clock().now(), app.clock().now().plus(wanted));
     // The access token may last longer.

@@ -25,10 +25,10 @@ use crate::proxy::{ApiProxy, Listener, ProxyAddress, ProxyEvent, RequestOutcome,
 use crate::secret::Secret;
 use crate::text::excerpt;
 use crate::ui::Background;
-pub(super) use arguments::Place;
+pub(super) use arguments::ListenAddress;
 use arguments::check;
 use credentials::ProxyCredentials;
-use registry::Entry;
+use registry::RunningProxy;
 use report::{MAX_REQUEST, Reports};
 
 /// Runs the command.
@@ -54,12 +54,12 @@ struct ProxyOutput<'a> {
 fn run_in_foreground(app: &App, args: &ProxyRun) -> Result<u8, Error> {
     raise_limits();
     let key = args.key_file.as_deref().map(key_file::read_or_create).transpose()?;
-    let mut prepared = Prepared::new(app, args.profile.as_ref(), &args.rules, Place::parse(&args.listen)?)?;
+    let mut prepared = Prepared::new(app, args.profile.as_ref(), &args.rules, ListenAddress::parse(&args.listen)?)?;
     let is_printed = key.is_none();
     prepared.key = key.unwrap_or(prepared.key);
     let ends_at = args.ttl.map(|ttl| app.clock().now().plus(ttl));
     let (url, socket) = (prepared.url(), prepared.socket());
-    let _registered = registry::register(app, &prepared.entry(app, args))?;
+    let _registered = registry::register(app, &prepared.description(app, args))?;
     if app.common.json {
         let key = is_printed.then(|| prepared.key.expose());
         output::json(&ProxyOutput { url: &url, socket: socket.as_deref(), key })?;
@@ -132,14 +132,14 @@ impl Prepared {
         app: &App,
         profile: Option<&ProfileName>,
         rules: &ProxyRules,
-        place: Place,
+        address: ListenAddress,
     ) -> Result<Self, Error> {
         let (profile, api, target) = check(app, profile, rules)?;
         // Each restricts the other.
         let max_requests = rules.max_requests.into_iter().chain(profile.proxy.max_requests).min();
         let busy = |error: std::io::Error| Error::new(ErrorCode::Usage, error, Hint::command("proxy list"));
-        let listener = match place {
-            Place::Tcp(address) => {
+        let listener = match address {
+            ListenAddress::Tcp(address) => {
                 let listener = TcpListener::bind(address).map_err(|error| {
                     let error = anyhow::Error::new(error).context(format!("cannot listen at {address}"));
                     Error::new(ErrorCode::Usage, error, Hint::command("proxy list"))
@@ -148,7 +148,7 @@ impl Prepared {
                 let address = listener.local_addr().map_err(busy)?;
                 BoundListener::Tcp(listener, address)
             }
-            Place::Unix(path) => {
+            ListenAddress::Unix(path) => {
                 let (listener, socket) = listen(&path, None).map_err(|error| not_listening(app, error))?;
                 listener.set_nonblocking(true).map_err(busy)?;
                 BoundListener::Unix(listener, socket)
@@ -187,9 +187,9 @@ impl Prepared {
         }
     }
 
-    fn entry(&self, app: &App, args: &ProxyRun) -> Entry {
+    fn description(&self, app: &App, args: &ProxyRun) -> RunningProxy {
         let now = app.clock().now();
-        Entry {
+        RunningProxy {
             pid: std::process::id(),
             address: self.socket().map_or_else(|| self.url(), |socket| format!("unix:{socket}")),
             profile: self.profile.clone(),

@@ -60,15 +60,15 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
     let invalid = if is_named { 0 } else { app.report_invalid_profiles(&config) };
     match (store_error, problem) {
         (Some(code), _) => Ok(code.exit_code()),
-        (None, Some(Problem::Directory(error))) => Err(error),
-        (None, Some(Problem::Unknown(error))) if app.common.json => Err(error),
-        (None, Some(Problem::Unknown(error))) => Ok(error.code.exit_code()),
+        (None, Some(SetupProblem::Directory(error))) => Err(error),
+        (None, Some(SetupProblem::Unknown(error))) if app.common.json => Err(error),
+        (None, Some(SetupProblem::Unknown(error))) => Ok(error.code.exit_code()),
         (None, _) => Ok(invalid),
     }
 }
 
 /// What is wrong besides the sessions.
-enum Problem {
+enum SetupProblem {
     /// The directory's file, or `AUTHCTL_PROFILE`, is invalid.
     Directory(Error),
     /// The profile that is used if none is named does not exist.
@@ -78,14 +78,14 @@ enum Problem {
 }
 
 /// Returns what is shown, and what is wrong besides the sessions.
-fn report(app: &App, args: &Status, config: &Config) -> Result<(StatusReport, Option<Problem>), Error> {
+fn report(app: &App, args: &Status, config: &Config) -> Result<(StatusReport, Option<SetupProblem>), Error> {
     let named = app.typed_profile(args.profile.as_ref())?;
     let mut profiles = profile_statuses(&*app.sessions()?, config, named)?;
     ask_agent(app, &mut profiles);
     let mut problem = None;
     let agent = match app.agent_status() {
         Err(error) if error.code == ErrorCode::AnotherHome => {
-            problem = Some(Problem::Agent(format!("agent not used: {}; {}", error.message(), error.hint)));
+            problem = Some(SetupProblem::Agent(format!("agent not used: {}; {}", error.message(), error.hint)));
             app.absent_agent_status()?
         }
         state => state?,
@@ -95,7 +95,7 @@ fn report(app: &App, args: &Status, config: &Config) -> Result<(StatusReport, Op
         // What the named profile replaces does not matter.
         Err(_) if named.is_some() => None,
         Err(error) => {
-            problem = Some(Problem::Directory(error));
+            problem = Some(SetupProblem::Directory(error));
             None
         }
     };
@@ -103,7 +103,7 @@ fn report(app: &App, args: &Status, config: &Config) -> Result<(StatusReport, Op
         && let Err(error) = config.profile(profile)
     {
         let error = Error::from(error);
-        problem = Some(Problem::Unknown(Error { error: error.error.context(source.clone()), ..error }));
+        problem = Some(SetupProblem::Unknown(Error { error: error.error.context(source.clone()), ..error }));
     }
     let token_from_environment = app.environment.token.is_some();
     Ok((StatusReport { token_from_environment, agent, profiles, effective_profile: effective }, problem))
@@ -138,7 +138,13 @@ pub(super) fn ask_agent(app: &App, profiles: &mut [ProfileStatus]) {
 }
 
 /// Returns the lines of the screen.
-fn screen(app: &App, args: &Status, config: &Config, report: &StatusReport, problem: Option<&Problem>) -> Vec<String> {
+fn screen(
+    app: &App,
+    args: &Status,
+    config: &Config,
+    report: &StatusReport,
+    problem: Option<&SetupProblem>,
+) -> Vec<String> {
     let now = app.clock().now();
     let is_long = args.long || args.profile.is_some() || app.common.profile.is_some();
     let mut lines = Vec::new();
@@ -155,7 +161,7 @@ fn screen(app: &App, args: &Status, config: &Config, report: &StatusReport, prob
     }
     let mut needs = if is_long { Vec::new() } else { profile_needs(app, report, now) };
     needs.extend(problems(&report.agent).into_iter().map(|text| ("agent".to_owned(), Need::Text(text))));
-    if let Some(Problem::Unknown(error)) = problem {
+    if let Some(SetupProblem::Unknown(error)) = problem {
         needs.push(("profile".to_owned(), Need::Text(error.message())));
     }
     if !needs.is_empty() && !is_long {
@@ -175,7 +181,7 @@ fn screen(app: &App, args: &Status, config: &Config, report: &StatusReport, prob
         lines.extend(wrapped(text, 0));
     }
     let agent = match problem {
-        Some(Problem::Agent(text)) => text.clone(),
+        Some(SetupProblem::Agent(text)) => text.clone(),
         _ => status_line(&report.agent),
     };
     lines.extend(wrapped(&agent, 0));

@@ -43,16 +43,16 @@ static UNBLOCKED: Semaphore = Semaphore::const_new(MAX_UNBLOCKED);
 /// The subjects of the calls that run or wait.
 static SUBJECTS: Mutex<BTreeMap<OsString, Weak<Semaphore>>> = Mutex::new(BTreeMap::new());
 
-/// The right to run file operations that concern one subject.
+/// The permission to run file operations that concern one subject.
 #[derive(Debug)]
-pub struct Turn(#[expect(dead_code, reason = "held")] Option<OwnedSemaphorePermit>);
+pub struct FilePermit(#[expect(dead_code, reason = "held")] Option<OwnedSemaphorePermit>);
 
 /// Waits for a turn among the calls that concern `subject`: a profile, or a file that profiles share.
-pub async fn turn(subject: impl AsRef<OsStr>) -> Turn {
+pub async fn file_permit(subject: impl AsRef<OsStr>) -> FilePermit {
     #[cfg(test)]
     if let Some(pause) = testing::pause() {
         pause().await;
-        return Turn(None);
+        return FilePermit(None);
     }
     let calls = {
         let mut subjects = SUBJECTS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,10 +65,10 @@ pub async fn turn(subject: impl AsRef<OsStr>) -> Turn {
         })
     };
     // Never closed.
-    Turn(calls.acquire_owned().await.ok())
+    FilePermit(calls.acquire_owned().await.ok())
 }
 
-impl Turn {
+impl FilePermit {
     /// Runs file operations as [`unblock`] does.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ pub async fn unblock<T: Send + 'static>(
     subject: impl AsRef<OsStr>,
     operations: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
-    turn(subject).await.unblock(operations).await
+    file_permit(subject).await.unblock(operations).await
 }
 
 /// Creates `dir` and its missing parents with mode 0700, durably: a power failure must not take what is synced in them later.

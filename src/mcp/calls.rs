@@ -16,7 +16,7 @@ const MAX_BYTES: usize = 4 * MAX_MESSAGE;
 /// The request that is open until the client ends it.
 const SUBSCRIPTION: &str = "subscriptions/listen";
 
-struct Call {
+struct CallState {
     ids: Vec<Id>,
     size: usize,
     /// Whether a closed connection cancels it (revision 2026-07-28).
@@ -27,7 +27,7 @@ struct Call {
 /// The requests in progress.
 #[derive(Default)]
 pub(super) struct Calls {
-    open: Mutex<(u64, HashMap<u64, Call>)>,
+    open: Mutex<(u64, HashMap<u64, CallState>)>,
     /// How many of them will end by themselves.
     ending: watch::Sender<usize>,
 }
@@ -40,7 +40,7 @@ pub(super) struct OpenCall {
 }
 
 impl Calls {
-    fn open(&self) -> MutexGuard<'_, (u64, HashMap<u64, Call>)> {
+    fn open(&self) -> MutexGuard<'_, (u64, HashMap<u64, CallState>)> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -55,7 +55,7 @@ impl Calls {
         open.0 += 1;
         let (ids, size, ends_with_connection) =
             (message.requests.clone(), message.body.len(), message.version.is_some());
-        open.1.insert(key, Call { ids, size, ends_with_connection, abort: None });
+        open.1.insert(key, CallState { ids, size, ends_with_connection, abort: None });
         let is_subscription = message.is(SUBSCRIPTION);
         self.ending.send_modify(|count| *count += usize::from(!is_subscription));
         Some(OpenCall { calls: Arc::clone(self), key, is_subscription })
@@ -72,7 +72,7 @@ impl Calls {
         self.abort(|call| call.ids == [id.clone()]);
     }
 
-    fn abort(&self, is_meant: impl Fn(&Call) -> bool) -> bool {
+    fn abort(&self, is_meant: impl Fn(&CallState) -> bool) -> bool {
         let handle = self.open().1.values().find(|call| is_meant(call)).map(|call| call.abort.clone());
         // Outside of the mutex: the task's end removes the call.
         if let Some(Some(handle)) = &handle {

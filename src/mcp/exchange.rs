@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::credentials::ServerRefusal;
+use super::credential_requests::ServerRefusal;
 use super::message::{Message, RequestFailure, negotiated_version};
 use super::parameters;
 use super::session::{self, View, valid_id};

@@ -6,7 +6,7 @@
 
 mod bridge;
 mod calls;
-mod credentials;
+mod credential_requests;
 mod events;
 mod exchange;
 mod message;
@@ -16,7 +16,7 @@ mod state;
 mod stdio;
 mod streams;
 
-pub use credentials::{CredentialRequest, ServerRefusal};
+pub use credential_requests::{CredentialRequest, ServerRefusal};
 pub use message::RequestFailure;
 pub use state::Bridge;
 

@@ -6,7 +6,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
 use super::calls::Calls;
-use super::credentials::{CredentialClient, CredentialRequest};
+use super::credential_requests::{CredentialClient, CredentialRequest};
 use super::parameters::Tools;
 use super::session::BridgeSession;
 use super::stdio::Output;

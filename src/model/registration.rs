@@ -41,7 +41,7 @@ pub struct RegistrationManagement {
 
 /// The stored form. `S` is a secret: `&str` to write it without another copy in memory, [`Secret`] to read it.
 #[derive(Serialize, Deserialize)]
-struct Stored<S> {
+struct StoredRegistration<S> {
     issuer: IssuerUrl,
     /// None once the registration was deleted.
     client: Option<StoredClient<S>>,
@@ -76,7 +76,8 @@ impl Registration {
             clippy::expect_used,
             reason = "no map has keys other than strings, and SecretBytes never fails to write"
         )]
-        serde_json::to_writer(&mut bytes, &Stored { issuer: issuer.clone(), client }).expect("it is always JSON");
+        serde_json::to_writer(&mut bytes, &StoredRegistration { issuer: issuer.clone(), client })
+            .expect("it is always JSON");
         let _ = bytes.flush();
         bytes
     }
@@ -87,7 +88,7 @@ impl Registration {
     /// [`TrustFormatError`].
     pub fn from_stored(bytes: &SecretBytes, issuer: &IssuerUrl) -> Result<Option<Self>, TrustFormatError> {
         let damaged = |e: serde_json::Error| TrustFormatError { line: e.line(), column: e.column() };
-        let stored: Stored<Secret> = serde_json::from_slice(bytes.expose()).map_err(damaged)?;
+        let stored: StoredRegistration<Secret> = serde_json::from_slice(bytes.expose()).map_err(damaged)?;
         let client = stored.client.filter(|_| stored.issuer == *issuer);
         Ok(client.map(|client| Self {
             issuer: issuer.clone(),

@@ -160,7 +160,7 @@ fn is_zero(count: &u32) -> bool {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored<T> {
+struct Versioned<T> {
     format: u64,
     #[serde(flatten)]
     what: T,
@@ -168,12 +168,12 @@ struct Stored<T> {
 
 fn stored(what: &impl Serialize) -> SecretBytes {
     #[allow(clippy::expect_used, reason = "no map has keys other than strings, and a vector never fails to grow")]
-    SecretBytes::new(serde_json::to_vec(&Stored { format: FORMAT, what }).expect("a record is always JSON"))
+    SecretBytes::new(serde_json::to_vec(&Versioned { format: FORMAT, what }).expect("a record is always JSON"))
 }
 
 fn read<T: for<'de> Deserialize<'de>>(bytes: &SecretBytes) -> Result<T, TrustFormatError> {
     let damaged = |e: serde_json::Error| TrustFormatError { line: e.line(), column: e.column() };
-    let read: Stored<T> = serde_json::from_slice(bytes.expose()).map_err(damaged)?;
+    let read: Versioned<T> = serde_json::from_slice(bytes.expose()).map_err(damaged)?;
     if read.format == FORMAT { Ok(read.what) } else { Err(TrustFormatError { line: 1, column: 1 }) }
 }
 

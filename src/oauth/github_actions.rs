@@ -13,7 +13,7 @@ use crate::secret::Secret;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Reply {
+struct IdTokenReply {
     #[serde(deserialize_with = "secret")]
     value: Option<Secret>,
 }
@@ -30,7 +30,7 @@ pub async fn identity_token(http: &Http, url: &str, bearer: &Secret, audience: &
     if !response.is_success() {
         return Err(response_error(&response, std::slice::from_ref(bearer), "an identity token"));
     }
-    let token = response.object::<Reply>().and_then(|reply| reply.value);
+    let token = response.object::<IdTokenReply>().and_then(|reply| reply.value);
     token.ok_or_else(|| response.unexpected("an identity token"))
 }
 

@@ -9,7 +9,7 @@ use super::http::Http;
 use crate::model::MAX_JWKS_LENGTH;
 
 #[derive(Deserialize)]
-struct KeySet {
+struct JwksShape {
     #[allow(dead_code, reason = "only its shape is checked here; each key is checked where it is used")]
     keys: Option<Vec<IgnoredAny>>,
     /// A gateway's own reply may be an object without keys as well.
@@ -28,7 +28,7 @@ pub async fn fetch(http: &Http, jwks_uri: &Url) -> Result<String, IssuerError> {
     let body = response.text();
     if response.is_success()
         && body.len() <= MAX_JWKS_LENGTH
-        && response.object::<KeySet>().is_some_and(|set| set.keys.is_some() || set.error.is_none())
+        && response.object::<JwksShape>().is_some_and(|set| set.keys.is_some() || set.error.is_none())
         && let Ok(text) = std::str::from_utf8(body)
     {
         return Ok(text.to_owned());

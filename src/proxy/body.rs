@@ -13,7 +13,7 @@ use crate::oauth::ApiBody;
 const MAX_RECORDED: usize = 1 << 20;
 
 /// A response's body: of the API, or of the proxy itself.
-pub type ResponseBody = Either<ApiBody, http_body_util::Full<Bytes>>;
+pub type ProxyBody = Either<ApiBody, http_body_util::Full<Bytes>>;
 
 /// What has passed of a request's body. It may contain secrets of the caller, and ends with the request.
 #[derive(Debug, Default)]

@@ -12,7 +12,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use url::Url;
 
-use super::body::{BodyRecord, RecordedBody, ResponseBody};
+use super::body::{BodyRecord, ProxyBody, RecordedBody};
 use super::caller::{self, ClientConnection, InvalidCaller};
 use super::headers::{DPOP_NONCE, clean_request, clean_response, other_method, other_path, upgrades};
 use super::{Access, ApiProxy, ProxyEvent, RequestOutcome, Wanted};
@@ -50,7 +50,7 @@ impl OwnResponse {
     }
 
     /// Returns a problem document (RFC 9457).
-    fn response(self) -> Response<ResponseBody> {
+    fn response(self) -> Response<ProxyBody> {
         let code = match self.outcome {
             RequestOutcome::PassedOn => "",
             RequestOutcome::Refused(rule) => rule.as_str(),
@@ -124,7 +124,7 @@ pub(super) async fn exchange(
     proxy: &Arc<ApiProxy>,
     connection: &Arc<ClientConnection>,
     mut request: Request<Incoming>,
-) -> Response<ResponseBody> {
+) -> Response<ProxyBody> {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let result = match check(proxy, connection, &request) {
         Ok((path, url, other_method)) => {
@@ -213,7 +213,7 @@ async fn send(
     mut request: CheckedRequest,
     body: Incoming,
     upgrade: Option<(hyper::upgrade::OnUpgrade, Arc<ClientConnection>)>,
-) -> Result<Response<ResponseBody>, OwnResponse> {
+) -> Result<Response<ProxyBody>, OwnResponse> {
     let access = request.access(proxy, None).await.map_err(|error| OwnResponse::without_token(&error))?;
     admit(proxy, &request, &access)?;
     let (mut first, mut record) = (ApiRequestBody::default(), None);

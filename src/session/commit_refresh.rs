@@ -8,7 +8,7 @@ use super::refresh_policy::TokenRequest;
 use super::session_end::refreshes_extend;
 use super::stores::current_session;
 use super::trust::trusted_keys;
-use super::unsaved::Stored;
+use super::unsaved::StoreOutcome;
 use super::{HeldProfile, LoginReason, SessionError, SessionService};
 use crate::model::{Profile, Session, TokenSet, TokenTarget, Trust};
 use crate::secret::Secret;
@@ -68,10 +68,10 @@ impl SessionService {
             session.apply_tokens(&target, new);
         }
         match self.store_refreshed(profile, &session, &before, held).await? {
-            Stored::Done => self.write_token_files(profile, Some(&session), Some(&before)).await,
+            StoreOutcome::Done => self.write_token_files(profile, Some(&session), Some(&before)).await,
             // A login in the meantime is never overwritten.
-            Stored::Replaced(stored) => return self.replaced(profile, *stored, &target),
-            Stored::Later => {
+            StoreOutcome::Replaced(stored) => return self.replaced(profile, *stored, &target),
+            StoreOutcome::Later => {
                 self.write_token_files(profile, Some(&session), Some(&before)).await;
                 return unusable.map_or(Ok(session), |error| Err(error.into()));
             }

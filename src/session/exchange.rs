@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::received_tokens::{check_audience, fill_expiry, of_same_subject, quote_names, unusable_tokens};
 use super::refresh::{Caller, issuer_failure};
 use super::refresh_policy::TokenRequest;
-use super::unsaved::Stored;
+use super::unsaved::StoreOutcome;
 use super::{Demand, HeldProfile, MinTtl, ServedToken, SessionError, SessionService};
 use crate::model::{Profile, RefreshFailure, Session, TokenSet, TokenTarget};
 use crate::oauth::{Endpoint, IssuerError, TokenEndpoint, token_exchange};
@@ -58,9 +58,9 @@ impl SessionService {
         session.last_failure.take_if(|failure| failure.other_target && failure.refusals == 0);
         session.apply_tokens(&target, tokens);
         match self.store_refreshed(profile, &session, &before, held).await {
-            Ok(Stored::Done) => {}
-            Ok(Stored::Replaced(stored)) => session = self.replaced(profile, *stored, &target)?,
-            Ok(Stored::Later) => return Ok(ServedToken { session, refreshed: true, warning: None }),
+            Ok(StoreOutcome::Done) => {}
+            Ok(StoreOutcome::Replaced(stored)) => session = self.replaced(profile, *stored, &target)?,
+            Ok(StoreOutcome::Later) => return Ok(ServedToken { session, refreshed: true, warning: None }),
             Err(error) => return self.fall_back(before, request, error),
         }
         match trust {

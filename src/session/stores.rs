@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::marks::{LockDirectories, mark_subject};
 use super::{LoginReason, MAX_REFRESH, SessionError, SessionService};
-use crate::fs::{turn, unblock};
+use crate::fs::{file_permit, unblock};
 use crate::model::{Profile, ProfileName, Session, StoreKind};
 use crate::store::{ProfileLock, Store, StoreError};
 
@@ -265,9 +265,9 @@ impl SessionService {
             StoreKind::Keychain => (&self.keychain_calls, Duration::MAX),
             StoreKind::File | StoreKind::Memory => (&self.file_calls, SLOW_FILE_CALL),
         };
-        let turn = turn(subject).await;
+        let file_permit = file_permit(subject).await;
         let permit = limit.acquire().await.map_err(|_| SessionError::Interrupted)?;
-        let running = turn.unblock(move || call(&*store));
+        let running = file_permit.unblock(move || call(&*store));
         tokio::pin!(running);
         let result = match tokio::time::timeout(slow, &mut running).await {
             Ok(result) => result,

@@ -56,7 +56,7 @@ const MAX_WAIT: Duration = Duration::from_secs(8);
 pub const UNSAVED_LIMIT: Duration = Duration::from_secs(60);
 
 /// The outcome of storing a refreshed session.
-pub(super) enum Stored {
+pub(super) enum StoreOutcome {
     Done,
     /// Another process has stored a session in the meantime.
     Replaced(Box<Session>),
@@ -95,12 +95,12 @@ impl SessionService {
         session: &Session,
         before: &Session,
         held: &mut Option<HeldProfile>,
-    ) -> Result<Stored, SessionError> {
+    ) -> Result<StoreOutcome, SessionError> {
         let (start, mut wait) = (self.clock.monotonic(), FIRST_WAIT);
         for attempt in 1.. {
             let error = match self.write_over(profile, session, &before.generation).await {
-                Ok(None) => return Ok(Stored::Done),
-                Ok(Some(other)) => return Ok(Stored::Replaced(Box::new(other))),
+                Ok(None) => return Ok(StoreOutcome::Done),
+                Ok(Some(other)) => return Ok(StoreOutcome::Replaced(Box::new(other))),
                 Err(error) => error,
             };
             tracing::warn!("cannot store the session, trying again: {error}");
@@ -123,7 +123,7 @@ impl SessionService {
                 lock.release().await;
             }
         });
-        Ok(Stored::Later)
+        Ok(StoreOutcome::Later)
     }
 
     /// Tries to store an unsaved session until it succeeds, for `limit` at most.
@@ -133,7 +133,7 @@ impl SessionService {
         session: &Session,
         before: &Session,
         limit: Duration,
-    ) -> Result<Stored, SessionError> {
+    ) -> Result<StoreOutcome, SessionError> {
         let (start, mut wait, mut took) = (self.clock.monotonic(), LATER_WAIT, Duration::ZERO);
         loop {
             // The last attempt ends in time if it takes as long as the one before.
@@ -141,8 +141,8 @@ impl SessionService {
             wait = (wait * 2).min(MAX_WAIT);
             let attempted = self.clock.monotonic();
             let stored = match self.write_over(profile, session, &before.generation).await {
-                Ok(None) => Stored::Done,
-                Ok(Some(other)) => Stored::Replaced(Box::new(other)),
+                Ok(None) => StoreOutcome::Done,
+                Ok(Some(other)) => StoreOutcome::Replaced(Box::new(other)),
                 Err(error) => {
                     self.set_unsaved(profile, session, before, error);
                     took = self.since(attempted);
@@ -297,7 +297,7 @@ mod tests {
         let (read, new) = refreshed(true);
         let mut held = held(&service).await;
         let stored = service.store_refreshed(&profile(), &new, &read, &mut held).await;
-        assert!(matches!(stored, Ok(Stored::Later)) && held.is_none());
+        assert!(matches!(stored, Ok(StoreOutcome::Later)) && held.is_none());
         assert_eq!(service.session_blocking(&profile()).expect("served").tokens.access_token.expose(), "new");
         let lock = || crate::store::ProfileLock::try_acquire(&service.locks().file, &profile().name).expect("opened");
         assert!(lock().is_none(), "no other process refreshes");
@@ -320,6 +320,6 @@ mod tests {
         login.generation.login = "another".into();
         theirs.write(&profile(), &login).await.expect("written");
         let stored = ours.store_refreshed(&profile(), &new, &read, &mut held(&ours).await).await;
-        assert!(matches!(stored, Ok(Stored::Replaced(stored)) if stored.tokens.access_token.expose() == "login"));
+        assert!(matches!(stored, Ok(StoreOutcome::Replaced(stored)) if stored.tokens.access_token.expose() == "login"));
     }
 }

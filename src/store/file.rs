@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::key_file::{Key, KeySource};
+use super::key_file::{KeySource, SecretKeys};
 use super::keys::{AskPassphrase, StoreKey};
 use super::{Damage, MAX_BYTES, Store, StoreError};
 use crate::fs::{AtomicFile, Directory, create_private_dir, regular_file};
@@ -29,7 +29,7 @@ pub struct FileStore {
 #[derive(Debug)]
 struct Reserved {
     file: AtomicFile,
-    key: Key,
+    key: SecretKeys,
 }
 
 impl FileStore {

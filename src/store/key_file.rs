@@ -106,15 +106,15 @@ const SEALED: &[u8] = b"age-encryption.org/";
 
 /// The keys of a key file: the first encrypts, any decrypts. Wiped when the last copy is dropped.
 #[derive(Clone)]
-pub(super) struct Key(pub(super) Arc<Vec<Identity>>);
+pub(super) struct SecretKeys(pub(super) Arc<Vec<Identity>>);
 
-impl fmt::Debug for Key {
+impl fmt::Debug for SecretKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("<redacted>")
     }
 }
 
-impl Key {
+impl SecretKeys {
     /// Encrypts `plain` as an `age` file.
     pub(super) fn seal(&self, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
         let sealed = then_wipe_stack(|| match self.0.first() {
@@ -124,7 +124,7 @@ impl Key {
         sealed.map_err(cannot_encrypt)
     }
 
-    /// Returns the public key to which [`Key::seal`] encrypts.
+    /// Returns the public key to which [`SecretKeys::seal`] encrypts.
     pub(super) fn public(&self) -> Option<String> {
         self.0.first().map(|identity| identity.to_public().to_string())
     }
@@ -227,7 +227,7 @@ impl KeyFile {
     }
 
     /// Returns the key in a file in the clear.
-    pub(super) fn key(&self) -> Result<Key, StoreError> {
+    pub(super) fn key(&self) -> Result<SecretKeys, StoreError> {
         then_wipe_stack(|| self.parse(&self.bytes))
     }
 
@@ -235,11 +235,11 @@ impl KeyFile {
     ///
     /// # Errors
     /// [`StoreError::WrongPassphrase`].
-    pub(super) fn unseal(&self, passphrase: &Secret) -> Result<Key, StoreError> {
+    pub(super) fn unseal(&self, passphrase: &Secret) -> Result<SecretKeys, StoreError> {
         then_wipe_stack(|| self.unseal_on_stack(passphrase))
     }
 
-    fn unseal_on_stack(&self, passphrase: &Secret) -> Result<Key, StoreError> {
+    fn unseal_on_stack(&self, passphrase: &Secret) -> Result<SecretKeys, StoreError> {
         let mut identity = age::scrypt::Identity::new(secret_string(passphrase));
         identity.set_max_work_factor(MAX_WORK_FACTOR);
         let plain = decrypt(&self.bytes, std::iter::once(&identity as &dyn age::Identity));
@@ -253,13 +253,13 @@ impl KeyFile {
         self.parse(&plain)
     }
 
-    fn parse(&self, text: &[u8]) -> Result<Key, StoreError> {
+    fn parse(&self, text: &[u8]) -> Result<SecretKeys, StoreError> {
         let not_a_key = || self.wrong(KeyProblem::NotAKey);
         let text = std::str::from_utf8(text).map_err(|_| not_a_key())?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         let identities: Vec<Identity> =
             lines.map(|line| line.parse().map_err(|_| not_a_key())).collect::<Result<_, _>>()?;
-        if identities.is_empty() { Err(not_a_key()) } else { Ok(Key(Arc::new(identities))) }
+        if identities.is_empty() { Err(not_a_key()) } else { Ok(SecretKeys(Arc::new(identities))) }
     }
 }
 

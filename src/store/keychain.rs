@@ -128,7 +128,7 @@ impl Keychain {
             }
             _ => None,
         };
-        let call = Arc::new(Call {
+        let call = Arc::new(KeychainCall {
             shared: self.shared.clone(),
             abandoned: AtomicBool::new(false),
             permit: Mutex::new(permit),
@@ -163,7 +163,7 @@ impl Keychain {
 
 /// One call. The thread sets `abandoned` when it ends, and the caller when it times out; the second of them corrects the
 /// count.
-struct Call {
+struct KeychainCall {
     shared: Arc<Shared>,
     abandoned: AtomicBool,
     /// Held until it has connected.
@@ -181,7 +181,7 @@ impl Shared {
 }
 
 /// Finishes a call when its thread ends, even by a panic of the platform's client library.
-struct FinishOnDrop(Arc<Call>);
+struct FinishOnDrop(Arc<KeychainCall>);
 
 impl Drop for FinishOnDrop {
     fn drop(&mut self) {
@@ -189,7 +189,7 @@ impl Drop for FinishOnDrop {
     }
 }
 
-impl Call {
+impl KeychainCall {
     /// Lets the next process connect.
     fn release_permit(&self, how: impl FnOnce(ConnectPermit)) {
         if let Some(permit) = self.permit.lock().unwrap_or_else(PoisonError::into_inner).take() {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use age::x25519::Identity;
 use zeroize::Zeroizing;
 
-use super::key_file::{self, Key, KeyFile, KeySource};
+use super::key_file::{self, KeyFile, KeySource, SecretKeys};
 use super::{KeyProblem, StoreError};
 use crate::fs::regular_file;
 use crate::secret::Secret;
@@ -26,11 +26,11 @@ pub struct StoreKey {
     ask: Option<AskPassphrase>,
     /// The directory of what is encrypted to the key.
     dir: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<KeyState>,
 }
 
 #[derive(Default)]
-struct State {
+struct KeyState {
     held: Option<UnlockedKey>,
     /// The key that was held last. It is remembered while this is locked.
     locked: Option<LockedKey>,
@@ -42,11 +42,11 @@ struct State {
 struct LockedKey {
     /// The file, sealed.
     sealed: Zeroizing<Vec<u8>>,
-    proof: Proof,
+    proof: KeyFileProof,
 }
 
 /// What a file in place of the remembered one has to show.
-enum Proof {
+enum KeyFileProof {
     /// It has the secret key of this public key: a passphrase has unlocked the remembered file.
     Has(String),
     /// It opens one of these, the beginnings of what was encrypted to the key in the remembered file.
@@ -63,7 +63,7 @@ const SAMPLE: u64 = 1024;
 pub struct UnlockedKey {
     /// The file that was unlocked. In another one, the passphrase has been changed.
     sealed: Zeroizing<Vec<u8>>,
-    key: Key,
+    key: SecretKeys,
     passphrase: Option<Secret>,
 }
 
@@ -78,12 +78,12 @@ impl StoreKey {
         Self { source, ask, dir, state: Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, KeyState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the key for decryption. Creates none. Asks for the passphrase if one is needed.
-    pub(super) fn load(&self) -> Result<Key, StoreError> {
+    pub(super) fn load(&self) -> Result<SecretKeys, StoreError> {
         let file = KeyFile::read(&self.source)?;
         if !file.is_sealed() {
             return file.key();
@@ -107,7 +107,7 @@ impl StoreKey {
 
     /// Returns the key for encryption, and creates authctl's own if it is missing. Processes that create it at the same
     /// time all load the one of the first.
-    pub(super) fn load_or_create(&self) -> Result<Key, StoreError> {
+    pub(super) fn load_or_create(&self) -> Result<SecretKeys, StoreError> {
         match (self.load(), &self.source) {
             (Err(StoreError::KeyFile { problem: KeyProblem::Missing, .. }), KeySource::Default(path)) => {
                 match key_file::write(path, &[Identity::generate()], None, true) {
@@ -161,8 +161,8 @@ impl StoreKey {
         let is_same = self.state().locked.as_ref().is_none_or(|locked| {
             locked.sealed == unlocked.sealed
                 || match &locked.proof {
-                    Proof::Has(public) => unlocked.key.has(public),
-                    Proof::Opens(samples) => samples.iter().any(|sample| unlocked.key.opens(sample)),
+                    KeyFileProof::Has(public) => unlocked.key.has(public),
+                    KeyFileProof::Opens(samples) => samples.iter().any(|sample| unlocked.key.opens(sample)),
                 }
         });
         if is_same { Ok(Some(unlocked)) } else { Err(replaced) }
@@ -218,7 +218,7 @@ impl StoreKey {
         let mut is_new = false;
         if !is_forgotten {
             match self.load() {
-                Ok(Key(earlier)) => identities.extend(earlier.iter().take(MAX_EARLIER_KEYS).cloned()),
+                Ok(SecretKeys(earlier)) => identities.extend(earlier.iter().take(MAX_EARLIER_KEYS).cloned()),
                 Err(StoreError::KeyFile { problem: KeyProblem::Missing, .. }) => is_new = true,
                 Err(error) => return Err(error),
             }
@@ -228,7 +228,7 @@ impl StoreKey {
             Err(error) if is_new && error.is_existing_file() => return self.change(passphrase, is_forgotten),
             written => written?,
         };
-        let key = Key(Arc::new(identities));
+        let key = SecretKeys(Arc::new(identities));
         let mut state = self.state();
         match passphrase {
             Some(passphrase) => state.hold(UnlockedKey { sealed, key, passphrase: Some(passphrase.clone()) }),
@@ -245,9 +245,9 @@ impl UnlockedKey {
     }
 }
 
-impl State {
+impl KeyState {
     fn hold(&mut self, key: UnlockedKey) {
-        let proof = Proof::Has(key.key.public().unwrap_or_default());
+        let proof = KeyFileProof::Has(key.key.public().unwrap_or_default());
         self.locked = Some(LockedKey { sealed: key.sealed.clone(), proof });
         self.held = Some(key);
     }
@@ -255,7 +255,7 @@ impl State {
     /// Remembers a sealed file and what is encrypted to it in `dir`, unless one is remembered.
     fn remember(&mut self, file: &KeyFile, dir: &Path) {
         if self.locked.is_none() && file.is_sealed() {
-            self.locked = Some(LockedKey { sealed: file.bytes.clone(), proof: Proof::Opens(samples(dir)) });
+            self.locked = Some(LockedKey { sealed: file.bytes.clone(), proof: KeyFileProof::Opens(samples(dir)) });
         }
     }
 }

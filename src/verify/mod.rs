@@ -44,9 +44,9 @@ pub use reason::{Reason, ReasonCode};
 pub use revocation::{is_revoked, mark_revoked};
 #[cfg(fuzzing)]
 pub use status_list::Statuses;
-#[cfg(test)]
-pub use status_list::{Status, StatusListError};
 pub use status_list::{StatusClaim, StatusList, StatusListPolicy, check_status, unverified_status};
+#[cfg(test)]
+pub use status_list::{StatusListError, TokenStatus};
 
 use crate::clock::UnixTime;
 use header::ParsedToken;

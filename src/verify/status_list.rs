@@ -135,7 +135,7 @@ fn joined(codes: &[ReasonCode]) -> String {
 
 /// The status of a token (Token Status List, section 7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub enum TokenStatus {
     /// Valid.
     Valid,
     /// Revoked.
@@ -181,17 +181,17 @@ impl Statuses {
 
     /// Returns the status at `index`, the lowest bits of a byte first (Token Status List, section 4.1).
     #[must_use]
-    pub fn status(&self, index: u64) -> Status {
+    pub fn status(&self, index: u64) -> TokenStatus {
         let per_byte = u64::from(8 / self.bits);
         let Some(byte) = usize::try_from(index / per_byte).ok().and_then(|at| self.bytes.get(at)) else {
-            return Status::OutOfRange;
+            return TokenStatus::OutOfRange;
         };
         let shift = (index % per_byte) * u64::from(self.bits);
         match (byte >> shift) & (u8::MAX >> (8 - self.bits)) {
-            0 => Status::Valid,
-            1 => Status::Invalid,
-            2 => Status::Suspended,
-            other => Status::Other(other),
+            0 => TokenStatus::Valid,
+            1 => TokenStatus::Invalid,
+            2 => TokenStatus::Suspended,
+            other => TokenStatus::Other(other),
         }
     }
 
@@ -264,7 +264,7 @@ impl StatusList {
 
     /// Returns the status of the token at `index`.
     #[must_use]
-    pub fn status(&self, index: u64) -> Status {
+    pub fn status(&self, index: u64) -> TokenStatus {
         self.statuses.status(index)
     }
 
@@ -303,13 +303,13 @@ pub fn check_status(claim: &StatusClaim, list: Option<&StatusList>, now: UnixTim
     }
     let entry = format!("status list {uri}, index {index}");
     match list.status(index) {
-        Status::Valid => None,
-        Status::Invalid => deny(ReasonCode::Revoked, format!("the issuer has revoked the token ({entry})")),
-        Status::Suspended => deny(ReasonCode::Revoked, format!("the issuer has suspended the token ({entry})")),
-        Status::Other(value) => {
+        TokenStatus::Valid => None,
+        TokenStatus::Invalid => deny(ReasonCode::Revoked, format!("the issuer has revoked the token ({entry})")),
+        TokenStatus::Suspended => deny(ReasonCode::Revoked, format!("the issuer has suspended the token ({entry})")),
+        TokenStatus::Other(value) => {
             deny(ReasonCode::Revoked, format!("the issuer gave the token the unknown status {value} ({entry})"))
         }
-        Status::OutOfRange => {
+        TokenStatus::OutOfRange => {
             deny(ReasonCode::Revoked, format!("index {index} is beyond the end of status list {uri}"))
         }
     }

@@ -61,7 +61,7 @@ pub struct AgentStatus {
 
 /// What the system refuses a confined process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum Restriction {
     /// Reading and changing other files than its own and the system's.
     Files,
     /// Running a program.
@@ -74,7 +74,7 @@ pub enum Refusal {
     Signals,
 }
 
-impl Refusal {
+impl Restriction {
     /// Every one, in the order in which they are shown.
     const ALL: [Self; 5] = [Self::Files, Self::Programs, Self::Sockets, Self::Listeners, Self::Signals];
 
@@ -101,9 +101,11 @@ pub struct Confinement {
 impl Confinement {
     /// Returns the confinement with these refusals.
     #[must_use]
-    pub fn of(refused: &[Refusal]) -> Self {
-        let (refused, allowed): (Vec<_>, Vec<_>) = Refusal::ALL.iter().partition(|refusal| refused.contains(refusal));
-        let words = |refusals: Vec<&Refusal>| refusals.into_iter().map(|refusal| refusal.word().to_owned()).collect();
+    pub fn of(refused: &[Restriction]) -> Self {
+        let (refused, allowed): (Vec<_>, Vec<_>) =
+            Restriction::ALL.iter().partition(|refusal| refused.contains(refusal));
+        let words =
+            |refusals: Vec<&Restriction>| refusals.into_iter().map(|refusal| refusal.word().to_owned()).collect();
         Self { refused: words(refused), allowed: words(allowed) }
     }
 }

@@ -63,11 +63,11 @@ impl AuditAction {
 /// The entries, the oldest first.
 #[derive(Default)]
 pub(super) struct AuditLog {
-    inner: Mutex<Inner>,
+    inner: Mutex<AuditEntries>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct AuditEntries {
     entries: VecDeque<AuditLogEntry>,
     /// How many entries were dropped, which is the sequence number of the first one.
     dropped: u64,
@@ -122,7 +122,7 @@ impl AuditLog {
         now: UnixTime,
     ) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let Inner { entries, dropped, latest, numbers } = &mut *inner;
+        let AuditEntries { entries, dropped, latest, numbers } = &mut *inner;
         let known = latest.entry((peer.pid, action, error)).or_default();
         let name = profile.map(ProfileName::as_str).unwrap_or_default();
         if let Some(number) = known.get(name) {

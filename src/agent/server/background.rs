@@ -84,7 +84,7 @@ pub(super) async fn refresh_sessions(agent: Arc<Agent>) {
             let last = last.filter(|last| now >= last.failure.at);
             let due = match &known {
                 CachedSession::Unknown => Due::At(last.as_ref().map_or(now, |last| last.next_attempt)),
-                CachedSession::LoginRequired(_) => Due::Never,
+                CachedSession::NoSession(_) => Due::Never,
                 CachedSession::Session(session) if agent.publish_required_login(&profile, session) => Due::Never,
                 CachedSession::Session(session) => due(session, last.as_ref(), now, jitter.hash_one(&profile.name)),
             };

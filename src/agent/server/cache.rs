@@ -59,7 +59,7 @@ pub(super) enum CachedSession {
     #[default]
     Unknown,
     /// The store has no session for this profile.
-    LoginRequired(LoginReason),
+    NoSession(LoginReason),
     /// The session.
     Session(Arc<Session>),
 }
@@ -149,7 +149,7 @@ impl SessionCache {
         for (name, entry) in &*self.entries() {
             let state = match &entry.session {
                 CachedSession::Unknown => continue,
-                CachedSession::LoginRequired(_) => SessionState::LoginRequired,
+                CachedSession::NoSession(_) => SessionState::LoginRequired,
                 CachedSession::Session(session) => match SessionState::of(session, now) {
                     SessionState::Valid | SessionState::Refreshable if entry.has_failed() => {
                         SessionState::RefreshFailing

@@ -50,7 +50,7 @@ mod linux {
     };
 
     use super::{Confinement, Places};
-    use crate::agent::protocol::Refusal;
+    use crate::agent::protocol::Restriction;
 
     /// What the C library, its name service and time zones, the certificates and the process itself are read from.
     const SYSTEM: [&str; 19] = [
@@ -117,11 +117,11 @@ mod linux {
             Err(error) => tracing::warn!("the agent is not confined by Landlock: {error}"),
         }
         match filter().and_then(|program| seccompiler::apply_filter(&program)) {
-            Ok(()) => refused.extend([Refusal::Programs, Refusal::Sockets, Refusal::Listeners]),
+            Ok(()) => refused.extend([Restriction::Programs, Restriction::Sockets, Restriction::Listeners]),
             Err(error) => tracing::warn!("the agent is not confined by seccomp: {error}"),
         }
         if places.is_config_writable {
-            refused.retain(|refusal| *refusal != Refusal::Files);
+            refused.retain(|refusal| *refusal != Restriction::Files);
         }
         Confinement::of(&refused)
     }
@@ -139,12 +139,12 @@ mod linux {
     }
 
     /// Returns what Landlock refuses now. A newer version of it refuses more.
-    fn refused_by(status: &RestrictionStatus) -> Vec<Refusal> {
+    fn refused_by(status: &RestrictionStatus) -> Vec<Restriction> {
         let LandlockStatus::Available { effective_abi, .. } = status.landlock else { return Vec::new() };
         if status.ruleset == RulesetStatus::NotEnforced {
             return Vec::new();
         }
-        let since = [(ABI::V1, Refusal::Files), (ABI::V6, Refusal::Signals)];
+        let since = [(ABI::V1, Restriction::Files), (ABI::V6, Restriction::Signals)];
         since.into_iter().filter(|(abi, _)| effective_abi >= *abi).map(|(_, refusal)| refusal).collect()
     }
 

@@ -62,7 +62,7 @@ pub(super) async fn respond(
             let proof = agent.proof_request(peer, body, wait).await;
             proof.inspect_err(|failure| agent.record_denied(peer, AuditAction::Proof, None, failure))
         }
-        AgentRequest::Proxy => agent.proxy_request(peer, body),
+        AgentRequest::ProxyReport => agent.proxy_request(peer, body),
         AgentRequest::Description => Ok(text(OPENAPI)),
         AgentRequest::Verify => {
             agent.with_file_limit(ErrorCode::StoreUnavailable, "a store", agent.verify_request(body)).await

@@ -16,12 +16,12 @@ const RESERVED_DESCRIPTORS: usize = 60;
 pub(super) struct ConnectionLimiter {
     max: usize,
     max_per_process: usize,
-    inner: Mutex<Inner>,
+    inner: Mutex<OpenConnections>,
     emptied: Notify,
 }
 
 #[derive(Default)]
-struct Inner {
+struct OpenConnections {
     next: u64,
     connections: HashMap<u64, Arc<Connection>>,
     per_process: HashMap<u32, usize>,
@@ -48,7 +48,7 @@ impl ConnectionLimiter {
         Self { max, max_per_process: max / 2, inner: Mutex::default(), emptied: Notify::new() }
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, OpenConnections> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -98,7 +98,7 @@ impl ConnectionLimiter {
     }
 }
 
-impl Inner {
+impl OpenConnections {
     fn remove(&mut self, number: u64) -> Option<Arc<Connection>> {
         let connection = self.connections.remove(&number)?;
         if let Some(count) = self.per_process.get_mut(&connection.pid) {

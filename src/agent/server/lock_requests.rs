@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::events::EventKind;
-use super::lock_state::{FIRST_DELAY, LockPassphrase, MAX_DELAY, Verifier, locked, too_many};
+use super::lock_state::{FIRST_DELAY, LockPassphrase, MAX_DELAY, PassphraseHash, locked, too_many};
+use super::passphrase_queue::{Source, Turn};
 use super::state::Agent;
-use super::turns::{Source, Turn};
 use crate::error::{Error, ErrorCode, Hint, forgotten_passphrase};
 use crate::model::StoreKind;
 use crate::secret::Secret;
@@ -32,7 +32,7 @@ impl Drop for Attempt {
 }
 
 /// What the check of a passphrase has found.
-enum Checked {
+enum PassphraseCheck {
     /// It is right, and unlocks the key of the file store if that is sealed.
     Right(Option<UnlockedKey>),
     /// It is wrong, and the response is delayed.
@@ -46,7 +46,7 @@ impl LockPassphrase {
             return Err(StoreError::WrongPassphrase);
         }
         match (self, sessions.file_key()) {
-            (Self::Chosen(verifier), _) if verifier.matches(passphrase) => Ok(None),
+            (Self::Chosen(hash), _) if hash.matches(passphrase) => Ok(None),
             (Self::OfStore, Some(key)) => key.unlock(passphrase),
             (Self::ChangedInStore, Some(key)) => key.unlock_any(passphrase),
             _ => Err(StoreError::WrongPassphrase),
@@ -68,7 +68,7 @@ impl Agent {
         let turn = match guess {
             true => {
                 let waiting = || too_many("too many other passphrases are waiting to be checked");
-                Some(self.agent_lock.turns.next(Source::of(pid)).await.ok_or_else(waiting)?)
+                Some(self.agent_lock.passphrase_queue.next(Source::of(pid)).await.ok_or_else(waiting)?)
             }
             false => None,
         };
@@ -139,7 +139,7 @@ impl Agent {
             }
             (Some(chosen), false) => {
                 check_passphrase(&chosen).map_err(|invalid| usage(&invalid.to_string()))?;
-                let hash = move |_: Option<&Turn>| Verifier::of(&chosen);
+                let hash = move |_: Option<&Turn>| PassphraseHash::of(&chosen);
                 LockPassphrase::Chosen(self.hash_passphrase(pid, false, hash).await??)
             }
             (None, false) => return Err(usage(&InvalidPassphrase.to_string())),
@@ -201,9 +201,9 @@ impl Agent {
         let (agent, tried) = (Arc::clone(self), Arc::clone(&passphrase_of));
         let work = move |turn: Option<&Turn>| {
             match tried.check(&passphrase, &agent.sessions) {
-                Ok(key) => return Checked::Right(key),
+                Ok(key) => return PassphraseCheck::Right(key),
                 Err(StoreError::WrongPassphrase) => {}
-                Err(error) => return Checked::Failed(SessionError::from(error).into()),
+                Err(error) => return PassphraseCheck::Failed(SessionError::from(error).into()),
             }
             turn.into_iter().for_each(Turn::wrong);
             let mut inner = agent.agent_lock.inner();
@@ -211,18 +211,18 @@ impl Agent {
             let delay = FIRST_DELAY.saturating_mul(1 << attempts.wrong.min(8)).min(MAX_DELAY);
             attempts.wrong = attempts.wrong.saturating_add(1);
             attempts.not_before = Some(agent.clock.monotonic() + delay);
-            Checked::Wrong(delay)
+            PassphraseCheck::Wrong(delay)
         };
         let key = match self.hash_passphrase(pid, true, work).await.map_err(|failure| (failure, None))? {
-            Checked::Right(key) => key,
-            Checked::Wrong(delay) => {
+            PassphraseCheck::Right(key) => key,
+            PassphraseCheck::Wrong(delay) => {
                 let hint = match *passphrase_of {
                     LockPassphrase::Chosen(_) => Hint::command("agent unlock"),
                     LockPassphrase::OfStore | LockPassphrase::ChangedInStore => forgotten_passphrase(),
                 };
                 return Err((Error::msg(ErrorCode::WrongPassphrase, "wrong passphrase", hint), Some(delay)));
             }
-            Checked::Failed(error) => return Err((error, None)),
+            PassphraseCheck::Failed(error) => return Err((error, None)),
         };
         let is_unlocked = {
             let mut inner = self.agent_lock.inner();

@@ -8,22 +8,22 @@ use argon2::Argon2;
 use tokio::sync::{Notify, Semaphore};
 use zeroize::Zeroizing;
 
-use super::turns::Turns;
+use super::passphrase_queue::PassphraseQueue;
 use crate::clock::{Clock, UnixTime};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::secret::Secret;
 
 /// Whether the agent is locked, and the passphrase that unlocks it.
-pub(super) struct AgentLock {
-    inner: Mutex<Inner>,
+pub(super) struct PassphraseLock {
+    inner: Mutex<LockState>,
     /// Allows one hash at a time: hashing a passphrase takes a core and 19 MiB.
     pub(super) hashing: Arc<Semaphore>,
-    pub(super) turns: Turns,
+    pub(super) passphrase_queue: PassphraseQueue,
     pub(super) changed: Notify,
 }
 
 #[derive(Default)]
-pub(super) struct Inner {
+pub(super) struct LockState {
     pub(super) locked: bool,
     pub(super) passphrase: Option<Arc<LockPassphrase>>,
     pub(super) after: Option<Duration>,
@@ -43,7 +43,7 @@ pub(super) struct Attempts {
 /// The passphrase that unlocks the agent.
 pub(super) enum LockPassphrase {
     /// The one that the user chose to lock it.
-    Chosen(Verifier),
+    Chosen(PassphraseHash),
     /// The one of the file store, which also unlocks the store's key.
     OfStore,
     /// The one that the file store has since the agent was unlocked. It only unlocks the store's key.
@@ -51,7 +51,7 @@ pub(super) enum LockPassphrase {
 }
 
 /// The passphrase's argon2id hash (RFC 9106); the passphrase itself is not stored.
-pub(super) struct Verifier {
+pub(super) struct PassphraseHash {
     salt: [u8; 16],
     hash: Zeroizing<[u8; 32]>,
 }
@@ -73,7 +73,7 @@ pub(super) fn too_many(message: &'static str) -> Error {
     Error::msg(ErrorCode::TooManyRequests, message, Hint::command("agent unlock"))
 }
 
-impl Verifier {
+impl PassphraseHash {
     pub(super) fn of(passphrase: &Secret) -> Result<Self, Error> {
         let mut salt = [0u8; 16];
         let unexpected = || Error::msg(ErrorCode::Unexpected, "cannot hash the passphrase", Hint::None);
@@ -95,13 +95,13 @@ fn hash(passphrase: &Secret, salt: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     Some(out)
 }
 
-impl AgentLock {
+impl PassphraseLock {
     pub(super) fn new(clock: &Arc<dyn Clock>) -> Self {
-        let (hashing, turns) = (Arc::new(Semaphore::new(1)), Turns::new(clock));
-        Self { inner: Mutex::default(), hashing, turns, changed: Notify::new() }
+        let (hashing, passphrase_queue) = (Arc::new(Semaphore::new(1)), PassphraseQueue::new(clock));
+        Self { inner: Mutex::default(), hashing, passphrase_queue, changed: Notify::new() }
     }
 
-    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn inner(&self) -> MutexGuard<'_, LockState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -150,7 +150,7 @@ impl AgentLock {
     }
 }
 
-impl Inner {
+impl LockState {
     /// Returns whether the idle time has passed. A last use in the future was recorded before the clock was set back, and
     /// counts as now.
     pub(super) fn is_idle_for_too_long(&mut self, now: UnixTime) -> bool {
@@ -173,16 +173,16 @@ mod tests {
 
     #[test]
     fn only_the_passphrase_matches() {
-        let verifier = Verifier::of(&Secret::new("open sesame".into())).expect("hashed");
-        assert!(verifier.matches(&Secret::new("open sesame".into())));
-        assert!(!verifier.matches(&Secret::new("open sesame ".into())));
-        let again = Verifier::of(&Secret::new("open sesame".into())).expect("hashed");
-        assert_ne!(*verifier.hash, *again.hash, "each has its own salt");
+        let hash = PassphraseHash::of(&Secret::new("open sesame".into())).expect("hashed");
+        assert!(hash.matches(&Secret::new("open sesame".into())));
+        assert!(!hash.matches(&Secret::new("open sesame ".into())));
+        let again = PassphraseHash::of(&Secret::new("open sesame".into())).expect("hashed");
+        assert_ne!(*hash.hash, *again.hash, "each has its own salt");
     }
 
     #[test]
     fn request_after_the_idle_time_is_refused_and_one_before_counts_as_use() {
-        let lock = AgentLock::new(&system_clock());
+        let lock = PassphraseLock::new(&system_clock());
         lock.check(UnixTime(0)).expect("no idle time is set");
         lock.inner().after = Some(Duration::from_secs(60));
         lock.inner().used_at = Some(UnixTime(1000));
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn process_has_one_attempt_and_the_next_after_its_delay() {
         let clock = SystemClock;
-        let lock = AgentLock::new(&system_clock());
+        let lock = PassphraseLock::new(&system_clock());
         let now = clock.monotonic();
         lock.begin_attempt(1, now).expect("the first");
         assert_eq!(lock.begin_attempt(1, now).expect_err("in progress").code, ErrorCode::TooManyRequests);
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn many_processes_do_not_fill_memory_or_end_the_delay_of_one() {
         let clock = SystemClock;
-        let lock = AgentLock::new(&system_clock());
+        let lock = PassphraseLock::new(&system_clock());
         let now = clock.monotonic();
         let later = now + Duration::from_secs(8);
         let count = u32::try_from(MAX_ATTEMPTS).expect("small");
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn idle_time_counts_from_the_last_use() {
         let mut inner =
-            Inner { after: Some(Duration::from_secs(60)), used_at: Some(UnixTime(1000)), ..Inner::default() };
+            LockState { after: Some(Duration::from_secs(60)), used_at: Some(UnixTime(1000)), ..LockState::default() };
         assert!(!inner.is_idle_for_too_long(UnixTime(1059)) && inner.is_idle_for_too_long(UnixTime(1060)));
         assert!(!inner.is_idle_for_too_long(UnixTime(10)), "the clock was set back: not locked");
         assert!(

@@ -21,6 +21,7 @@ mod lock_requests;
 mod lock_state;
 mod login_prompt;
 mod notification;
+mod passphrase_queue;
 mod peer;
 mod profiles;
 mod response;
@@ -28,7 +29,6 @@ mod route;
 mod state;
 mod token_files;
 mod tokens;
-mod turns;
 mod watch;
 
 use std::os::unix::net::UnixListener;

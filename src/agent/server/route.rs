@@ -25,7 +25,7 @@ pub(super) enum AgentRequest {
     Events,
     Description,
     Proof,
-    Proxy,
+    ProxyReport,
     Verify,
     Refresh { profile: ProfileName, request: TokenRequest },
     Forget { profile: ProfileName },
@@ -53,7 +53,7 @@ impl AgentRequest {
         match self {
             Self::Verify => MAX_VERIFY_BODY,
             Self::Proof => MAX_PROOF_BODY,
-            Self::Lock | Self::Unlock | Self::Proxy => 16 * 1024,
+            Self::Lock | Self::Unlock | Self::ProxyReport => 16 * 1024,
             Self::Handover => MAX_VERIFY_BODY,
             _ => 0,
         }
@@ -115,7 +115,7 @@ pub(super) fn route(method: &Method, uri: &Uri) -> Result<AgentRequest, RouteErr
         ("events", None) => only(Method::GET, "GET").map(|()| AgentRequest::Events)?,
         ("openapi.json", None) => only(Method::GET, "GET").map(|()| AgentRequest::Description)?,
         ("proof", None) => only(Method::POST, "POST").map(|()| AgentRequest::Proof)?,
-        ("proxy", None) => only(Method::POST, "POST").map(|()| AgentRequest::Proxy)?,
+        ("proxy", None) => only(Method::POST, "POST").map(|()| AgentRequest::ProxyReport)?,
         ("verify", None) => only(Method::POST, "POST").map(|()| AgentRequest::Verify)?,
         ("lock", None) => only(Method::POST, "POST").map(|()| AgentRequest::Lock)?,
         ("unlock", None) => only(Method::POST, "POST").map(|()| AgentRequest::Unlock)?,

@@ -11,7 +11,7 @@ use super::cache::{Attention, SessionCache};
 use super::events::Events;
 use super::harden;
 use super::limiter::ConnectionLimiter;
-use super::lock_state::AgentLock;
+use super::lock_state::PassphraseLock;
 use super::login_prompt::LoginPrompts;
 use super::peer::Peers;
 use super::profiles::Profiles;
@@ -32,7 +32,7 @@ pub(super) struct Agent {
     /// Held while the configuration is read again.
     pub(super) reloading: Arc<tokio::sync::Mutex<()>>,
     pub(super) cache: Arc<SessionCache>,
-    pub(super) agent_lock: AgentLock,
+    pub(super) agent_lock: PassphraseLock,
     pub(super) events: Events,
     /// Asks the user to log in, if that was wanted.
     pub(super) prompts: Option<LoginPrompts>,
@@ -74,7 +74,7 @@ impl Agent {
             profiles: Profiles::load(config)?,
             reloading: Arc::default(),
             cache: Arc::default(),
-            agent_lock: AgentLock::new(&clock),
+            agent_lock: PassphraseLock::new(&clock),
             events: Events::default(),
             prompts,
             token_files: Notify::new(),

@@ -105,8 +105,8 @@ async fn store_that_does_not_respond_is_waited_for_two_minutes() {
     let peer = peer::Peer { pid: 1, uid: 0, identity: Arc::default() };
     // As if as many requests as may read the stores at a time wait for one.
     let mut reading = Vec::new();
-    while let Ok(turn) = timeout(Duration::from_millis(100), crate::fs::turn("@status")).await {
-        reading.push(turn);
+    while let Ok(permit) = timeout(Duration::from_millis(100), crate::fs::file_permit("@status")).await {
+        reading.push(permit);
     }
     let nothing = crate::secret::SecretBytes::default();
     let response = handlers::respond(&agent, &peer, route::AgentRequest::Status, &nothing, None);

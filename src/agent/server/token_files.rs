@@ -92,7 +92,7 @@ pub(super) async fn update(agent: Arc<Agent>) {
             let (cached, _) = agent.cache.get(&profile.name, &TokenTarget::default());
             let session = match cached {
                 CachedSession::Session(session) => Some(session),
-                CachedSession::LoginRequired(_) => None,
+                CachedSession::NoSession(_) => None,
                 CachedSession::Unknown if is_locked => None,
                 CachedSession::Unknown => continue,
             };

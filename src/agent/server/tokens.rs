@@ -67,7 +67,7 @@ impl Agent {
                     self.agent_lock.check(self.now())?;
                     continue;
                 }
-                CachedSession::LoginRequired(reason) => {
+                CachedSession::NoSession(reason) => {
                     return Err(with_profile(SessionError::LoginRequired(reason)));
                 }
                 CachedSession::Session(session) => session,
@@ -220,7 +220,7 @@ impl Agent {
             let found = agent.sessions.session(&profile).await;
             let cached = match &found {
                 Ok(session) => CachedSession::Session(Arc::new(session.clone())),
-                Err(SessionError::LoginRequired(reason)) => CachedSession::LoginRequired(reason.clone()),
+                Err(SessionError::LoginRequired(reason)) => CachedSession::NoSession(reason.clone()),
                 Err(_) => CachedSession::Unknown,
             };
             if found.as_ref().is_err_and(SessionError::is_sealed_store) {

@@ -33,7 +33,7 @@ impl Drop for FileWatcher {
 }
 
 /// A change.
-enum Change {
+enum FileChange {
     /// Some events were lost: anything may have changed.
     Unknown,
     Session(ProfileName),
@@ -86,7 +86,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
             }
         };
         if event.need_rescan() {
-            send(Change::Unknown);
+            send(FileChange::Unknown);
         }
         if matches!(event.kind, EventKind::Access(_)) {
             return;
@@ -100,7 +100,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
             let profile = name.and_then(|name| name.to_str()).and_then(ProfileLock::profile_of);
             // On Linux a new modification time is reported as modified data.
             if let (Some(profile), EventKind::Modify(_)) = (profile, event.kind) {
-                send(Change::Session(profile));
+                send(FileChange::Session(profile));
             }
         }
     };
@@ -109,12 +109,12 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
     // Nothing here waits for a file: one that does not respond must not delay the changes of others.
     let check_sessions = async move {
         while let Some(change) = changes.recv().await {
-            if events_lost.swap(false, Ordering::SeqCst) || matches!(change, Change::Unknown) {
+            if events_lost.swap(false, Ordering::SeqCst) || matches!(change, FileChange::Unknown) {
                 config_changed.notify_one();
                 let all = checking.profiles.all();
                 all.into_iter().for_each(|profile| checking.check_session(profile.name.clone()));
             }
-            if let Change::Session(name) = change {
+            if let FileChange::Session(name) = change {
                 checking.check_session(name);
             }
         }

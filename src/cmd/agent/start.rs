@@ -108,7 +108,7 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
     let state = app.running_agent();
     let named = state.as_ref().ok().and_then(|state| state.as_ref()?.pid);
     let holder = lock_holder(&lock_of(&socket), named);
-    let process = Process::open(holder);
+    let process = AgentProcess::open(holder);
     let stopping = match state {
         Err(error) if error.code == ErrorCode::AgentUnavailable => Err(error),
         _ => app.require_agent("POST", "/v1/stop", None),
@@ -150,14 +150,14 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
 
 /// A process that may have ended. On Linux its descriptor refers to it even if its ID is used again, and its parent need not
 /// have noticed its end.
-struct Process {
+struct AgentProcess {
     #[cfg(target_os = "linux")]
     descriptor: Option<std::os::fd::OwnedFd>,
     #[cfg(not(target_os = "linux"))]
     pid: Option<rustix::process::Pid>,
 }
 
-impl Process {
+impl AgentProcess {
     fn open(pid: Option<u32>) -> Self {
         let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
         #[cfg(target_os = "linux")]

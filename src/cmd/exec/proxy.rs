@@ -10,7 +10,7 @@ use super::child::{PASSED_ON, attend, check_interrupted, listen, pass_on, sender
 use super::sandbox::{INNER_SOCKET, INNER_URL, Sandbox};
 use crate::app::{App, with_blocked};
 use crate::cli::Exec;
-use crate::cmd::proxy::{Place, Prepared};
+use crate::cmd::proxy::{ListenAddress, Prepared};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
 use crate::paths::{PROXY_KEY_VARIABLE, PROXY_SOCKET_VARIABLE, PROXY_URL_VARIABLE, without_secrets};
@@ -59,11 +59,11 @@ pub(super) fn run(
     cannot_run: fn(&Command, std::io::Error) -> Error,
 ) -> Result<u8, Error> {
     let sandbox = if args.sandbox { Some(Sandbox::new(app, &args.bind)?) } else { None };
-    let place = match &sandbox {
-        Some(sandbox) => Place::Unix(sandbox.socket()),
-        None => Place::Tcp(([127, 0, 0, 1], 0).into()),
+    let address = match &sandbox {
+        Some(sandbox) => ListenAddress::Unix(sandbox.socket()),
+        None => ListenAddress::Tcp(([127, 0, 0, 1], 0).into()),
     };
-    let mut prepared = Prepared::new(app, profile, &args.rules, place)?;
+    let mut prepared = Prepared::new(app, profile, &args.rules, address)?;
     if sandbox.is_some() {
         prepared.origin = INNER_URL.to_owned();
     } else if words.iter().any(names_socket)

@@ -27,7 +27,7 @@ const NO_USERNAME: &str = "no credentials username";
 /// The reply to `get`.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Credentials<'a> {
+struct GetReply<'a> {
     #[serde(rename = "ServerURL")]
     server_url: &'a str,
     username: &'static str,
@@ -37,7 +37,7 @@ struct Credentials<'a> {
 /// The request of `store`. The secret is not read.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Stored {
+struct StoreRequest {
     #[serde(rename = "ServerURL")]
     server_url: String,
     username: String,
@@ -112,14 +112,14 @@ fn get(call: &Call<'_>) -> Result<u8, Error> {
         return refuse(NOT_FOUND);
     }
     call.with_token(profile, false, &|token| {
-        output::json(&Credentials { server_url, username: USERNAME, secret: token.text }).map(|()| 0)
+        output::json(&GetReply { server_url, username: USERNAME, secret: token.text }).map(|()| 0)
     })
 }
 
 /// Accepts what `get` returned, which `docker login` stores again, and stores nothing.
 fn store(call: &Call<'_>) -> Result<u8, Error> {
     let request = serde_json::from_str(&call.stdin()?);
-    let Stored { server_url, username } =
+    let StoreRequest { server_url, username } =
         request.map_err(|e| unreadable(anyhow::Error::new(e).context("invalid request")))?;
     match (server_url.trim(), &username[..]) {
         ("", _) => refuse(NO_SERVER),

@@ -122,7 +122,7 @@ fn git(words: &[&str]) -> Vec<String> {
 }
 
 /// A setting as git prints it.
-struct Setting<'a> {
+struct GitSetting<'a> {
     /// The file that has it, which may be an included one.
     file: &'a Path,
     name: &'a str,
@@ -130,12 +130,12 @@ struct Setting<'a> {
 }
 
 /// Returns the settings that git prints, in the order in which it applies them. One without a value is true.
-fn settings(shown: &str) -> Vec<Setting<'_>> {
+fn settings(shown: &str) -> Vec<GitSetting<'_>> {
     let mut parts = shown.split('\0');
     let next = || {
         let (file, setting) = (parts.next()?, parts.next()?);
         let (name, value) = setting.split_once('\n').unwrap_or((setting, "true"));
-        Some(Setting { file: Path::new(file.strip_prefix("file:").unwrap_or(file)), name, value })
+        Some(GitSetting { file: Path::new(file.strip_prefix("file:").unwrap_or(file)), name, value })
     };
     std::iter::from_fn(next).collect()
 }
@@ -154,11 +154,11 @@ struct OwnHelpers<'a> {
 }
 
 impl<'a> OwnHelpers<'a> {
-    fn find(all: &[Setting<'a>], key: &str, global: &Path) -> Self {
-        let own: Vec<&Setting<'a>> = all.iter().filter(|setting| setting.name == key).collect();
+    fn find(all: &[GitSetting<'a>], key: &str, global: &Path) -> Self {
+        let own: Vec<&GitSetting<'a>> = all.iter().filter(|setting| setting.name == key).collect();
         let reset = own.iter().rposition(|setting| setting.value.is_empty());
         let named = own.iter().filter(|setting| !setting.value.is_empty());
-        let (ours, others): (Vec<&Setting<'a>>, Vec<_>) = named.partition(|setting| is_ours(setting.value));
+        let (ours, others): (Vec<&GitSetting<'a>>, Vec<_>) = named.partition(|setting| is_ours(setting.value));
         let here = ours.iter().filter(|setting| setting.file == global);
         let mut values: Vec<&str> = Vec::new();
         for setting in here {

@@ -10,14 +10,14 @@ use crate::model::{ApiUrl, Profile, ProfileName};
 use crate::proxy::Target;
 
 /// Where to listen.
-pub enum Place {
+pub enum ListenAddress {
     /// At this address of the loopback interface.
     Tcp(SocketAddr),
     /// At this path.
     Unix(PathBuf),
 }
 
-impl Place {
+impl ListenAddress {
     /// Parses the address of `--listen`.
     ///
     /// # Errors

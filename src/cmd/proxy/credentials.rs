@@ -60,14 +60,14 @@ impl Latest {
 
 /// Asks for the credentials of requests. Those that were refused have a queue of their own: their refresh or login may take long,
 /// and the others need not wait for it.
-pub(super) struct CredentialClient {
+pub(super) struct ProxyCredentialClient {
     tokens: mpsc::Sender<Box<CredentialQuestion>>,
     refusals: mpsc::Sender<Box<CredentialQuestion>>,
     latest: Arc<Latest>,
     clock: Arc<dyn Clock>,
 }
 
-impl CredentialSource for CredentialClient {
+impl CredentialSource for ProxyCredentialClient {
     fn reusable(&self) -> Option<Arc<Access>> {
         self.latest.get(&*self.clock)
     }
@@ -124,14 +124,14 @@ impl<'a> ProxyCredentials<'a> {
     }
 
     /// Returns what asks, and the work that answers until nothing asks any more.
-    pub(super) fn start(&self) -> (CredentialClient, impl Future<Output = ()>) {
+    pub(super) fn start(&self) -> (ProxyCredentialClient, impl Future<Output = ()>) {
         let (tokens, token_questions) = mpsc::channel(QUEUE);
         let (refusals, refusal_questions) = mpsc::channel(QUEUE);
         let answering = async move {
             tokio::join!(self.answer_all(token_questions), self.answer_all(refusal_questions));
         };
         let (latest, clock) = (Arc::clone(&self.latest), self.app.shared_clock());
-        (CredentialClient { tokens, refusals, latest, clock }, answering)
+        (ProxyCredentialClient { tokens, refusals, latest, clock }, answering)
     }
 
     async fn answer_all(&self, mut questions: mpsc::Receiver<Box<CredentialQuestion>>) {

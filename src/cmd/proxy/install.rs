@@ -1,6 +1,6 @@
 //! `authctl proxy install` and `uninstall`: a service of the user that runs a proxy.
 
-use super::arguments::{Place, check};
+use super::arguments::{ListenAddress, check};
 use crate::app::App;
 use crate::cli::{ProxyInstall, ProxyRun};
 use crate::cmd::service::{self, Kind, Service, absolute};
@@ -17,17 +17,17 @@ pub(super) fn install(app: &App, args: &ProxyInstall) -> Result<u8, Error> {
     let help = || Hint::command("proxy install").with_flag("--help");
     let (profile, api, _) = check(app, run.profile.as_ref(), &run.rules)?;
     let (name, api) = (profile.name, api.clone());
-    let listen = match Place::parse(&run.listen)? {
-        Place::Tcp(_) if run.listen == ANY_PORT => format!("unix:{}", absolute(&socket(app, &name)?)?),
-        Place::Tcp(address) if address.port() == 0 => {
+    let listen = match ListenAddress::parse(&run.listen)? {
+        ListenAddress::Tcp(_) if run.listen == ANY_PORT => format!("unix:{}", absolute(&socket(app, &name)?)?),
+        ListenAddress::Tcp(address) if address.port() == 0 => {
             return Err(Error::msg(ErrorCode::Usage, "a service needs a port that stays the same", help()));
         }
-        Place::Tcp(_) if run.key_file.is_none() => {
+        ListenAddress::Tcp(_) if run.key_file.is_none() => {
             let message = "at a port, a service needs a key that stays the same: --key-file FILE";
             return Err(Error::msg(ErrorCode::Usage, message, help()));
         }
-        Place::Tcp(address) => address.to_string(),
-        Place::Unix(path) => format!("unix:{}", absolute(&path)?),
+        ListenAddress::Tcp(address) => address.to_string(),
+        ListenAddress::Unix(path) => format!("unix:{}", absolute(&path)?),
     };
     let service = Service::new(app, Kind::Proxy(name.clone(), api.clone()), &arguments(run, &name, &api, &listen)?)?;
     if args.print {

@@ -15,7 +15,7 @@ use crate::model::ProfileName;
 
 /// A proxy, as `proxy list --json` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Entry {
+pub(super) struct RunningProxy {
     pub(super) pid: u32,
     /// Its URL, or `unix:` and the path of its socket.
     pub(super) address: String,
@@ -65,7 +65,7 @@ fn lock_of(file: &Path) -> PathBuf {
 ///
 /// # Errors
 /// [`ErrorCode::StoreUnavailable`] if its file cannot be written.
-pub(super) fn register(app: &App, entry: &Entry) -> Result<Registered, Error> {
+pub(super) fn register(app: &App, entry: &RunningProxy) -> Result<Registered, Error> {
     let directory = directory(app)?;
     let failed = |e: std::io::Error| {
         let error = anyhow::Error::new(e).context(format!("cannot write to {}", directory.display()));
@@ -85,9 +85,9 @@ pub(super) fn register(app: &App, entry: &Entry) -> Result<Registered, Error> {
 }
 
 /// Returns the running proxies and their lock files, and removes the files of those that were killed.
-fn running(app: &App) -> Result<Vec<(Entry, PathBuf)>, Error> {
+fn running(app: &App) -> Result<Vec<(RunningProxy, PathBuf)>, Error> {
     let Ok(files) = std::fs::read_dir(directory(app)?) else { return Ok(Vec::new()) };
-    let mut entries: Vec<(Entry, PathBuf)> = Vec::new();
+    let mut entries: Vec<(RunningProxy, PathBuf)> = Vec::new();
     for file in files.flatten().map(|file| file.path()).filter(|path| path.extension() == Some(OsStr::new("json"))) {
         let lock = lock_of(&file);
         if !is_locked(&lock) {
@@ -95,7 +95,7 @@ fn running(app: &App) -> Result<Vec<(Entry, PathBuf)>, Error> {
             continue;
         }
         let text = crate::fs::regular_file::read(&file, 64 * 1024).ok();
-        let entry = text.and_then(|text| serde_json::from_slice::<Entry>(text.expose()).ok());
+        let entry = text.and_then(|text| serde_json::from_slice::<RunningProxy>(text.expose()).ok());
         entries.extend(entry.map(|entry| (entry, lock)));
     }
     entries.sort_by_key(|(entry, _)| (entry.started_at, entry.pid));
@@ -104,7 +104,7 @@ fn running(app: &App) -> Result<Vec<(Entry, PathBuf)>, Error> {
 
 /// Prints the running proxies.
 pub(super) fn list(app: &App) -> Result<u8, Error> {
-    let entries: Vec<Entry> = running(app)?.into_iter().map(|(entry, _)| entry).collect();
+    let entries: Vec<RunningProxy> = running(app)?.into_iter().map(|(entry, _)| entry).collect();
     if app.common.json {
         output::json(&entries)?;
         return Ok(0);
@@ -125,8 +125,9 @@ pub(super) fn list(app: &App) -> Result<u8, Error> {
 
 /// Asks the proxies at `address`, or all, to stop.
 pub(super) fn stop(app: &App, address: Option<&str>) -> Result<u8, Error> {
-    let is_meant = |entry: &Entry| address.is_none_or(|text| entry.address == text || entry.pid.to_string() == text);
-    let found: Vec<(Entry, PathBuf)> = running(app)?.into_iter().filter(|(entry, _)| is_meant(entry)).collect();
+    let is_meant =
+        |entry: &RunningProxy| address.is_none_or(|text| entry.address == text || entry.pid.to_string() == text);
+    let found: Vec<(RunningProxy, PathBuf)> = running(app)?.into_iter().filter(|(entry, _)| is_meant(entry)).collect();
     if let (true, Some(address)) = (found.is_empty(), address) {
         let message = format!("no proxy runs at {address}");
         return Err(Error::msg(ErrorCode::Usage, message, Hint::command("proxy list")));

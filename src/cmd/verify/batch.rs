@@ -40,7 +40,7 @@ impl Chunk {
 }
 
 /// Verifies a line as of a time.
-type Verify<'d> = dyn Fn(&[u8], UnixTime) -> Verdict + Sync + 'd;
+type VerifyLine<'d> = dyn Fn(&[u8], UnixTime) -> Verdict + Sync + 'd;
 
 /// The verdicts on a chunk, as JSON lines.
 struct Verdicts {
@@ -56,7 +56,7 @@ struct Verdicts {
 /// error.
 pub(super) fn run(
     now: &dyn Fn() -> UnixTime,
-    verify: &Verify<'_>,
+    verify: &VerifyLine<'_>,
     reload: &dyn Fn(),
     keys_age: Option<Duration>,
 ) -> Result<bool, Error> {
@@ -141,7 +141,7 @@ fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
     }
 }
 
-fn verify_chunk(chunk: &Chunk, verify: &Verify<'_>, keys_age: Option<Duration>) -> Verdicts {
+fn verify_chunk(chunk: &Chunk, verify: &VerifyLine<'_>, keys_age: Option<Duration>) -> Verdicts {
     let mut verdicts = Verdicts { text: Vec::with_capacity(chunk.bytes.len() * 2), all_valid: true };
     let mut start = 0;
     for end in &chunk.ends {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::verify::{
-    KeySet, Reason, ReasonCode, Status, StatusClaim, StatusList, StatusListError, StatusListPolicy, check_status,
+    KeySet, Reason, ReasonCode, StatusClaim, StatusList, StatusListError, StatusListPolicy, TokenStatus, check_status,
 };
 
 const TTL: Duration = Duration::from_secs(120);
@@ -34,7 +34,7 @@ impl TestIssuer {
         StatusList::read(&text("statuslists/1").await, &keys, &StatusListPolicy::new(&uri, issuer, self.now()))
     }
 
-    async fn status(&self, tokens: &Value) -> Status {
+    async fn status(&self, tokens: &Value) -> TokenStatus {
         self.list().await.expect("valid").status(status_claim(&tokens["access_token"]).index)
     }
 
@@ -70,22 +70,26 @@ async fn every_kind_of_revocation_marks_all_access_tokens() {
     let other = issuer.login().await;
     let one = issuer.login().await;
     let (_, two) = issuer.refresh(&one["refresh_token"]).await;
-    assert_eq!((issuer.status(&one).await, issuer.status(&two).await), (Status::Valid, Status::Valid));
+    assert_eq!((issuer.status(&one).await, issuer.status(&two).await), (TokenStatus::Valid, TokenStatus::Valid));
     issuer.revoke(&two["refresh_token"]).await;
-    assert_eq!((issuer.status(&one).await, issuer.status(&two).await), (Status::Invalid, Status::Invalid));
+    assert_eq!((issuer.status(&one).await, issuer.status(&two).await), (TokenStatus::Invalid, TokenStatus::Invalid));
 
     let one = issuer.login().await;
     let (_, two) = issuer.refresh(&one["refresh_token"]).await;
     assert_error(issuer.refresh(&one["refresh_token"]).await, "invalid_grant");
-    assert_eq!((issuer.status(&one).await, issuer.status(&two).await), (Status::Invalid, Status::Invalid), "reuse");
+    assert_eq!(
+        (issuer.status(&one).await, issuer.status(&two).await),
+        (TokenStatus::Invalid, TokenStatus::Invalid),
+        "reuse"
+    );
 
-    assert_eq!(issuer.status(&other).await, Status::Valid);
+    assert_eq!(issuer.status(&other).await, TokenStatus::Valid);
     issuer.server.revoke_everything();
-    assert_eq!(issuer.status(&other).await, Status::Invalid);
+    assert_eq!(issuer.status(&other).await, TokenStatus::Invalid);
 
     let last = issuer.login().await;
     assert!(issuer.server.change_password("developer", &Secret::new("new".into())));
-    assert_eq!(issuer.status(&last).await, Status::Invalid);
+    assert_eq!(issuer.status(&last).await, TokenStatus::Invalid);
 }
 
 #[tokio::test]
@@ -100,10 +104,10 @@ async fn suspension_of_an_access_token_can_be_lifted() {
         issuer.control("suspend", &body).await
     };
     assert_eq!(control(true, token).await, 204);
-    assert_eq!(issuer.status(&tokens).await, Status::Suspended);
+    assert_eq!(issuer.status(&tokens).await, TokenStatus::Suspended);
     assert!(!issuer.accepts(&tokens["access_token"]).await, "and everywhere else");
     assert!(issuer.server.suspend(&Secret::new(token.to_owned()), false));
-    assert_eq!(issuer.status(&tokens).await, Status::Valid);
+    assert_eq!(issuer.status(&tokens).await, TokenStatus::Valid);
     assert!(issuer.accepts(&tokens["access_token"]).await);
     assert_eq!(control(true, "unknown").await, 404);
     assert!(!issuer.server.suspend(&Secret::new("unknown".into()), true));

@@ -33,7 +33,7 @@ const FORMAT: u64 = 1;
 
 /// The stored form. `S` is a secret: `&str` to write it without another copy in memory, [`Secret`] to read it.
 #[derive(Serialize, Deserialize)]
-struct Stored<S> {
+struct StoredSession<S> {
     format: u64,
     /// Missing in what earlier versions have stored.
     profile: Option<ProfileName>,
@@ -67,10 +67,10 @@ struct Stored<S> {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     logged_out: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    replaces: Option<Box<Stored<S>>>,
+    replaces: Option<Box<StoredSession<S>>>,
 }
 
-impl<'a> Stored<&'a str> {
+impl<'a> StoredSession<&'a str> {
     fn of(session: &'a Session, profile: &ProfileName) -> Self {
         let other = |o: &'a AnotherToken| StoredOther {
             target: o.target.clone(),
@@ -106,8 +106,8 @@ impl<'a> Stored<&'a str> {
     }
 }
 
-impl From<Stored<Secret>> for Session {
-    fn from(stored: Stored<Secret>) -> Self {
+impl From<StoredSession<Secret>> for Session {
+    fn from(stored: StoredSession<Secret>) -> Self {
         let other = |o: StoredOther<Secret>| AnotherToken {
             target: o.target,
             tokens: o.tokens.into(),
@@ -207,7 +207,7 @@ impl Session {
             clippy::expect_used,
             reason = "no map has keys other than strings, and SecretBytes never fails to write"
         )]
-        serde_json::to_writer(&mut bytes, &Stored::of(self, profile)).expect("a session is always JSON");
+        serde_json::to_writer(&mut bytes, &StoredSession::of(self, profile)).expect("a session is always JSON");
         let _ = bytes.flush();
         bytes
     }
@@ -225,7 +225,7 @@ impl Session {
         }
         match stored_for {
             Some(other) if other != *profile => Err(SessionFormatError::OtherProfile(other)),
-            _ => Ok(serde_json::from_slice::<Stored<Secret>>(bytes.expose()).map_err(damaged)?.into()),
+            _ => Ok(serde_json::from_slice::<StoredSession<Secret>>(bytes.expose()).map_err(damaged)?.into()),
         }
     }
 }

@@ -22,8 +22,8 @@ fn connect() -> Result<Arc<CredentialStore>, StoreError> {
     Ok(mock::Store::new().expect("a keychain"))
 }
 
-fn call(store: &Keychain) -> Call {
-    Call { shared: store.shared.clone(), abandoned: AtomicBool::new(false), permit: Mutex::new(None) }
+fn call(store: &Keychain) -> KeychainCall {
+    KeychainCall { shared: store.shared.clone(), abandoned: AtomicBool::new(false), permit: Mutex::new(None) }
 }
 
 #[test]

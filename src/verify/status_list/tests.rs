@@ -56,8 +56,8 @@ fn claim(index: u64) -> StatusClaim {
 }
 
 /// Returns the statuses that are not 0, with their indices.
-fn set_ones(list: &StatusList, count: u64) -> Vec<(u64, Status)> {
-    (0..count).map(|index| (index, list.status(index))).filter(|(_, status)| *status != Status::Valid).collect()
+fn set_ones(list: &StatusList, count: u64) -> Vec<(u64, TokenStatus)> {
+    (0..count).map(|index| (index, list.status(index))).filter(|(_, status)| *status != TokenStatus::Valid).collect()
 }
 
 #[test]
@@ -65,30 +65,30 @@ fn short_examples_of_the_draft() {
     let list = with(json!({})).expect("section 4.1");
     let invalid: Vec<u64> = set_ones(&list, 16).into_iter().map(|(index, _)| index).collect();
     assert_eq!(invalid, [0, 3, 4, 5, 7, 8, 9, 13, 15]);
-    assert_eq!(list.status(16), Status::OutOfRange);
+    assert_eq!(list.status(16), TokenStatus::OutOfRange);
     assert_eq!(list.statuses.bytes, [0xb9, 0xa3]);
 
     let list = with(json!({"status_list": {"bits": 2, "lst": "eNo76fITAAPfAgc"}})).expect("two bits each");
     let values = [1, 2, 0, 3, 0, 1, 0, 1, 1, 2, 3, 3].map(|value| match value {
-        0 => Status::Valid,
-        1 => Status::Invalid,
-        2 => Status::Suspended,
-        other => Status::Other(other),
+        0 => TokenStatus::Valid,
+        1 => TokenStatus::Invalid,
+        2 => TokenStatus::Suspended,
+        other => TokenStatus::Other(other),
     });
     for (value, index) in values.into_iter().zip(0..) {
         assert_eq!(list.status(index), value, "{index}");
     }
-    assert_eq!(list.status(12), Status::OutOfRange);
+    assert_eq!(list.status(12), TokenStatus::OutOfRange);
 }
 
 #[test]
 fn examples_of_the_draft_with_a_million_tokens() {
-    use Status::{Invalid, Other, Suspended};
+    use TokenStatus::{Invalid, Other, Suspended};
     const PLACES: [u64; 11] =
         [0, 1993, 25460, 159_495, 495_669, 554_353, 645_645, 723_232, 854_545, 934_534, 1_000_345];
     let list = with(json!({"status_list": {"bits": 1, "lst": MILLION_ONE_BIT}})).expect("one bit each");
     assert_eq!(set_ones(&list, 1 << 20), PLACES.map(|place| (place, Invalid)));
-    assert_eq!(list.status(1 << 20), Status::OutOfRange);
+    assert_eq!(list.status(1 << 20), TokenStatus::OutOfRange);
     let list = with(json!({"status_list": {"bits": 2, "lst": MILLION_TWO_BITS}})).expect("two bits each");
     let values =
         [Invalid, Suspended, Invalid, Other(3), Invalid, Invalid, Suspended, Invalid, Invalid, Suspended, Other(3)];
@@ -106,16 +106,16 @@ proptest! {
         let statuses = Statuses::unpack(1 << power, &compress_to_vec_zlib(&bytes, 6)).expect("whole");
         for (value, index) in values.iter().zip(0..) {
             let expected = match value & mask {
-                0 => Status::Valid,
-                1 => Status::Invalid,
-                2 => Status::Suspended,
-                other => Status::Other(other),
+                0 => TokenStatus::Valid,
+                1 => TokenStatus::Invalid,
+                2 => TokenStatus::Suspended,
+                other => TokenStatus::Other(other),
             };
             prop_assert_eq!(statuses.status(index), expected);
         }
         let each = 8 / bits;
-        prop_assert_eq!(statuses.status((bytes.len() * each) as u64), Status::OutOfRange);
-        prop_assert_eq!(statuses.status(u64::MAX), Status::OutOfRange);
+        prop_assert_eq!(statuses.status((bytes.len() * each) as u64), TokenStatus::OutOfRange);
+        prop_assert_eq!(statuses.status(u64::MAX), TokenStatus::OutOfRange);
     }
 
     #[test]
@@ -134,7 +134,7 @@ proptest! {
 fn decompression_is_limited() {
     let largest = vec![0; StatusList::MAX_UNPACKED];
     let list = with(json!({"status_list": {"bits": 1, "lst": packed(&largest)}})).expect("just fits");
-    assert_eq!(list.status((StatusList::MAX_UNPACKED as u64) * 8 - 1), Status::Valid);
+    assert_eq!(list.status((StatusList::MAX_UNPACKED as u64) * 8 - 1), TokenStatus::Valid);
     let bomb = packed(&[largest.as_slice(), &[0]].concat());
     assert!(bomb.len() < 32 * 1024, "small enough to be let in: {}", bomb.len());
     assert_eq!(with(json!({"status_list": {"bits": 1, "lst": bomb}})), Err(StatusListError::TooLong));

@@ -160,7 +160,7 @@ async fn right_passphrase_of_an_earlier_lock_does_not_unlock_a_later_one() {
         tokio::task::yield_now().await;
     }
     // What another process does in the meantime.
-    let second = LockPassphrase::Chosen(Verifier::of(&passphrase("second")).expect("hashed"));
+    let second = LockPassphrase::Chosen(PassphraseHash::of(&passphrase("second")).expect("hashed"));
     agent.agent_lock.inner().passphrase = Some(Arc::new(second));
     drop(hashing);
     let (error, _) = unlocking.await.expect("an end").expect_err("not unlocked");

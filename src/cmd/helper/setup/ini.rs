@@ -7,7 +7,7 @@ use crate::cmd::helper::call::foreign;
 use crate::error::{Error, Hint};
 
 /// A setting in a section.
-pub(super) struct Setting<'a> {
+pub(super) struct IniSetting<'a> {
     /// The section's header, such as `[profile work]`.
     pub(super) header: &'a str,
     pub(super) key: &'a str,
@@ -31,7 +31,7 @@ fn setting(line: &str) -> Option<(&str, &str)> {
 }
 
 /// Returns the text with, or without, the setting; `None` if it stays.
-pub(super) fn edit(file: &Path, text: &str, wanted: &Setting<'_>, add: bool) -> Result<Option<String>, Error> {
+pub(super) fn edit(file: &Path, text: &str, wanted: &IniSetting<'_>, add: bool) -> Result<Option<String>, Error> {
     let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
     let own = header(wanted.header);
     let end_of_line = line_end(text);
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     fn edited(text: &str, add: bool) -> Result<Option<String>, String> {
-        let wanted = Setting {
+        let wanted = IniSetting {
             header: "[profile work]",
             key: "credential_process",
             value: "authctl helper aws --role-arn x",

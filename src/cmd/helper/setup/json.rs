@@ -45,13 +45,13 @@ fn members(text: &str, part: Range<usize>) -> anyhow::Result<Vec<Member>> {
 }
 
 /// The members of the named object in the text, and of the text itself.
-struct Found {
+struct NamedObjects {
     root: Vec<Member>,
     /// Each object of that name with its members: a reader may merge them.
     objects: Vec<(usize, Vec<Member>)>,
 }
 
-impl Found {
+impl NamedObjects {
     fn read(text: &str, object: &str) -> anyhow::Result<Self> {
         let root = members(text, 0..text.len())?;
         let named = root.iter().enumerate().filter(|(_, member)| member.name == object);
@@ -77,7 +77,7 @@ pub(super) enum Added {
 /// If the text is invalid.
 pub(super) fn add(text: &str, object: &str, name: &str, value: &str) -> anyhow::Result<Added> {
     let text = if text.trim().is_empty() { "{}\n" } else { text };
-    let found = Found::read(text, object)?;
+    let found = NamedObjects::read(text, object)?;
     let same_name = found.objects.iter().flat_map(|(_, members)| members).rfind(|member| member.name == name);
     let value = serde_json::to_string(value)?;
     if let Some(member) = same_name {
@@ -127,7 +127,7 @@ pub(super) fn remove(text: &str, object: &str, name: &str, value: &str) -> anyho
     let mut changed: Option<String> = None;
     loop {
         let current = changed.as_deref().unwrap_or(text);
-        let found = Found::read(current, object)?;
+        let found = NamedObjects::read(current, object)?;
         let is_it = |member: &Member| member.name == name && current[member.value.clone()] == value;
         let place = found.objects.iter().find_map(|(at, members)| {
             let index = members.iter().position(is_it)?;

@@ -38,7 +38,7 @@ impl Change {
         Ok(match self {
             Self::Note(_) => None,
             Self::Section { file, header, key, value, is_ours, others } => {
-                let setting = ini::Setting { header, key, value, is_ours: *is_ours, others };
+                let setting = ini::IniSetting { header, key, value, is_ours: *is_ours, others };
                 write(file, &|text| ini::edit(file, text, &setting, add))?
             }
             Self::TokenFile(file) => {

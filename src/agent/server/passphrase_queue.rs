@@ -43,9 +43,8 @@ pub(super) struct Source {
     is_foreground: bool,
 }
 
-/// The turns of foreground processes and those of the others. Each has a limit of its own, so that neither can use up the
-/// other's.
-pub(super) struct Turns {
+/// A queue for foreground processes and one for the others. Each has a limit of its own, so that neither can use up the other's.
+pub(super) struct PassphraseQueue {
     foreground: Arc<Queue>,
     background: Arc<Queue>,
 }
@@ -56,11 +55,11 @@ pub(super) struct Turns {
 /// sibling of the user's command for each guess (`CLONE_PARENT`) cannot be distinguished.
 struct Queue {
     clock: Arc<dyn Clock>,
-    inner: Mutex<Inner>,
+    inner: Mutex<QueueState>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct QueueState {
     /// The oldest first.
     waiting: Vec<(Source, oneshot::Sender<Turn>)>,
     /// The number of wrong passphrases of each session, of each parent and of each process.
@@ -100,7 +99,7 @@ impl Source {
     }
 }
 
-impl Turns {
+impl PassphraseQueue {
     pub(super) fn new(clock: &Arc<dyn Clock>) -> Self {
         let queue = || Arc::new(Queue { clock: Arc::clone(clock), inner: Mutex::default() });
         Self { foreground: queue(), background: queue() }
@@ -113,8 +112,8 @@ impl Turns {
     }
 }
 
-impl Inner {
-    /// Returns the order in which sources have their turns.
+impl QueueState {
+    /// Returns the order in which attempts are admitted.
     fn rank(&self, source: &Source) -> (u32, Origin, u32, Origin, u32) {
         let mut counts = self.wrong.iter().zip(source.origins());
         let mut wrong = || {
@@ -135,7 +134,7 @@ impl Inner {
 }
 
 impl Queue {
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, QueueState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -230,24 +229,24 @@ mod tests {
         Source { is_foreground: true, ..source(session, parent) }
     }
 
-    fn turns() -> (Arc<TestClock>, Turns) {
+    fn new_queue() -> (Arc<TestClock>, PassphraseQueue) {
         let clock = Arc::new(TestClock::new());
         let shared: Arc<dyn Clock> = Arc::<TestClock>::clone(&clock);
-        (clock, Turns::new(&shared))
+        (clock, PassphraseQueue::new(&shared))
     }
 
-    async fn wrong(turns: &Turns, source: Source) {
-        turns.next(source).await.expect("a turn").wrong();
+    async fn wrong(queue: &PassphraseQueue, source: Source) {
+        queue.next(source).await.expect("a turn").wrong();
     }
 
     /// Lets an attempt of each source wait for its turn while one of the first has it, and returns their numbers in the order of
     /// their turns.
-    async fn order(turns: Turns, sources: impl IntoIterator<Item = Source>) -> Vec<usize> {
+    async fn order(queue: PassphraseQueue, sources: impl IntoIterator<Item = Source>) -> Vec<usize> {
         let mut sources = sources.into_iter().peekable();
-        let first = turns.next(*sources.peek().expect("one")).await.expect("a turn");
-        let (turns, (order, mut admitted)) = (Arc::new(turns), tokio::sync::mpsc::unbounded_channel());
+        let first = queue.next(*sources.peek().expect("one")).await.expect("a turn");
+        let (queue, (order, mut admitted)) = (Arc::new(queue), tokio::sync::mpsc::unbounded_channel());
         for (number, source) in sources.enumerate() {
-            let (own, order) = (Arc::clone(&turns), order.clone());
+            let (own, order) = (Arc::clone(&queue), order.clone());
             tokio::spawn(async move {
                 if let Some(turn) = own.next(source).await {
                     order.send(number).expect("open");
@@ -291,16 +290,16 @@ mod tests {
         ];
         for (name, user, guesser) in rows {
             for typos in 0..=TYPOS {
-                let (clock, turns) = turns();
+                let (clock, queue) = new_queue();
                 for n in 0..120 {
-                    wrong(&turns, guesser(n)).await;
+                    wrong(&queue, guesser(n)).await;
                 }
                 for _ in 0..typos {
-                    wrong(&turns, user).await;
+                    wrong(&queue, user).await;
                 }
                 let before = clock.monotonic();
                 let sources = (0..100).map(guesser).chain([user]).chain((100..200).map(guesser));
-                let order = order(turns, sources).await;
+                let order = order(queue, sources).await;
                 assert_eq!(order[0], 100, "{name}, {typos} typos: {order:?}");
                 assert!(order.len() <= MAX_WAITING + 1, "{name}: {order:?}");
                 assert!(clock.monotonic() - before <= INTERVAL * 2, "{name}, {typos} typos");
@@ -310,14 +309,14 @@ mod tests {
 
     #[tokio::test]
     async fn wrong_passphrases_are_forgotten_once_made_up_for() {
-        let (clock, turns) = turns();
+        let (clock, queue) = new_queue();
         let (older, newer) = (source(100, 100), source(200, 200));
         for _ in 0..=TYPOS {
-            wrong(&turns, older).await;
+            wrong(&queue, older).await;
         }
         clock.sleep(INTERVAL * (TYPOS + 2)).await;
-        wrong(&turns, newer).await;
-        assert_eq!(order(turns, [newer, older]).await, [1, 0]);
+        wrong(&queue, newer).await;
+        assert_eq!(order(queue, [newer, older]).await, [1, 0]);
     }
 
     #[test]
@@ -344,10 +343,10 @@ mod tests {
             ("both", |n| if n % 2 == 0 { source(n, n) } else { at_terminal(n, n) }, 39),
         ];
         for (name, guesser, seconds) in rows {
-            let (clock, turns) = turns();
+            let (clock, queue) = new_queue();
             let start = clock.monotonic();
             for n in 0..100 {
-                wrong(&turns, guesser(n)).await;
+                wrong(&queue, guesser(n)).await;
             }
             let passed = (clock.monotonic() - start).as_secs();
             assert!((seconds..=seconds + 2).contains(&passed), "{name}: {passed} s");
@@ -356,23 +355,23 @@ mod tests {
 
     #[tokio::test]
     async fn newest_attempt_does_not_wait_for_those_that_came_before() {
-        let order = order(turns().1, std::iter::repeat_n(source(1, 1), 10)).await;
+        let order = order(new_queue().1, std::iter::repeat_n(source(1, 1), 10)).await;
         assert_eq!(order, [9, 0, 8, 1, 7, 2, 6, 3, 5, 4]);
     }
 
     #[tokio::test]
     async fn number_of_waiting_attempts_is_limited() {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let turns = Turns::new(&clock);
+        let queue = PassphraseQueue::new(&clock);
         let source = source(1, 1);
-        let first = turns.next(source).await.expect("a turn");
-        let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(turns.next(source))).collect();
+        let first = queue.next(source).await.expect("a turn");
+        let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(queue.next(source))).collect();
         for one in &mut waiting {
             assert!(tokio::time::timeout(Duration::ZERO, one).await.is_err());
         }
-        assert!(turns.next(source).await.is_none());
+        assert!(queue.next(source).await.is_none());
         drop(waiting);
-        let mut next = Box::pin(turns.next(source));
+        let mut next = Box::pin(queue.next(source));
         assert!(tokio::time::timeout(Duration::ZERO, &mut next).await.is_err(), "those that have gone leave room");
         drop(first);
         assert!(next.await.is_some(), "those that have gone are forgotten");
