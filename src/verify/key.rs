@@ -54,15 +54,8 @@ impl Key {
     /// Parses a JWK, or returns why it is unusable.
     pub(super) fn from_jwk(jwk: &Map<String, Value>) -> Result<Self, &'static str> {
         const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
-        // Serializers write members that are not set as null or as empty.
-        let member = |name: &str| {
-            jwk.get(name).filter(|value| match value {
-                Value::Null => false,
-                Value::String(text) => !text.is_empty(),
-                Value::Array(items) => !items.is_empty(),
-                _ => true,
-            })
-        };
+        // Serializers write members, and elements of arrays, that are not set as null or as empty.
+        let member = |name: &str| jwk.get(name).filter(|value| !is_unset(value));
         if PRIVATE.iter().any(|name| member(name).is_some()) {
             return Err("private or symmetric");
         }
@@ -144,10 +137,21 @@ fn of_size(number: &[u8], size: usize) -> Result<Vec<u8>, &'static str> {
     Ok([&vec![0; zeros][..], number].concat())
 }
 
+/// Returns whether a value is null or empty, or an array of such values.
+fn is_unset(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.iter().all(is_unset),
+        _ => false,
+    }
+}
+
 /// Returns whether `key_ops` is an array of distinct strings (RFC 7517, section 4.3) that contains `verify`.
 fn has_verify(key_ops: &Value) -> bool {
     let Some(ops) = key_ops.as_array() else { return false };
-    let distinct: BTreeSet<&str> = ops.iter().filter_map(Value::as_str).collect();
+    let ops: Vec<&Value> = ops.iter().filter(|op| !is_unset(op)).collect();
+    let distinct: BTreeSet<&str> = ops.iter().filter_map(|op| op.as_str()).collect();
     distinct.len() == ops.len() && distinct.contains("verify")
 }
 

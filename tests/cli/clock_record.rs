@@ -56,6 +56,11 @@ fn clock_set_back_denies_tokens_until_the_issuer_responds() {
     assert_eq!(decided(&home), [""; 0]);
 }
 
+/// Replaces the record of the time by text that is none.
+fn damage_record(home: &Sandbox) {
+    std::fs::write(home.session_file("work").with_file_name("@clock.age"), "junk").expect("written");
+}
+
 #[test]
 fn only_an_issuer_whose_clock_agrees_confirms_the_time() {
     let (home, _issuer) = logged_in();
@@ -70,9 +75,12 @@ fn only_an_issuer_whose_clock_agrees_confirms_the_time() {
         });
         let profile = format!("[profiles.other]\nissuer = \"{}\"\nclient_id = \"c\"\nstore = \"file\"\n", other.url);
         std::fs::write(home.config_file(), format!("{config}\n{profile}")).unwrap();
-        record_time(&home, 86_400);
-        home.run(&["keys", "update", "other"]).exits(0);
-        assert_eq!(decided(&home), found, "{ahead} s ahead");
+        let records: [fn(&Sandbox); 2] = [|home| record_time(home, 86_400), damage_record];
+        for (which, set_record) in records.iter().enumerate() {
+            set_record(&home);
+            home.run(&["keys", "update", "other"]).exits(0);
+            assert_eq!(decided(&home), found, "{ahead} s ahead, record {which}");
+        }
     }
 }
 
@@ -88,13 +96,13 @@ fn issuer_time_ahead_of_the_clock_denies_tokens() {
 #[test]
 fn missing_or_damaged_clock_record_denies_tokens() {
     let (home, _issuer) = logged_in();
-    let file = home.session_file("work").with_file_name("@clock.age");
-    for change in [None, Some(&b"junk"[..])] {
-        match change {
-            None => std::fs::remove_file(&file).expect("removed"),
-            Some(junk) => std::fs::write(&file, junk).expect("written"),
-        }
-        assert_eq!(decided(&home), ["clock_rollback"], "{change:?}");
+    let remove = |home: &Sandbox| {
+        std::fs::remove_file(home.session_file("work").with_file_name("@clock.age")).expect("removed");
+    };
+    let changes: [fn(&Sandbox); 2] = [remove, damage_record];
+    for (which, change) in changes.iter().enumerate() {
+        change(&home);
+        assert_eq!(decided(&home), ["clock_rollback"], "{which}");
         home.run(&["refresh"]).exits(0);
         assert_eq!(decided(&home), [""; 0]);
     }

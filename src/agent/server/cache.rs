@@ -325,6 +325,63 @@ mod tests {
     use super::*;
     use crate::clock::{Clock as _, SystemClock};
     use crate::session::{Demand, MinTtl, RequestedToken};
+    use crate::store::tests::session;
+
+    /// Each way in which a session in the cache is replaced or dropped.
+    const CHANGES: [fn(&SessionCache, &ProfileName); 4] = [
+        |cache, name| drop(cache.forget(name)),
+        |cache, name| drop(cache.forget_removed_profile(name)),
+        |cache, _| cache.forget_all(),
+        |cache, name| cache.put(name, cache.epoch(name), CachedSession::Session(Arc::new(session("another")))),
+    ];
+
+    fn cached(cache: &SessionCache, name: &ProfileName) -> Option<Arc<Session>> {
+        match cache.get(name, &TokenTarget::default()).0 {
+            CachedSession::Session(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn response_is_served_for_its_own_session_within_its_second() {
+        let (cache, now) = (SessionCache::default(), UnixTime(1000));
+        let [work, home]: [ProfileName; 2] = ["work", "home"].map(|name| name.parse().expect("valid"));
+        let (old, same) = (Arc::new(session("t")), Arc::new(session("t")));
+        cache.put(&work, 0, CachedSession::Session(Arc::clone(&old)));
+        cache.put_response(&work, &old, now, &Bytes::from_static(b"body"));
+        assert_eq!(cache.response(&work, &old, now), Some(Bytes::from_static(b"body")));
+        for (name, session, at) in
+            [(&home, &old, now), (&work, &same, now), (&work, &old, UnixTime(1001)), (&work, &old, UnixTime(999))]
+        {
+            assert_eq!(cache.response(name, session, at), None, "{name} {at}");
+        }
+    }
+
+    #[test]
+    fn what_was_read_before_a_change_is_not_cached_after_it() {
+        let (name, now): (ProfileName, _) = ("work".parse().expect("valid"), UnixTime(1000));
+        for (which, change) in CHANGES.iter().enumerate() {
+            let (cache, old) = (SessionCache::default(), Arc::new(session("old")));
+            let (epoch, body) = (cache.epoch(&name), Bytes::from_static(b"old"));
+            cache.put(&name, epoch, CachedSession::Session(Arc::clone(&old)));
+            cache.put_response(&name, &old, now, &body);
+            change(&cache, &name);
+            if which < 3 {
+                assert!(cached(&cache, &name).is_none(), "{which}");
+                assert!(cache.response(&name, &old, now).is_none(), "{which}");
+                // Read from the store before the change.
+                cache.put(&name, epoch, CachedSession::Session(Arc::clone(&old)));
+            }
+            assert!(cached(&cache, &name).is_none_or(|now| !Arc::ptr_eq(&now, &old)), "{which}");
+            // Written for a caller that began before the change. Its memory must not hold the token of an agent that is locked.
+            cache.responses().clear();
+            cache.put_response(&name, &old, now, &body);
+            assert!(cache.response(&name, &old, now).is_none(), "{which}");
+            let new = Arc::new(session("new"));
+            cache.put(&name, cache.epoch(&name), CachedSession::Session(Arc::clone(&new)));
+            assert!(cached(&cache, &name).is_some_and(|now| Arc::ptr_eq(&now, &new)), "{which}");
+        }
+    }
 
     #[tokio::test]
     async fn callers_with_the_same_request_share_one_refresh() {

@@ -35,6 +35,7 @@ fn key_is_used_only_for_what_its_members_allow() {
         json!({"key_ops": "verify"}),
         json!({"key_ops": ["verify", "verify"]}),
         json!({"key_ops": ["verify", 7]}),
+        json!({"key_ops": ["sign", null]}),
         json!({"crv": "P-384"}),
         json!({"crv": "secp256k1"}),
         // More bytes are missing than a serializer has removed zeros.

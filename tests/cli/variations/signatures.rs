@@ -153,6 +153,8 @@ fn keys_are_used_as_serializers_write_them_and_the_rest_is_reported() {
     for habit in [
         json!({"use": null, "alg": null, "key_ops": null, "x5c": null, "d": null, "k": null, "oth": null}),
         json!({"use": "", "alg": "", "key_ops": [], "x5u": "", "p": "", "q": "", "oth": []}),
+        json!({"key_ops": [null], "x5c": [""], "oth": [null]}),
+        json!({"key_ops": [null, "verify", ""]}),
     ] {
         let home = Sandbox::new();
         let mut key = signer.jwks()["keys"][0].clone();
