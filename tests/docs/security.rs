@@ -1,4 +1,4 @@
-//! SECURITY.md: the tests that it names, and the dependencies.
+//! The tests that SECURITY.md and tests/README.md name, and the dependencies in SECURITY.md.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,9 +6,9 @@ use std::path::Path;
 
 use super::{read, root};
 
-/// Returns the rows of the tables below a heading of SECURITY.md, up to the next of its kind, as cells.
-fn rows(heading: &str) -> Vec<Vec<String>> {
-    let text = read("SECURITY.md");
+/// Returns the rows of the tables below a heading of a document, up to the next of its kind, as cells.
+fn rows(document: &str, heading: &str) -> Vec<Vec<String>> {
+    let text = read(document);
     let (_, section) = text.split_once(&format!("## {heading}\n")).expect("the section");
     let section = section.split("\n## ").next().expect("a section");
     let lines = section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---"));
@@ -28,23 +28,31 @@ fn functions(dir: &Path, found: &mut BTreeSet<String>) {
             functions(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).expect("text");
-            let tests = text.split("#[test]").skip(1).filter_map(|rest| rest.split_once("fn ")?.1.split_once('('));
+            // `#[test]` or `#[tokio::test]`.
+            let tests = text.split("test]\n").skip(1).filter_map(|rest| rest.split_once("fn ")?.1.split_once('('));
             found.extend(tests.map(|(name, _)| name.to_owned()));
         }
     }
 }
 
 #[test]
-fn each_defense_in_security_md_names_tests_that_exist() {
+fn each_defense_and_promise_names_tests_that_exist() {
     let mut tests = BTreeSet::new();
     ["src", "tests"].iter().for_each(|dir| functions(&root().join(dir), &mut tests));
-    let rows = rows("Attackers, and the tests of each defense");
-    assert!(rows.len() > 10 && tests.len() > 500, "{} rows, {} tests", rows.len(), tests.len());
-    for row in &rows[1..] {
-        let [_, _, names] = row.as_slice() else { panic!("three cells: {row:?}") };
-        assert!(quoted(names).count() > 0, "no test: {row:?}");
-        for name in quoted(names) {
-            assert!(tests.contains(name) || root().join(name).is_file(), "SECURITY.md names no test: {name}");
+    assert!(tests.len() > 500, "{} tests", tests.len());
+    for (document, heading, cells) in [
+        ("SECURITY.md", "Attackers, and the tests of each defense", 3),
+        ("tests/README.md", "Promises, and the tests of each", 2),
+    ] {
+        let rows = rows(document, heading);
+        assert!(rows.len() > 10, "{document}: {} rows", rows.len());
+        for row in &rows[1..] {
+            assert_eq!(row.len(), cells, "{document}: {row:?}");
+            let names = row.last().expect("a cell");
+            assert!(quoted(names).count() > 0, "{document}: no test: {row:?}");
+            for name in quoted(names) {
+                assert!(tests.contains(name) || root().join(name).is_file(), "{document} names no test: {name}");
+            }
         }
     }
 }
@@ -67,7 +75,7 @@ fn each_dependency_is_argued_in_security_md() {
         others.extend(names(target.get("dev-dependencies")));
     }
     others.retain(|name| !shipped.contains(name));
-    let rows = rows("Dependencies");
+    let rows = rows("SECURITY.md", "Dependencies");
     assert!(rows.iter().flatten().all(|cell| !cell.is_empty()), "an empty cell: {rows:?}");
     let of = |cells: usize| -> BTreeSet<String> {
         let rows = rows.iter().filter(|row| row.len() == cells && row[0] != "crate");
