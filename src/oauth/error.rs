@@ -132,12 +132,12 @@ pub enum IssuerError {
         /// Whether the server may have received it.
         delivery: Delivery,
     },
-    /// The server is unavailable: 429 or 5xx.
+    /// The server is unavailable: 408, 425, 429 or 5xx.
     #[error("{host} returned HTTP {status}")]
     Unavailable {
         /// The host.
         host: String,
-        /// 429 or 500 to 599.
+        /// 408, 425, 429 or 500 to 599.
         status: u16,
         /// The `Retry-After` header, at most an hour.
         retry_after: Option<Duration>,

@@ -92,9 +92,10 @@ impl HttpResponse {
         (200..300).contains(&self.status)
     }
 
-    /// Returns the error for a server that cannot respond now (429 or 5xx), whatever the body contains.
+    /// Returns the error for a server that cannot respond now (429 or 5xx), or to a request that was too slow or too early (408
+    /// and 425; RFC 9110, section 15.5.9; RFC 8470, section 5.2), whatever the body contains.
     pub(super) fn unavailable(&self) -> Option<IssuerError> {
-        let unavailable = self.status == 429 || self.status >= 500;
+        let unavailable = matches!(self.status, 408 | 425 | 429 | 500..);
         unavailable.then(|| IssuerError::Unavailable {
             host: self.host.clone(),
             status: self.status,
@@ -109,11 +110,6 @@ impl HttpResponse {
             let message = format!("the connection to {host} ended in the middle of the response");
             let (proxy, phase, delivery) = (None, Phase::Exchange, Delivery::ResponseLost);
             return IssuerError::Unreachable { message, proxy, phase, delivery };
-        }
-        // The request was too slow or too early (RFC 9110, section 15.5.9; RFC 8470, section 5.2).
-        if matches!(status, 408 | 425) {
-            let (host, retry_after) = (host.clone(), self.retry_after);
-            return IssuerError::Unavailable { host, status, retry_after };
         }
         // Only an issuer asks for authentication in plain text. With another status a proxy may be the author of a text that
         // says more than the status.
@@ -286,13 +282,11 @@ mod tests {
             assert_eq!(found, (is_rejected, is_wrong_address), "{status} {headers}{body}");
             assert!(response.unavailable().is_none(), "{status}");
         }
-        for status in [429, 500, 502, 599] {
-            let response = fetch(json(status, "{}")).await.expect("a response");
-            assert!(response.unavailable().is_some(), "{status}");
-        }
-        for (status, body) in [(408, "{}"), (408, "<p>"), (408, ""), (425, "")] {
-            let response = fetch(answer(status, html, body)).await.expect("a response");
-            assert!(matches!(response.unexpected("tokens"), IssuerError::Unavailable { .. }), "{status} {body}");
+        for status in [408, 425, 429, 500, 502, 599] {
+            for (kind, body) in [("", "{}"), (html, "<p>"), ("", "")] {
+                let response = fetch(answer(status, kind, body)).await.expect("a response");
+                assert!(response.unavailable().is_some(), "{status} {body}");
+            }
         }
     }
 

@@ -263,8 +263,8 @@ fn reply_that_is_no_refusal_never_requires_a_login() {
         (refusal(400, json!({"error": "temporarily_unavailable"})), 5, &["temporarily_unavailable"]),
         (refusal(400, json!({"error": "server_error"})), 5, &["server_error"]),
         (refusal(400, json!({"error": "slow_down"})), 5, &["slow_down"]),
-        (refusal(408, json!({"error": "timeout"})), 5, &["timeout"]),
-        (refusal(425, json!({"error": "too_early"})), 5, &["too_early"]),
+        (refusal(408, json!({"error": "invalid_request"})), 6, &["try again"]),
+        (refusal(425, json!({"error": "invalid_request"})), 6, &["try again"]),
         (refusal(200, json!({})), 6, both_ways),
     ] {
         let home = Sandbox::new();
