@@ -329,8 +329,8 @@ mod tests {
 
     /// Each way in which a session in the cache is replaced or dropped.
     const CHANGES: [fn(&SessionCache, &ProfileName); 4] = [
-        |cache, name| drop(cache.forget(name)),
-        |cache, name| drop(cache.forget_removed_profile(name)),
+        |cache, name| assert!(cache.forget(name)),
+        |cache, name| assert!(cache.forget_removed_profile(name)),
         |cache, _| cache.forget_all(),
         |cache, name| cache.put(name, cache.epoch(name), CachedSession::Session(Arc::new(session("another")))),
     ];
