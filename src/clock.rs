@@ -145,6 +145,12 @@ impl Clock for SystemClock {
     }
 }
 
+/// Returns a wait that begins with `first` and doubles `times` times, to `max` at most.
+#[must_use]
+pub fn doubled(first: Duration, times: u32, max: Duration) -> Duration {
+    first.saturating_mul(1 << times.min(31)).min(max)
+}
+
 /// How long to wait without checking the clock if the system has no alarm.
 const MAX_POLL: Duration = Duration::from_secs(10);
 

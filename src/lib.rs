@@ -27,7 +27,7 @@
 //!     '-- client of authorization servers: discovery, one file a grant, HTTP
 //!  model   ui   paths   fs   profiles, tokens, sessions; the terminal; locations; file locks, atomic files
 //!  broker            what a confined agent asks of the process that is not confined
-//!  text   secret   clock     sanitizing; text that is wiped; time
+//!  text   secret   clock   process       sanitizing; text that is wiped; time; other processes
 //! ```
 //!
 //! Only `oauth` uses the HTTP client, `store` the keychain, `cli` and this file the argument parser.
@@ -101,6 +101,7 @@ mod mcp;
 pub mod model;
 mod oauth;
 mod paths;
+mod process;
 mod proxy;
 pub mod secret;
 mod session;

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with its layer. A file imports only from its own module and from lower layers.
-const LAYERS: [(&str, u8); 27] = [
+const LAYERS: [(&str, u8); 28] = [
     ("broker", 1),
     ("secret", 0),
     ("clock", 0),
     ("text", 0),
+    ("process", 0),
     ("paths", 2),
     ("fs", 2),
     ("model", 2),

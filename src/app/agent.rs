@@ -147,9 +147,9 @@ impl App {
             return Err(self.agent_absent()?);
         };
         let reply = client.request(method, target, body, SHORT_WAIT, LONG_WAIT, || true)?;
-        match reply.status {
-            200..300 => Ok(reply),
-            _ => Err(reply
+        match reply.is_success() {
+            true => Ok(reply),
+            false => Err(reply
                 .read::<serde::de::IgnoredAny>()?
                 .err()
                 .map_or(ClientError::InvalidResponse.into(), Error::from)),

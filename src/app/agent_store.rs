@@ -75,7 +75,7 @@ impl AgentStore {
             };
             let reply = client.request("POST", "/v1/session", Some(&body), HANDOVER_LIMIT, HANDOVER_LIMIT, || false);
             match reply {
-                Ok(reply) if reply.status < 300 => return Ok(()),
+                Ok(reply) if reply.is_success() => return Ok(()),
                 Ok(reply) => {
                     let Ok(Err(problem)) = reply.read::<serde::de::IgnoredAny>() else { continue };
                     let (code, message, hint) = (problem.code, problem.title, problem.hint);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::jwks;
 use super::output::{self, ago, count, span};
-use super::verify::keys_in;
 use crate::app::App;
 use crate::cli::KeysCommand;
 use crate::clock::UnixTime;
@@ -50,7 +50,7 @@ pub fn run(app: &App, command: KeysCommand) -> Result<u8, Error> {
         KeysCommand::Update { profile } => update(app, &app.profile(profile.as_ref())?),
         KeysCommand::Pin { profile, jwks } => {
             let profile = app.profile(profile.as_ref())?;
-            let (keys, text) = keys_in(&jwks)?;
+            let (keys, text) = jwks::read(&jwks)?;
             let source = std::path::absolute(&jwks).unwrap_or(jwks).display().to_string();
             let sessions = app.sessions()?;
             app.run(async { sessions.pin_keys(&profile, text, source).await.map_err(with_profile(&profile)) })?;

@@ -13,8 +13,7 @@ use std::cell::RefCell;
 
 use serde::Serialize;
 
-use super::verify::keys_in;
-use super::{challenge, output};
+use super::{challenge, jwks, output};
 use crate::app::{App, StoreAccess};
 use crate::cli::Login;
 use crate::clock::UnixTime;
@@ -164,7 +163,7 @@ fn report_directory_profile(app: &App, args: &Login, name: &ProfileName) -> Resu
 /// Reads the keys of `--jwks`.
 fn pinned_keys(app: &App, args: &Login) -> Result<Option<PinnedKeys>, Error> {
     let Some(path) = args.jwks.as_deref() else { return Ok(None) };
-    let (_, keys) = keys_in(path)?;
+    let (_, keys) = jwks::read(path)?;
     let source = absolute(Some(path)).unwrap_or_default().display().to_string();
     Ok(Some(PinnedKeys { keys, source, pinned_at: app.clock().now() }))
 }

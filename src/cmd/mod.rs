@@ -14,6 +14,7 @@ mod headers;
 mod help;
 mod helper;
 mod hook;
+mod jwks;
 mod keys;
 mod login;
 mod logout;

@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::cli::{Proxy as ProxyArgs, ProxyCommand, ProxyRules, ProxyRun};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
+use crate::fs::UntrustedFile;
 use crate::model::{ApiUrl, ProfileName};
 use crate::oauth::{LatestNonce, random};
 use crate::proxy::{ApiProxy, Listener, ProxyAddress, ProxyEvent, RequestOutcome, Target, raise_limits, serve};
@@ -113,7 +114,9 @@ fn not_listening(app: &App, error: ListenError) -> Error {
             let message = format!("a proxy is already running at {}", path.display());
             Error::msg(ErrorCode::Usage, message, Hint::command("proxy list"))
         }
-        ListenError::TooOpen { .. } | ListenError::Occupied(_) => Error { code: ErrorCode::Usage, ..error.into() },
+        ListenError::Untrusted(UntrustedFile::Writable { .. }) | ListenError::Occupied(_) => {
+            Error { code: ErrorCode::Usage, ..error.into() }
+        }
         error => Error::new(ErrorCode::Usage, error, Hint::command("proxy").with_flag("--help")),
     }
 }

@@ -6,12 +6,12 @@ mod input;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 
+use super::jwks;
 use super::output::{self, Style, StyledLine, span};
 use crate::app::App;
 use crate::cli::Verify;
@@ -34,7 +34,7 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
             }
         }
     }
-    let keys = args.jwks.as_deref().map(|path| keys_in(path).map(|(keys, _)| keys)).transpose()?;
+    let keys = args.jwks.as_deref().map(|path| jwks::read(path).map(|(keys, _)| keys)).transpose()?;
     let policy = policy(app, &args)?;
     if on_stdin {
         return verify_stdin(app, &args, policy, keys);
@@ -79,28 +79,6 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
     };
     let user = session.subject.and_then(|subject| subject.name);
     print_verdict(app, &args, &verification, verifier.keys_age(), user.as_deref(), denied)
-}
-
-/// Returns the keys in a file, and its text.
-///
-/// # Errors
-/// [`ErrorCode::Usage`] if it contains no public key.
-pub(super) fn keys_in(path: &Path) -> Result<(KeySet, String), Error> {
-    let unusable = |e: anyhow::Error| {
-        Error::new(
-            ErrorCode::Usage,
-            e.context(format!("cannot use the keys in {} (--jwks)", path.display())),
-            Hint::list(path),
-        )
-    };
-    let file = std::fs::File::open(path).map_err(|e| unusable(e.into()))?;
-    let mut text = String::new();
-    file.take(KeySet::MAX_LENGTH as u64 + 1).read_to_string(&mut text).map_err(|e| unusable(e.into()))?;
-    let keys = KeySet::parse(&text).map_err(|e| unusable(e.into()))?;
-    if keys.is_empty() {
-        return Err(unusable(anyhow::anyhow!("none is a public signing key; {}", keys.skipped_text())));
-    }
-    Ok((keys, text))
 }
 
 fn policy(app: &App, args: &Verify) -> Result<Policy, Error> {

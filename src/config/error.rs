@@ -4,7 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::token_files::SharedTokenFile;
-use crate::fs::regular_file::{ReadError, UntrustedFile};
+use crate::fs::UntrustedFile;
+use crate::fs::regular_file::ReadError;
 use crate::model::ProfileName;
 
 /// An error in the configuration, or in the choice of a profile.

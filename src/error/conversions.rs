@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use super::{Error, ErrorCode, Hint};
 use crate::agent::protocol::{ClientError, ListenError, Problem};
 use crate::config::{ConfigError, InvalidSetting, UnknownSetting};
+use crate::fs::UntrustedFile;
 use crate::model::{ApiUrl, InsecureUrl, InvalidProfileName, is_dpop, span};
 use crate::oauth::{IssuerError, Phase};
 use crate::paths::NoHome;
@@ -98,7 +99,7 @@ pub(super) fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
             Hint::advice("answer the keychain's prompt, or restart its service, and try again"),
         ),
         StoreError::Refused { .. } => (ErrorCode::StoreRefused, Hint::doctor("check the keychain with its own tools")),
-        StoreError::TooOpen { path, .. } => (ErrorCode::StoreRefused, Hint::chmod("700", path)),
+        StoreError::Untrusted(error) => (ErrorCode::StoreRefused, Hint::untrusted(error)),
         StoreError::Damaged { .. } => (ErrorCode::SessionDamaged, Hint::login()),
         StoreError::OtherProfile { .. } => {
             let hint = Hint::advice("choose a profile name that differs in more than upper and lower case");
@@ -157,11 +158,12 @@ impl From<ListenError> for Error {
     fn from(error: ListenError) -> Self {
         let hint = match &error {
             ListenError::Running(_) => Hint::command("agent status"),
-            ListenError::TooOpen { path, .. } => Hint::chmod("go-w", path),
+            ListenError::Untrusted(error @ UntrustedFile::Writable { .. }) => Hint::untrusted(error),
             ListenError::Occupied(path) => Hint::list(path),
-            ListenError::NotOurs { .. } | ListenError::TooLong(_) | ListenError::Lock(_) | ListenError::Io { .. } => {
-                Hint::shell(OWN_SOCKET)
-            }
+            ListenError::Untrusted(UntrustedFile::NotOurs { .. })
+            | ListenError::TooLong(_)
+            | ListenError::Lock(_)
+            | ListenError::Io { .. } => Hint::shell(OWN_SOCKET),
         };
         let code = match &error {
             ListenError::Occupied(_) => ErrorCode::Usage,

@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::Hint;
+use crate::fs::UntrustedFile;
 use crate::fs::directory_of;
-use crate::fs::regular_file::UntrustedFile;
 use crate::text::shell_word;
 
 impl Hint {
@@ -25,7 +25,8 @@ impl Hint {
     }
 
     /// Suggests to change the mode of a file.
-    pub(super) fn chmod(mode: &str, path: &Path) -> Self {
+    #[must_use]
+    pub fn chmod(mode: &str, path: &Path) -> Self {
         let sudo = if is_ours(path) { "" } else { "sudo " };
         Self::shell(format!("{sudo}chmod {mode} {}", quoted(path)))
     }

@@ -26,7 +26,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::{create_private_dir, directory_of, unblock};
-use crate::clock::Clock;
+use crate::clock::{Clock, doubled};
 
 /// Why a lock was not acquired.
 #[derive(Debug, thiserror::Error)]
@@ -347,10 +347,9 @@ fn waits() -> impl Iterator<Item = Duration> {
     const FIRST: Duration = Duration::from_millis(2);
     const MAX: Duration = Duration::from_millis(25);
     let random = RandomState::new();
-    let doubling = std::iter::successors(Some(FIRST), |wait| Some((*wait * 2).min(MAX)));
-    doubling.zip(0u64..).map(move |(wait, attempt)| {
+    (0..).map(move |attempt| {
         let percent = 50 + u32::try_from(random.hash_one(attempt) % 51).unwrap_or(0);
-        wait * percent / 100
+        doubled(FIRST, attempt, MAX) * percent / 100
     })
 }
 

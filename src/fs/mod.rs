@@ -3,6 +3,7 @@
 mod atomic_file;
 mod descriptors;
 mod lock;
+mod permissions;
 pub mod regular_file;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -21,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub use atomic_file::{AtomicFile, replace};
 pub use descriptors::{ACCEPT_RETRY, descriptors, raise_descriptors};
 pub use lock::{FileLock, LockError, LockFile, is_locked, lock_holder};
+pub use permissions::{UntrustedFile, check_own_directory, is_private, is_trusted_owner};
 
 /// How many calls of [`unblock`] may run at once: half of the threads that a process may have for blocking calls.
 const MAX_UNBLOCKED: usize = 256;

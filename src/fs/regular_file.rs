@@ -3,38 +3,18 @@
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use super::directory_of;
+use super::permissions::{UntrustedFile, is_trusted_owner};
 use crate::broker;
 use crate::secret::SecretBytes;
 
 /// Opens nothing that blocks, and makes no terminal the controlling one.
 const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
-
-/// Why a file cannot be relied on: another user may have written it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UntrustedFile {
-    /// Other users can write to the file or to its directory.
-    #[error("other users can write to {} (mode {mode:04o})", path.display())]
-    Writable {
-        /// The file or directory.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Its owner is neither this user nor root.
-    #[error("{} is owned by user ID {owner}", path.display())]
-    NotOurs {
-        /// The file or directory.
-        path: PathBuf,
-        /// The owner's user ID.
-        owner: u32,
-    },
-}
 
 /// Why [`read_trusted`] returns nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -106,7 +86,7 @@ pub fn check_directory(path: &Path) -> Result<(), ReadError> {
     let dir = open_dir(path)?;
     let owner = dir.metadata().map_err(|e| ReadError::Unreadable(e.to_string()))?.uid();
     // Stricter than for reading: root writes no secret where another user could take or replace it.
-    if owner != rustix::process::geteuid().as_raw() && owner != 0 {
+    if !is_trusted_owner(owner) {
         return Err(UntrustedFile::NotOurs { path: path.to_owned(), owner }.into());
     }
     check_writers(path, &dir)
@@ -127,7 +107,7 @@ fn check_writers(path: &Path, open: &File) -> Result<(), ReadError> {
     let us = rustix::process::geteuid().as_raw();
     let (is_dir, owner) = (about.is_dir(), about.uid());
     // Root uses directories of other users: in containers, the directories that are mounted belong to a user outside.
-    if owner != us && owner != 0 && !(is_dir && us == 0) {
+    if !is_trusted_owner(owner) && !(is_dir && us == 0) {
         return Err(UntrustedFile::NotOurs { path: path.to_owned(), owner }.into());
     }
     let mode = about.mode() & 0o7777;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, CWD};
 use rustix::io::Errno;
 
-use super::regular_file::{self, ReadError, UntrustedFile};
+use super::permissions::{UntrustedFile, is_private};
+use super::regular_file::{self, ReadError};
 use super::{AtomicFile, Directory, create_private_dir, directory_of};
 use crate::broker::{self, BrokerRequest, PendingRequest};
 use crate::secret::SecretBytes;
@@ -70,7 +71,7 @@ pub fn has(path: &Path, token: &[u8]) -> Result<bool, TokenFileError> {
         return Ok(false);
     }
     // `read` has checked that it is no link.
-    if std::fs::symlink_metadata(path)?.mode() & 0o077 != 0 {
+    if !is_private(std::fs::symlink_metadata(path)?.mode()) {
         let changed = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
         // A confined agent may not change modes: then a new file replaces this one.
         return Ok(!changed.is_err_and(|error| error.raw_os_error() == Some(Errno::ACCESS.raw_os_error())));

@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use super::{LoginNotice, LoginService, LoginUser, Supplied};
 use crate::error::{Error, ErrorCode, Hint};
+use crate::fs::is_private;
 use crate::model::{ClientAuth, Grant, Profile, Session};
 use crate::oauth::{Metadata, OAuthClient};
 use crate::secret::Secret;
@@ -54,7 +55,7 @@ impl LoginService {
 /// Warns if other users can read the client's key. It is not an error: container platforms mount secrets like this.
 fn warn_of_exposed_key(profile: &Profile, user: &impl LoginUser) {
     let Some(file) = &profile.server.client_key.file else { return };
-    if std::fs::metadata(file).is_ok_and(|metadata| metadata.mode() & 0o077 != 0) {
+    if std::fs::metadata(file).is_ok_and(|about| !is_private(about.mode())) {
         user.notify(&LoginNotice::ClientKeyExposed(file.clone()));
     }
 }

@@ -14,6 +14,7 @@ use super::session::valid_id;
 use super::state::Bridge;
 use super::stdio::{Line, read_stdin};
 use super::streams::{Messages, StreamError};
+use crate::clock::doubled;
 use crate::oauth::{ApiResponse, Bytes};
 
 /// How long a notification may take.
@@ -164,7 +165,7 @@ impl Bridge {
             () = self.clock.sleep(NOTIFICATION_LIMIT) => Err(RequestFailure::of_server("it took too long")),
         };
         let failure = match posted {
-            Ok(response) if response.status < 300 => None,
+            Ok(response) if response.is_success() => None,
             Ok(response) => Some(format!("{} returned {}", self.api.host(), response.outcome())),
             Err(failure) => Some(failure.line()),
         };
@@ -197,10 +198,9 @@ impl Bridge {
         response: ApiResponse,
         open: &mut Vec<Id>,
     ) -> Result<(), RequestFailure> {
-        let (status, outcome, host) = (response.status, response.outcome(), self.api.host().to_owned());
+        let (is_success, outcome, host) = (response.is_success(), response.outcome(), self.api.host().to_owned());
         let failed = move |what: &str| RequestFailure::of_server(format!("{host} returned {what}"));
         let session_id = valid_id(response.header("mcp-session-id"));
-        let is_success = (200..300).contains(&status);
         let Some(mut messages) = Messages::of(response, Arc::clone(&self.large)) else {
             return Err(match is_success {
                 true => failed(&format!("no response ({outcome})")),
@@ -321,7 +321,7 @@ impl Bridge {
 /// Returns how long to wait before a stream is opened again.
 fn backoff(retry: Option<Duration>, failures: u32) -> Duration {
     let wait = retry.unwrap_or(DEFAULT_RETRY).max(MIN_RETRY);
-    wait.max(wait.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(MAX_RETRY))
+    wait.max(doubled(wait, failures.saturating_sub(1), MAX_RETRY))
 }
 
 #[cfg(test)]

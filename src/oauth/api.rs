@@ -124,6 +124,12 @@ fn insert(headers: &mut HeaderMap, name: &str, value: &str, is_sensitive: bool) 
 }
 
 impl ApiResponse {
+    /// Returns whether the status is 2xx.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.response.status().is_success()
+    }
+
     /// Returns the status in words: `HTTP 404`; for a redirect that was not followed, also where it leads, without its query.
     #[must_use]
     pub fn outcome(&self) -> String {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::fs::regular_file::UntrustedFile;
+use crate::fs::UntrustedFile;
 use crate::model::{Dpop, ErrorCode, InsecureUrl, TokenSet};
 use crate::text::excerpt;
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub use request::{Demand, MinTtl, RequestedToken, TokenRequest};
 pub use validity::{Freshness, Validity, is_from_the_future};
 
-use crate::clock::UnixTime;
+use crate::clock::{UnixTime, doubled};
 use crate::model::{Session, TokenTarget};
 use crate::verify::unverified_claims;
 
@@ -168,7 +168,7 @@ const MAX_HOLD_BACK: Duration = Duration::from_secs(3600);
 /// Returns how long no request is sent to the issuer after this many failures in a row.
 #[must_use]
 pub fn backoff(failures: u32) -> Duration {
-    FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_BACKOFF)
+    doubled(FIRST_BACKOFF, failures.saturating_sub(1), MAX_BACKOFF)
 }
 
 /// The decision about a request for a token.

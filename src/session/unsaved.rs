@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::stores::current_session;
 use super::{HeldProfile, SessionError, SessionService};
-use crate::clock::UnixTime;
+use crate::clock::{UnixTime, doubled};
 use crate::model::{Generation, Profile, ProfileName, Session};
 
 /// A refreshed session that is not stored.
@@ -96,7 +96,7 @@ impl SessionService {
         before: &Session,
         held: &mut Option<HeldProfile>,
     ) -> Result<StoreOutcome, SessionError> {
-        let (start, mut wait) = (self.clock.monotonic(), FIRST_WAIT);
+        let start = self.clock.monotonic();
         for attempt in 1.. {
             let error = match self.write_over(profile, session, &before.generation).await {
                 Ok(None) => return Ok(StoreOutcome::Done),
@@ -108,8 +108,7 @@ impl SessionService {
                 self.set_unsaved(profile, session, before, error);
                 break;
             }
-            self.clock.sleep(wait).await;
-            wait *= 2;
+            self.clock.sleep(doubled(FIRST_WAIT, attempt - 1, MAX_WAIT)).await;
         }
         if !self.serves_unsaved.load(Ordering::Relaxed) {
             return self.store_later(profile, session, before, UNSAVED_LIMIT.saturating_sub(self.since(start))).await;
@@ -134,11 +133,12 @@ impl SessionService {
         before: &Session,
         limit: Duration,
     ) -> Result<StoreOutcome, SessionError> {
-        let (start, mut wait, mut took) = (self.clock.monotonic(), LATER_WAIT, Duration::ZERO);
+        let (start, mut took, mut attempts) = (self.clock.monotonic(), Duration::ZERO, 0);
         loop {
             // The last attempt ends in time if it takes as long as the one before.
+            let wait = doubled(LATER_WAIT, attempts, MAX_WAIT);
+            attempts += 1;
             self.clock.sleep(wait.min(limit.saturating_sub(self.since(start) + took))).await;
-            wait = (wait * 2).min(MAX_WAIT);
             let attempted = self.clock.monotonic();
             let stored = match self.write_over(profile, session, &before.generation).await {
                 Ok(None) => StoreOutcome::Done,

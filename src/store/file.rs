@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::key_file::{KeySource, SecretKeys};
 use super::keys::{AskPassphrase, StoreKey};
 use super::{Damage, MAX_BYTES, Store, StoreError};
-use crate::fs::{AtomicFile, Directory, create_private_dir, regular_file};
+use crate::fs::{AtomicFile, Directory, check_own_directory, create_private_dir, regular_file};
 use crate::model::{ProfileName, RecordName, Session};
 use crate::secret::SecretBytes;
 
@@ -57,11 +56,7 @@ impl FileStore {
     fn prepare_dir(&self) -> Result<(), StoreError> {
         let failed = |e| StoreError::io("create the directory", &self.dir, e);
         create_private_dir(&self.dir).map_err(failed)?;
-        let mode = self.dir.metadata().map_err(failed)?.mode() & 0o7777;
-        if mode & 0o022 != 0 {
-            return Err(StoreError::TooOpen { path: self.dir.clone(), mode });
-        }
-        Ok(())
+        Ok(check_own_directory(&self.dir, &self.dir.metadata().map_err(failed)?)?)
     }
 
     /// Creates the file that is to replace `item`, and loads the key.

@@ -12,7 +12,7 @@ use age::x25519::Identity;
 use zeroize::Zeroizing;
 
 use super::StoreError;
-use crate::fs::{AtomicFile, create_private_dir, link_target, regular_file};
+use crate::fs::{AtomicFile, create_private_dir, is_trusted_owner, link_target, regular_file};
 use crate::secret::Secret;
 
 /// Where the key file is.
@@ -201,13 +201,12 @@ impl KeyFile {
         };
         let (file, about) = regular_file::open(path).map_err(unreadable)?;
         let (mode, owner) = (about.mode() & 0o7777, about.uid());
-        let us = rustix::process::geteuid().as_raw();
-        if owner != us && owner != 0 {
+        if !is_trusted_owner(owner) {
             return Err(wrong(KeyProblem::NotOurs { owner }));
         }
         // systemd provides a credential as a file of root with an access control entry for the service's user, the mask of
         // which shows as the group's read bit.
-        let forbidden = if owner == us { 0o077 } else { 0o037 };
+        let forbidden = if owner == rustix::process::geteuid().as_raw() { 0o077 } else { 0o037 };
         if mode & forbidden != 0 {
             return Err(wrong(KeyProblem::TooOpen { mode }));
         }

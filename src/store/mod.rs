@@ -23,6 +23,7 @@ pub use profile_lock::ProfileLock;
 pub use revocation_list::{RevocationFiles, RevocationList, RevocationListError};
 
 pub use crate::fs::LockError;
+use crate::fs::UntrustedFile;
 use crate::model::{ErrorCode, ProfileName, RecordName, Session, SessionFormatError};
 use crate::secret::SecretBytes;
 
@@ -172,13 +173,8 @@ pub enum StoreError {
         detail: String,
     },
     /// Other users can write to the directory of the sessions.
-    #[error("other users can write to {} (mode {mode:04o})", .path.display())]
-    TooOpen {
-        /// The directory.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    #[error(transparent)]
+    Untrusted(#[from] UntrustedFile),
     /// There is a session, but it cannot be read. It is not removed.
     #[error("the session in {location} cannot be read: {damage}")]
     Damaged {

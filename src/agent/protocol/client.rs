@@ -78,7 +78,7 @@ impl AgentClient {
         Ok(Some(Self { stream: UnixStream::from(socket), home_id }))
     }
 
-    /// Sends a request and reads the reply. If there is none after `patience`, calls `waiting` once, which decides whether to
+    /// Sends a request and reads the reply. If there is none after `delay`, calls `waiting` once, which decides whether to
     /// wait for `limit` more.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl AgentClient {
         method: &str,
         target: &str,
         body: Option<&SecretBytes>,
-        patience: Duration,
+        delay: Duration,
         limit: Duration,
         waiting: impl FnOnce() -> bool,
     ) -> Result<Reply, ClientError> {
@@ -110,7 +110,7 @@ impl AgentClient {
         let mut received = SecretBytes::default();
         let mut waiting = Some(waiting);
         // For the whole reply, however slowly it arrives.
-        let mut deadline = SystemClock.monotonic() + patience;
+        let mut deadline = SystemClock.monotonic() + delay;
         loop {
             if let Some(reply) = complete(received.expose())? {
                 return Ok(reply);
@@ -146,13 +146,19 @@ impl AgentClient {
 }
 
 impl Reply {
+    /// Returns whether the status is 2xx.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
     /// Returns the body as `T`, or the problem document in it.
     ///
     /// # Errors
     /// [`ClientError::InvalidResponse`] if it is neither.
     pub fn read<T: DeserializeOwned>(&self) -> Result<Result<T, Problem>, ClientError> {
         let body = self.body.expose();
-        if (200..300).contains(&self.status) {
+        if self.is_success() {
             return serde_json::from_slice(body).map(Ok).map_err(|_| ClientError::InvalidResponse);
         }
         serde_json::from_slice(body).map(Err).map_err(|_| ClientError::InvalidResponse)

@@ -1,7 +1,6 @@
 //! Creates the agent's socket so that no other user can connect to it, replace it or impersonate the agent.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,12 +9,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::broker::{self, BrokerRequest};
-use crate::fs::{FileLock, LockError, LockFile, create_private_dir, directory_of};
+use crate::fs::{FileLock, LockError, LockFile, UntrustedFile, check_own_directory, create_private_dir, directory_of};
 
 /// Why the agent cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -23,22 +23,9 @@ pub enum ListenError {
     /// Another agent listens there.
     #[error("an agent is already running at {}", .0.display())]
     Running(PathBuf),
-    /// Other users could replace the socket.
-    #[error("other users can write to {} (mode {mode:04o})", .path.display())]
-    TooOpen {
-        /// The directory.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// The directory belongs to another user.
-    #[error("{} is owned by user ID {owner}", .path.display())]
-    NotOurs {
-        /// The directory.
-        path: PathBuf,
-        /// Its owner's user id.
-        owner: u32,
-    },
+    /// Other users could replace the socket, or its directory is another user's.
+    #[error(transparent)]
+    Untrusted(#[from] UntrustedFile),
     /// Longer than a socket's address can be.
     #[error("{} is too long for a socket address", .0.display())]
     TooLong(PathBuf),
@@ -152,12 +139,9 @@ fn open_dir(path: &Path) -> Result<OwnedFd, ListenError> {
     let dir = File::from(dir);
     let about = dir.metadata().map_err(failed("check"))?;
     if about.uid() != rustix::process::geteuid().as_raw() {
-        return Err(ListenError::NotOurs { path: path.to_owned(), owner: about.uid() });
+        return Err(UntrustedFile::NotOurs { path: path.to_owned(), owner: about.uid() }.into());
     }
-    let mode = about.mode() & 0o7777;
-    if mode & 0o022 != 0 {
-        return Err(ListenError::TooOpen { path: path.to_owned(), mode });
-    }
+    check_own_directory(path, &about)?;
     Ok(dir.into())
 }
 
@@ -221,24 +205,15 @@ pub fn owner_of(_socket: impl AsFd) -> io::Result<u32> {
     Ok(rustix::process::geteuid().as_raw())
 }
 
+/// What a path is sent without in a header: all but the visible ASCII characters, and the escape character itself.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
+
 /// Returns the value of the header that identifies a process's configuration and data directory. The agent rejects a client
 /// with another value, which would get the tokens of another home directory.
 #[must_use]
 pub fn home_id(config_file: &Path, data: &Path) -> String {
-    let mut id = String::new();
-    for (index, path) in [config_file, data].into_iter().enumerate() {
-        if index > 0 {
-            id.push(' ');
-        }
-        for byte in path.as_os_str().as_bytes() {
-            if byte.is_ascii_graphic() && *byte != b'%' {
-                id.push(char::from(*byte));
-            } else {
-                let _ = write!(id, "%{byte:02X}");
-            }
-        }
-    }
-    id
+    let escaped = |path: &Path| percent_encode(path.as_os_str().as_bytes(), ESCAPED).to_string();
+    format!("{} {}", escaped(config_file), escaped(data))
 }
 
 #[cfg(test)]
@@ -315,7 +290,10 @@ mod tests {
         for wide in [0o777, 0o770, 0o720, 0o702] {
             std::fs::set_permissions(&open, std::fs::Permissions::from_mode(wide)).expect("chmod");
             let refused = listen(&open.join("agent.sock"), None);
-            assert!(matches!(refused, Err(ListenError::TooOpen { mode, .. }) if mode == wide), "{refused:?}");
+            assert!(
+                matches!(refused, Err(ListenError::Untrusted(UntrustedFile::Writable { mode, .. })) if mode == wide),
+                "{refused:?}"
+            );
         }
         let (real, link) = (place.path().join("real"), place.path().join("link"));
         std::fs::create_dir(&real).expect("mkdir");

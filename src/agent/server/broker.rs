@@ -15,12 +15,12 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use super::ask_login::notifier;
 use super::login_prompt::login_command;
 use super::notification::notification;
-use super::peer::executables;
 use crate::broker::{BrokerOutcome, BrokerRequest, accept, is_canceled, read_request, respond};
 use crate::config::Config;
 use crate::fs::{leads_through, regular_file, token_file};
 use crate::model::{Profile, ProfileName, Workload};
 use crate::paths::{ConfigFiles, authorities_file};
+use crate::process::executables;
 use crate::secret::SecretBytes;
 use crate::session::{Hook, KUBERNETES_TOKEN, KillOnDrop, run_workload_command, start_hook_process};
 

@@ -7,6 +7,7 @@ use super::events::EventKind;
 use super::lock_state::{FIRST_DELAY, LockPassphrase, MAX_DELAY, PassphraseHash, locked, too_many};
 use super::passphrase_queue::{Source, Turn};
 use super::state::Agent;
+use crate::clock::doubled;
 use crate::error::{Error, ErrorCode, Hint, forgotten_passphrase};
 use crate::model::StoreKind;
 use crate::secret::Secret;
@@ -208,7 +209,7 @@ impl Agent {
             turn.into_iter().for_each(Turn::wrong);
             let mut inner = agent.agent_lock.inner();
             let attempts = inner.attempts.entry(pid).or_default();
-            let delay = FIRST_DELAY.saturating_mul(1 << attempts.wrong.min(8)).min(MAX_DELAY);
+            let delay = doubled(FIRST_DELAY, attempts.wrong, MAX_DELAY);
             attempts.wrong = attempts.wrong.saturating_add(1);
             attempts.not_before = Some(agent.clock.monotonic() + delay);
             PassphraseCheck::Wrong(delay)

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
-use super::peer;
 use crate::clock::Clock;
+use crate::process;
 
 /// The time between two wrong passphrases in the long run.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -79,7 +80,7 @@ pub(super) struct Turn {
 
 impl Origin {
     fn of(pid: u32) -> Self {
-        Self { started: peer::start_time(pid).unwrap_or(u64::MAX), pid }
+        Self { started: process::start_time(pid).unwrap_or(u64::MAX), pid }
     }
 }
 
@@ -87,11 +88,10 @@ impl Source {
     /// Returns the source of an attempt of the process `pid`. One that has ended counts as a session of its own; those whose
     /// session began outside of this container, which has the number 0 here, count as one.
     pub(super) fn of(pid: u32) -> Self {
-        let process = i32::try_from(pid).ok().map(nix::unistd::Pid::from_raw);
-        let leader = process.and_then(|process| nix::unistd::getsid(Some(process)).ok());
+        let leader = i32::try_from(pid).ok().and_then(|pid| nix::unistd::getsid(Some(Pid::from_raw(pid))).ok());
         let session = Origin::of(leader.map_or(pid, |leader| leader.as_raw().unsigned_abs()));
-        let parent = Origin::of(peer::parent_of(pid).unwrap_or(0));
-        Self { session, parent, process: Origin::of(pid), is_foreground: peer::is_foreground(pid) }
+        let parent = Origin::of(process::parent_of(pid).unwrap_or(0));
+        Self { session, parent, process: Origin::of(pid), is_foreground: process::is_foreground(pid) }
     }
 
     fn origins(&self) -> [Origin; 3] {

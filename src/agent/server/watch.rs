@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use notify::event::EventKind;
 use notify::{Config, Event, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::{Notify, OwnedMutexGuard, mpsc};
+use tokio::sync::{Notify, mpsc};
 
 use super::profiles::{EmptyFile, Reload};
 use super::state::Agent;
@@ -248,16 +248,18 @@ impl Agent {
     pub(super) async fn reread_configuration(self: &Arc<Self>) -> Result<(), Arc<Error>> {
         let file = self.profiles.files().user.display().to_string();
         let reread = async {
-            let (agent, turn) = (Arc::clone(self), Arc::clone(&self.reloading).lock_owned().await);
-            // In a task: a caller that gives up must not take the only wait for a half-written file with it.
-            let task = tokio::spawn(async move {
-                match agent.reload_profiles(turn, None).await? {
+            // Once at a time, however many requests name unknown profiles.
+            let one = Arc::clone(&self.reloading).lock_owned().await;
+            let agent = Arc::clone(self);
+            let reload = unblock(&self.profiles.files().user, move || {
+                let _until_done = one;
+                // Here, because the caller may give up: only one task waits for a half-written file.
+                match agent.profiles.reload(None) {
                     Reload::Changed(names) => agent.drop_changed(names),
                     Reload::HalfWritten(seen) => drop(tokio::spawn(agent.wait_for_content(seen))),
                 }
-                Ok(())
             });
-            task.await.map_err(|_| SessionError::Interrupted).flatten().map_err(|error| Arc::new(Error::from(error)))
+            reload.await.map_err(|_| Arc::new(Error::from(SessionError::Interrupted)))
         };
         self.with_file_limit(ErrorCode::Configuration, &file, reread).await
     }
@@ -266,24 +268,14 @@ impl Agent {
     async fn wait_for_content(self: Arc<Self>, mut seen: EmptyFile) {
         loop {
             self.clock.sleep(IGNORE_EMPTY).await;
-            let turn = Arc::clone(&self.reloading).lock_owned().await;
-            match self.reload_profiles(turn, Some(seen.clone())).await {
+            let _one = self.reloading.lock().await;
+            let (agent, last) = (Arc::clone(&self), seen.clone());
+            match unblock(&self.profiles.files().user, move || agent.profiles.reload(Some(last))).await {
                 Ok(Reload::Changed(names)) => return self.drop_changed(names),
                 Ok(Reload::HalfWritten(now)) => seen = now,
-                Err(error) => tracing::warn!("{}", Error::from(error).message()),
+                Err(error) => tracing::warn!("cannot read the configuration: {error}"),
             }
         }
-    }
-
-    /// Reads the configuration once at a time, however many requests name unknown profiles.
-    async fn reload_profiles(
-        self: &Arc<Self>,
-        _turn: OwnedMutexGuard<()>,
-        seen: Option<EmptyFile>,
-    ) -> Result<Reload, SessionError> {
-        let agent = Arc::clone(self);
-        let reload = unblock(&self.profiles.files().user, move || agent.profiles.reload(seen));
-        reload.await.map_err(|_| SessionError::Interrupted)
     }
 
     fn drop_changed(self: &Arc<Self>, names: Vec<ProfileName>) {

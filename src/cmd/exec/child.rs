@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use crate::app::{ReceivedSignal, Signals};
 use crate::error::{Error, ErrorCode, Hint};
+use crate::process::parent_of;
 
 /// Signals sent to authctl that are passed on to the command. SIGTSTP precedes SIGCONT: if both are pending, the command
 /// continues.
@@ -102,16 +103,11 @@ fn is_orphaned() -> bool {
         if getpgid(Some(pid)) != Ok(getpgrp()) {
             return false;
         }
-        parent = parent_of(pid);
+        parent = parent_of(pid.as_raw().unsigned_abs())
+            .and_then(|pid| i32::try_from(pid).ok())
+            .map(nix::unistd::Pid::from_raw);
     }
     true
-}
-
-/// Returns the parent of a process; nothing where the system does not show it.
-fn parent_of(pid: nix::unistd::Pid) -> Option<nix::unistd::Pid> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-    parent.trim().parse().ok().map(nix::unistd::Pid::from_raw)
 }
 
 /// Returns the exit code of a shell for this status.

@@ -7,10 +7,9 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, ErrorCode, Hint};
-use crate::fs::{directory_of, regular_file};
+use crate::fs::{directory_of, is_private, regular_file};
 use crate::oauth::random;
 use crate::secret::Secret;
-use crate::text::shell_line;
 
 /// The largest file, in bytes.
 const MAX_FILE: u64 = 4096;
@@ -40,8 +39,8 @@ pub(super) fn read_or_create(path: &Path) -> Result<Secret, Error> {
         Err(error) => return Err(failed(error)),
     };
     let shown = path.display().to_string();
-    if mode & 0o077 != 0 {
-        let hint = Hint::shell(shell_line(&["chmod".to_owned(), "600".to_owned(), shown.clone()]));
+    if !is_private(mode) {
+        let hint = Hint::chmod("600", path);
         return Err(Error::msg(ErrorCode::Usage, format!("other users can read the key file {shown}"), hint));
     }
     let bytes = regular_file::read(path, MAX_FILE).map_err(|e| failed(io::Error::other(e)))?;

@@ -7,6 +7,7 @@ use super::super::session_end::history_after;
 use super::super::stores::current_session;
 use super::super::{SessionError, SessionService};
 use super::VerifiedLogin;
+use crate::clock::doubled;
 use crate::model::{PinnedKeys, Profile, Session, Trust};
 
 /// How long a login tries to store its session after the first attempt, and the waits in between, which double.
@@ -98,7 +99,7 @@ impl SessionService {
     /// Stores the session of a login, and keeps trying for a while. A store that failed may have stored it all the same, as a
     /// keychain that did not respond in time: then the login has succeeded.
     async fn store_login(&self, profile: &Profile, session: &Session) -> Result<(), SessionError> {
-        let (start, mut wait) = (self.clock.monotonic(), FIRST_WAIT);
+        let (start, mut attempts) = (self.clock.monotonic(), 0);
         loop {
             let Err(error) = self.write(profile, session).await else { return Ok(()) };
             match self.stored(profile).await {
@@ -106,8 +107,8 @@ impl SessionService {
                 _ if self.clock.monotonic().saturating_duration_since(start) >= STORE_LIMIT => return Err(error),
                 _ => tracing::warn!("cannot store the session, trying again: {error}"),
             }
-            self.clock.sleep(wait).await;
-            wait = (wait * 2).min(MAX_WAIT);
+            self.clock.sleep(doubled(FIRST_WAIT, attempts, MAX_WAIT)).await;
+            attempts += 1;
         }
     }
 

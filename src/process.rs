@@ -1,0 +1,42 @@
+//! What the system shows of other processes (proc(5)).
+
+/// Returns the executables of a process and its parent, if the system shows them.
+pub fn executables(pid: u32) -> (Option<String>, Option<String>) {
+    let program = |pid: u32| {
+        // A process that is protected from debuggers, as authctl's commands are, shows only the name that it has chosen.
+        let name = || {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+            Some(format!("[{}]", name.trim_end().replace('/', "?")))
+        };
+        let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        path.map(|path| path.to_string_lossy().into_owned()).or_else(name)
+    };
+    let parent = parent_of(pid).filter(|parent| *parent > 0).and_then(program);
+    (program(pid), parent)
+}
+
+/// Returns the process that started the process `pid`, if the system shows it.
+pub fn parent_of(pid: u32) -> Option<u32> {
+    stat_field(pid, 4)
+}
+
+/// Returns whether a terminal has the process in the foreground, if the system shows that.
+pub fn is_foreground(pid: u32) -> bool {
+    let [group, terminal, foreground] = [5, 7, 8].map(|number| stat_field::<i64>(pid, number));
+    terminal.is_some_and(|terminal| terminal != 0) && group == foreground
+}
+
+/// Returns when the process started, in clock ticks since the boot, if the system shows it.
+pub fn start_time(pid: u32) -> Option<u64> {
+    stat_field(pid, 22)
+}
+
+/// Returns a field of `/proc/PID/stat` (proc_pid_stat(5)) after the second, the name in parentheses, which may contain anything.
+/// One read is enough: each new process pays for this, and names have 64 bytes at most.
+fn stat_field<T: std::str::FromStr>(pid: u32, number: usize) -> Option<T> {
+    use std::io::Read as _;
+    let mut stat = [0; 512];
+    let length = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut stat).ok()?;
+    let stat = String::from_utf8_lossy(&stat[..length]);
+    stat.rsplit_once(')')?.1.split_whitespace().nth(number - 3)?.parse().ok()
+}
