@@ -192,7 +192,7 @@ fn secrets_are_exposed_only_in_listed_files() {
         "agent/server/handlers.rs",
         "agent/server/route.rs",
         "app/agent.rs",
-        "app/credentials.rs",
+        "app/api_credentials.rs",
         "app/token.rs",
         "config/layers.rs",
         "fs/token_file.rs",
