@@ -201,7 +201,7 @@ impl PendingRequest {
 }
 
 impl PendingRequest {
-    /// Does the same as [`PendingRequest::wait`], and cancels the request when `is_abandoned` says so.
+    /// Does the same as [`PendingRequest::wait`], and cancels the request once `is_abandoned` returns true.
     ///
     /// # Errors
     /// As [`PendingRequest::wait`], or [`io::ErrorKind::TimedOut`] if it is cancelled.

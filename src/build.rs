@@ -38,7 +38,7 @@ fn commit() -> Option<String> {
     is_commit.then(|| commit[..DIGITS].to_owned())
 }
 
-/// Returns what `git` prints about this checkout, whatever the environment says.
+/// Returns what `git` prints about this checkout, independent of the environment.
 fn git(args: &[&str]) -> Option<String> {
     let mut command = Command::new("git");
     for (name, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"GIT_")) {

@@ -1,5 +1,9 @@
 //! What the system shows of other processes (proc(5)).
 
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// Returns the executables of a process and its parent, if the system shows them.
 pub fn executables(pid: u32) -> (Option<String>, Option<String>) {
     let program = |pid: u32| {
@@ -39,4 +43,12 @@ fn stat_field<T: std::str::FromStr>(pid: u32, number: usize) -> Option<T> {
     let length = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut stat).ok()?;
     let stat = String::from_utf8_lossy(&stat[..length]);
     stat.rsplit_once(')')?.1.split_whitespace().nth(number - 3)?.parse().ok()
+}
+
+/// Returns whether the process of a descriptor (pidfd_open(2)) has not ended. Its parent need not have noticed the end.
+#[must_use]
+pub fn is_running(pidfd: &OwnedFd) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // The descriptor becomes readable when the process exits.
+    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready == 0)
 }

@@ -135,7 +135,7 @@ impl ProfileStatus {
         account(self.subject.as_ref(), self.grant, &self.client_id)
     }
 
-    /// Returns the state in words. A token that nothing has verified says nothing about who is signed in.
+    /// Returns the state in words. A token that nothing has verified does not show which user is signed in.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self.state {

@@ -49,7 +49,7 @@ pub struct ApiToken {
     kind: String,
     token: Secret,
     reuse_limit: ReuseLimit,
-    /// The profile of the token. AUTHCTL_TOKEN is never used here: it does not say for which API it is.
+    /// The profile of the token. AUTHCTL_TOKEN is never used here: it is not known for which API it is.
     profile: ProfileName,
     /// The session that it is from, without an agent.
     session: Option<Box<Session>>,

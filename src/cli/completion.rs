@@ -12,7 +12,7 @@ use clap_complete::env::{Bash, Elvish, EnvCompleter, Fish, Powershell, Zsh};
 use super::command_words::argument_positions;
 use super::guess::expand_or_suggest;
 use super::{Cli, TOPICS};
-use crate::config::{Config, Form, SETTINGS, Setting, Value, setting};
+use crate::config::{Config, SETTINGS, Setting, Value, ValueForm, setting};
 use crate::paths::COMPLETION_VARIABLE;
 use crate::text::shell_word;
 
@@ -223,7 +223,7 @@ fn with_completer(arg: Arg, config: &Arc<Config>, program: &Program) -> Arg {
         }
         "CMD" => with(ArgValueCompleter::new(program.clone())),
         _ => match setting(&id).or_else(|_| setting(id.trim_end_matches('s'))) {
-            Ok(setting) if setting.form() == Form::Path => arg.value_hint(ValueHint::FilePath),
+            Ok(setting) if setting.form() == ValueForm::Path => arg.value_hint(ValueHint::FilePath),
             Ok(setting) if setting.choices().is_empty() => with(ArgValueCompleter::new(move |current: &OsStr| {
                 let values = values(&config, setting).into_iter();
                 matching(values.map(|value| (value, String::new())), current)

@@ -3,7 +3,7 @@
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
-use crate::config::{Form, InvalidSetting, SETTINGS, Section, Setting, setting};
+use crate::config::{InvalidSetting, SETTINGS, Section, Setting, ValueForm, setting};
 use crate::model::{IssuerUrl, Profile};
 
 /// Every setting that was given, with its items.
@@ -74,10 +74,10 @@ fn argument(setting: &'static Setting, option: &'static str) -> Arg {
         section => argument.help_heading(section.heading()),
     };
     match setting.form() {
-        Form::Text | Form::Path => argument,
+        ValueForm::Text | ValueForm::Path => argument,
         // A list item has no space in it, while a pair's value may.
-        Form::List => argument.action(ArgAction::Append).value_delimiter(' '),
-        Form::Pairs | Form::Rules => argument.action(ArgAction::Append),
+        ValueForm::List => argument.action(ArgAction::Append).value_delimiter(' '),
+        ValueForm::Pairs | ValueForm::Rules => argument.action(ArgAction::Append),
     }
 }
 

@@ -151,7 +151,7 @@ struct ExplainOutput<'a> {
 }
 
 /// Prints the verdict, and the checks that were made with `--explain`. `user` is the name of the session's user, which the
-/// token itself may lack.
+/// token itself may not have.
 fn print_verdict(
     app: &App,
     args: &Verify,

@@ -19,7 +19,7 @@ pub use directory::directory_profile;
 pub use edit::{exported, imported, lock, probe, remove, rename, repair, save, save_all, set_default};
 pub use error::{ConfigError, LockedSetting};
 pub use settings::{
-    Form, InvalidSetting, SETTINGS, Section, Setting, UnknownSetting, Value, change_issuer, parse_pair,
+    InvalidSetting, SETTINGS, Section, Setting, UnknownSetting, Value, ValueForm, change_issuer, parse_pair,
     remove_issuer_bound, setting,
 };
 

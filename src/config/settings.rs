@@ -6,7 +6,7 @@ mod value;
 
 pub use table::SETTINGS;
 use value::SettingType;
-pub use value::{Form, Value, parse_pair};
+pub use value::{Value, ValueForm, parse_pair};
 
 use crate::model::{IssuerUrl, Profile};
 
@@ -85,7 +85,7 @@ pub struct InvalidSetting {
 /// How a setting's field in a profile is read and written.
 #[derive(Clone, Copy, Debug)]
 struct Field {
-    form: Form,
+    form: ValueForm,
     choices: fn() -> Vec<&'static str>,
     parse: fn(&[String]) -> Result<(), String>,
     get: fn(&Profile) -> Value,
@@ -168,14 +168,14 @@ impl Setting {
 
     /// Returns how the setting is written.
     #[must_use]
-    pub fn form(&self) -> Form {
+    pub fn form(&self) -> ValueForm {
         self.field.form
     }
 
     /// Returns whether the setting is a list.
     #[must_use]
     pub fn is_list(&self) -> bool {
-        matches!(self.form(), Form::List | Form::Pairs | Form::Rules)
+        matches!(self.form(), ValueForm::List | ValueForm::Pairs | ValueForm::Rules)
     }
 
     /// Returns the possible values; empty if any text may be set.
@@ -216,10 +216,12 @@ impl Setting {
     #[must_use]
     pub fn items(&self, text: &str) -> Vec<String> {
         match self.form() {
-            Form::Rules => text.split_whitespace().collect::<Vec<_>>().chunks(2).map(|words| words.join(" ")).collect(),
+            ValueForm::Rules => {
+                text.split_whitespace().collect::<Vec<_>>().chunks(2).map(|words| words.join(" ")).collect()
+            }
             _ if self.is_list() => text.split_whitespace().map(str::to_owned).collect(),
             _ if text.is_empty() => Vec::new(),
-            Form::Path => {
+            ValueForm::Path => {
                 let absolute = std::path::absolute(text).unwrap_or_else(|_| text.into());
                 vec![absolute.to_string_lossy().into_owned()]
             }

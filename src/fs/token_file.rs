@@ -118,7 +118,7 @@ pub fn check(path: &Path) -> Result<(), TokenFileError> {
     rustix::fs::accessat(CWD, &dir, access, AtFlags::EACCESS).map_err(|e| TokenFileError::System(e.into()))
 }
 
-/// Replaces the content by `token`, unless `is_abandoned` says that the caller has stopped waiting. Creates the directory if it
+/// Replaces the content by `token`, unless `is_abandoned` returns true: the caller has stopped waiting. Creates the directory if it
 /// is missing.
 ///
 /// # Errors

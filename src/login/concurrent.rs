@@ -70,7 +70,7 @@ impl LoginService {
 }
 
 /// Returns whether the options leave open who signs in, and how. An API refuses many callers at once with the same challenge,
-/// and the login that another of them has just finished is for all: if it is not enough, the API says so again.
+/// and the login that another of them has just finished is for all: if it is not enough, the API refuses again.
 fn can_join(args: &Login) -> bool {
     let is_stronger = args.acr_values.is_some() || args.max_age.is_some();
     let particular = is_stronger && args.challenge.is_none() || args.prompt.is_some() || args.replace;

@@ -233,9 +233,9 @@ mod tests {
         for schema in invalid {
             let tools = Tools::default();
             let list = json!({"id": 1, "result": {"tools": [tool("bad", &schema), tool("good", &json!({}))]}});
-            let kept = tools.listed(list.to_string().as_bytes()).expect("one is left out");
-            let kept: Value = serde_json::from_slice(&kept).expect("JSON");
-            assert_eq!(kept["result"]["tools"], json!([tool("good", &json!({}))]), "{schema}");
+            let listed = tools.listed(list.to_string().as_bytes()).expect("one is left out");
+            let listed: Value = serde_json::from_slice(&listed).expect("JSON");
+            assert_eq!(listed["result"]["tools"], json!([tool("good", &json!({}))]), "{schema}");
         }
     }
 }

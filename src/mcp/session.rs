@@ -1,4 +1,4 @@
-//! The session with the server (revisions 2025-03-26 to 2025-11-25) and what requests say about it.
+//! The session with the server (revisions 2025-03-26 to 2025-11-25) and the headers of requests that name it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -89,7 +89,7 @@ impl Output {
         Self(sender)
     }
 
-    /// Writes a line when those before it are written: who sends more than the client reads waits here.
+    /// Writes a line when those before it are written: a sender waits here if the client does not read.
     pub(super) async fn send(&self, line: Vec<u8>) {
         let _ = self.0.send(Job::Line(line)).await;
     }

@@ -16,7 +16,7 @@ pub(super) type Large = Arc<Semaphore>;
 /// Why a stream ended before its time.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum StreamError {
-    /// The connection was lost; the text says how.
+    /// The connection was lost; the text is the reason.
     Lost(String),
     /// A message is longer than [`MAX_MESSAGE`].
     TooLong,

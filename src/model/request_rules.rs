@@ -450,7 +450,7 @@ mod tests {
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2000))]
 
-        /// What a rule lets through is what the rule says, in every reading of every server.
+        /// A rule allows only what it names, however a server decodes the request.
         #[test]
         fn allowed_path_is_allowed_in_every_reading(
             steps in proptest::collection::vec("/|\\.|a|%2[eEfF5]|%5[cC]|%25|%3[bBfF]|%23|%20|;|\\\\|%", 0..10),

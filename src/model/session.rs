@@ -59,7 +59,7 @@ pub struct RefreshFailure {
     /// How many of them the issuer refused in its own words (`IssuerError::is_refusal`).
     #[serde(default)]
     pub refusals: u32,
-    /// Whether it was for another audience, scope or resource: a refusal of that says nothing about the session.
+    /// Whether it was for another audience, scope or resource: a refusal of that does not concern the session.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub other_target: bool,
     /// What failed; a caller that shares the failure exits with its exit code.

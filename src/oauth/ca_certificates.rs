@@ -16,7 +16,7 @@ use crate::text::excerpt;
 /// The maximum size of a file of certificates in bytes; all public authorities take a quarter of a MiB.
 const MAX_FILE_SIZE: u64 = 8 * 1024 * 1024;
 
-/// Reads the PEM certificates in the file at `path`. Who can write to it can read everything that is sent to the issuer.
+/// Reads the PEM certificates in the file at `path`. A user who can write to it can read everything that is sent to the issuer.
 ///
 /// # Errors
 /// [`IssuerError::CaCertificates`] if the file cannot be read or holds no certificate; [`IssuerError::UntrustedFile`] if other

@@ -192,7 +192,7 @@ mod tests {
         text.parse().expect("valid")
     }
 
-    /// Discovers `path` of a server that gives `answers`, in each of which `ISSUER` stands for that issuer.
+    /// Discovers `path` of a server that gives `answers`, in each of which `ISSUER` is replaced by that issuer.
     async fn discovered(path: &str, answers: &[String]) -> (Result<Metadata, IssuerError>, Vec<String>) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let name = format!("http://{}{path}", listener.local_addr().expect("bound"));

@@ -116,7 +116,7 @@ fn preferred_auth(metadata: &Metadata) -> ClientAuth {
     if listed.is_empty() || offers(ClientAuth::None) { ClientAuth::None } else { metadata.confidential_auth() }
 }
 
-/// Returns whether the registration still exists, as far as the issuer says (RFC 7592, section 2.1).
+/// Returns whether the registration still exists, as far as the issuer reports (RFC 7592, section 2.1).
 ///
 /// # Errors
 /// [`IssuerError`] if there is no response.

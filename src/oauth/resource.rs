@@ -45,7 +45,7 @@ pub async fn challenge_of(http: &Http, api: &ApiUrl) -> Result<Option<ApiChallen
 ///
 /// # Errors
 /// [`IssuerError::Insecure`] for an address that the API must not name; [`IssuerError::ResourceMismatch`] if the document is of
-/// another resource; [`IssuerError::InvalidResponse`] if it cannot be used, or if there is none where the challenge says.
+/// another resource; [`IssuerError::InvalidResponse`] if it cannot be used, or if there is none at the address in the challenge.
 pub async fn fetch(
     http: &Http,
     api: &ApiUrl,
@@ -119,7 +119,7 @@ fn validate(
         what: format!("protected resource metadata {what}"),
         wrong_address: false,
     };
-    // An empty list says that tokens cannot be sent at all (RFC 9728, section 2).
+    // An empty list means that tokens cannot be sent at all (RFC 9728, section 2).
     if document.bearer_methods_supported.is_some_and(|methods| !methods.iter().any(|method| method == "header")) {
         return Err(unusable("of an API that takes no token in a header"));
     }

@@ -65,7 +65,7 @@ impl<'a> TokenEndpoint<'a> {
             let refusal = parse_error_response(&response, &sent).filter(|_| matches!(response.status, 400 | 401));
             let is_again = match refusal.as_ref().map(|refusal| refusal.code.as_str()) {
                 Some("use_dpop_nonce" | "invalid_dpop_proof") if dpop.generate_on_demand()? => true,
-                // oidc-provider says no more than this to a client that is registered for bound tokens.
+                // oidc-provider reports nothing else to a client that is registered for bound tokens.
                 Some("invalid_grant") if dpop.is_supported() && form.has_code() && dpop.generate_on_demand()? => true,
                 Some("use_dpop_nonce") if response.dpop_nonce.is_some() && response.dpop_nonce != nonce.flatten() => {
                     dpop.key().is_some() && !std::mem::replace(&mut given.nonce, true)

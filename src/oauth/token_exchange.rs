@@ -35,7 +35,7 @@ struct Issued {
 /// dropped: the token is refreshed by exchanging again.
 ///
 /// # Errors
-/// [`IssuerError::InvalidResponse`] if the reply does not say that it has an access token.
+/// [`IssuerError::InvalidResponse`] if the reply does not declare an access token.
 pub async fn request(
     endpoint: &TokenEndpoint<'_>,
     (subject, subject_type): (&Secret, &'static str),

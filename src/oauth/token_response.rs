@@ -70,7 +70,7 @@ pub(super) fn parse_token_response(
         Some(_) => invalid(&format!("{expected} with a duplicate or mistyped member")),
         None => response.unexpected(expected),
     })?;
-    // Beside tokens, which are redeemed, an `error` says nothing.
+    // An `error` beside tokens is ignored: they are redeemed.
     let has_token = success && wire.access_token.as_ref().is_some_and(|token| !token.is_empty() && is_vschar(token));
     if let Some(error) = wire.error_response(response.status, sent).filter(|_| !has_token) {
         return if success || (400..500).contains(&response.status) {

@@ -154,7 +154,7 @@ fn shared() -> Option<PathBuf> {
     Some(user_home(nix::unistd::geteuid())?.join("Library/Application Support/authctl"))
 }
 
-/// Returns the user's home directory by the user database, whatever `HOME` says.
+/// Returns the user's home directory by the user database, and not by `HOME`.
 fn user_home(user: nix::unistd::Uid) -> Option<PathBuf> {
     let user = nix::unistd::User::from_uid(user).ok()??;
     Some(user.dir).filter(|home| home.is_absolute() && home.is_dir())

@@ -57,10 +57,10 @@ const OVERRIDES: [&str; 18] = [
     "x-host",
 ];
 
-/// Those that only a caller sends who means another path.
+/// Those by which a caller can name another path.
 const OTHER_PATH: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 
-/// Those that only a caller sends who means another method.
+/// Those by which a caller can name another method.
 const OTHER_METHOD: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
 
 /// Returns the name as many servers read it: they take `_` for `-`, as CGI does (RFC 3875, section 4.1.18).

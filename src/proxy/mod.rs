@@ -35,7 +35,7 @@ pub struct Access {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The client to send it with.
     pub api: PassThrough,
-    /// What callers may do, as the profile says at that moment.
+    /// What callers may do, by the profile's settings at that moment.
     pub rules: Arc<RequestRules>,
 }
 
@@ -94,7 +94,7 @@ pub struct ProxyEvent<'a> {
 pub struct ApiProxy {
     /// The API.
     pub target: Target,
-    /// What callers may do, beside what the profile says.
+    /// What callers may do, beside the profile's settings.
     pub rules: RequestRules,
     /// The last nonce of the API for proofs.
     pub nonce: LatestNonce,

@@ -59,7 +59,7 @@ impl Target {
         let mut url = self.url.clone();
         url.set_path(&path.to_string());
         url.set_query(query);
-        // Whatever the parser makes of it.
+        // What the parser reads may differ from the text.
         self.is_same_origin(&url).then_some(url)
     }
 

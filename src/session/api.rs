@@ -8,7 +8,7 @@ use crate::model::{ApiUrl, IssuerUrl, Profile};
 use crate::oauth::resource::{self, ProtectedResource};
 use crate::oauth::{ApiChallenge, Endpoint, IssuerError, Metadata, discover, fetch_missing_endpoints};
 
-/// What an API says about the tokens that it takes.
+/// What an API requires of the tokens that it accepts.
 #[derive(Clone, Debug)]
 pub struct DiscoveredApi {
     /// The API.

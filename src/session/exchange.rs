@@ -1,7 +1,7 @@
 //! Token exchange (RFC 8693): a token for another service in return for the session's own access token.
 //!
 //! It is stored beside the session's own, and served, shared and refreshed by the same policy; refreshing it is exchanging
-//! again. Whatever the issuer answers, the session itself stays as it is.
+//! again. The session itself stays as it is, also if the issuer refuses.
 
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ impl SessionService {
         Ok(tokens)
     }
 
-    /// Returns the session and the error after a failed exchange. What the issuer says about the exchange does not count
+    /// Returns the session and the error after a failed exchange. An error of the exchange does not count
     /// against the session; that it cannot be reached is recorded as after any request.
     async fn failed_exchange(
         &self,

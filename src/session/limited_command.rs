@@ -87,7 +87,7 @@ pub fn run_limited(
     let mut child = group.start(&mut command)?;
     let (id, max_output) = (Pid::from_child(&child), max_output.unwrap_or(0));
     if let Some(mut stdin) = child.stdin.take() {
-        // It may not read it. The pipe has room for all of it.
+        // The command may not read it. The pipe can buffer all of it.
         let _ = stdin.write_all(input);
     }
     let mut output = SecretBytes::with_capacity(max_output + 1);
@@ -122,8 +122,8 @@ pub fn run_limited(
 fn read_available(stdout: &mut Option<ChildStdout>, output: &mut SecretBytes, max: usize) {
     let mut piece = zeroize::Zeroizing::new([0; 4096]);
     while let Some(pipe) = stdout.as_mut().filter(|_| output.expose().len() <= max) {
-        let room = piece.len().min(max + 1 - output.expose().len());
-        match pipe.read(&mut piece[..room]) {
+        let free = piece.len().min(max + 1 - output.expose().len());
+        match pipe.read(&mut piece[..free]) {
             Ok(length @ 1..) => output.extend(&piece[..length]),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

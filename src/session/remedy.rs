@@ -53,7 +53,7 @@ pub struct RefusedToken {
 }
 
 impl RefusedToken {
-    /// Returns what a stored session says about its token for `target`.
+    /// Returns what is known of the session's token for `target`.
     #[must_use]
     pub fn of(session: &Session, target: &TokenTarget) -> Self {
         let token = session.token_for(target).unwrap_or(&session.tokens);

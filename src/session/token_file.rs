@@ -58,8 +58,8 @@ fn wanted(session: Option<&Session>, token: &RequestedToken, now: UnixTime) -> O
 }
 
 impl SessionService {
-    /// Makes the profile's token files what `session` gives. Call it under the profile lock, unless it
-    /// removes them. They may have the tokens of the session `before`.
+    /// Writes the tokens of `session` to the profile's token files, and removes files that are to have none. Call it under the profile
+    /// lock, unless it only removes. The files may have the tokens of the session `before`.
     pub(super) async fn write_token_files(
         &self,
         profile: &Profile,
@@ -88,7 +88,7 @@ impl SessionService {
         }
     }
 
-    /// Makes the profile's token files what its stored session gives.
+    /// Writes the tokens of the stored session to the profile's token files.
     pub async fn update_token_files(&self, profile: &Profile) {
         if files(profile).next().is_none() {
             return;
@@ -102,7 +102,7 @@ impl SessionService {
         lock.release().await;
     }
 
-    /// Does the same for a caller that knows the session: if the files are what `known` gives, no lock is taken and no store is
+    /// Does the same for a caller that knows the session: if the files have its tokens, no lock is taken and no store is
     /// read.
     pub async fn check_token_files(&self, profile: &Profile, known: Option<&Session>) {
         let now = self.clock.now();

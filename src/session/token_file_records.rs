@@ -36,7 +36,7 @@ impl TokenFileRecords {
         Self { dirs: dirs.into_iter().collect() }
     }
 
-    /// Returns whether the file has this token and its record says so; without a token, whether it is absent.
+    /// Returns whether the file has this token by its content and by its record; without a token, whether it is absent.
     pub(super) fn is_current(&self, path: &Path, token: Option<&Secret>) -> bool {
         let is_recorded = |token: &Secret| self.read(path).contains(&digest_of(token.expose().as_bytes()));
         has_wanted_content(path, token) && token.is_none_or(is_recorded)

@@ -80,7 +80,7 @@ pub trait Store: Send + Sync {
     }
 
     /// Gives the session and the records that a login has written to the process that holds them, if that is another one. It may
-    /// then replace the session of another account only if `replace` says so. Call it under the profile lock.
+    /// then replace the session of another account only if `replace` is true. Call it under the profile lock.
     ///
     /// # Errors
     /// [`StoreError`]. The other process has nothing of it then, except after [`StoreError::AgentSilent`].

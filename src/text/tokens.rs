@@ -136,7 +136,7 @@ fn jwt_start(part: &str) -> Option<usize> {
     starts.find(|from| part.len() - from >= MIN_JWT && is_json(*from))
 }
 
-/// Returns the ranges of `text` to hide, which stands after `before`: all of it if it is the value of a secret parameter.
+/// Returns the ranges of `text` to hide, which follows `before`: all of it if it is the value of a secret parameter.
 fn secrets(before: &str, text: &str, is_secret: bool) -> Vec<(usize, usize)> {
     let whole = vec![(0, text.len())];
     let word = before.rsplit(|c: char| c.is_whitespace() || "\"'`<>()".contains(c)).next().unwrap_or_default();

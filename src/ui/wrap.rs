@@ -60,7 +60,7 @@ pub fn fill(line: &str, width: usize, first_indent: &str, indent: &str) -> Vec<S
     }
 }
 
-/// Stands for a space at which a line is not broken. Nothing that is displayed contains it: it is assigned to no character.
+/// Replaces a space at which a line is not broken. Nothing that is displayed contains it: it is assigned to no character.
 const HARD_SPACE: char = '\u{fdd0}';
 
 /// Keeps a command between backticks, and a number and the unit after it, together.

@@ -136,7 +136,7 @@ fn doctor_shows_an_invalid_configuration() {
     ));
     let report = examine(&home, 2);
     finds(&report, "config", "error", "profiles.newer: unknown setting `x`");
-    home.run(&["doctor", "nobody"]).exits(2);
+    home.run(&["doctor", "unknown"]).exits(2);
 }
 
 #[test]

@@ -121,7 +121,7 @@ fn session_ended_by_the_issuer_needs_a_login_at_once() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);
     issuer.revoke_everything();
-    // The token is valid for longer, but the issuer says no more.
+    // The token is valid for longer, but the issuer does not announce that.
     let ended = home.run(&["ensure", "work", "--for", "10m"]).exits(3).reports("the session has ended");
     assert!(ended.stderr.contains("hint:  authctl login work"), "{}", ended.stderr);
     home.run(&["ensure", "work", "--for", "1s"]).exits(3);

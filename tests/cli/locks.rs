@@ -18,7 +18,7 @@ fn logged_in() -> (Sandbox, DevIssuer) {
     (home, issuer)
 }
 
-/// Starts a command whose refresh the issuer has committed and not yet replied to.
+/// Starts a command whose refresh the issuer has committed, but not replied to.
 fn held_refresh<'a>(home: &'a Sandbox, issuer: &DevIssuer, args: &[&str]) -> RunningCommand<'a> {
     home.advance_time("work", 301);
     issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::HoldReply, times: 1 });

@@ -228,9 +228,9 @@ fn agent_takes_no_session_that_is_not_encrypted_to_it() {
     agent.post("/v1/session", &body.to_string()).expect_status(400);
     let log = agent.get("/v1/log").expect_status(200);
     let entries = log["entries"].as_array().expect("entries");
-    let handed: Vec<_> = entries.iter().filter(|entry| entry["action"] == "handover").collect();
-    assert!(handed.iter().any(|entry| entry["error"].is_null() && entry["profile"] == "work"), "{log}");
-    assert!(handed.iter().any(|entry| entry["error"] == "invalid_request"), "{log}");
+    let handovers: Vec<_> = entries.iter().filter(|entry| entry["action"] == "handover").collect();
+    assert!(handovers.iter().any(|entry| entry["error"].is_null() && entry["profile"] == "work"), "{log}");
+    assert!(handovers.iter().any(|entry| entry["error"] == "invalid_request"), "{log}");
 }
 
 #[test]

@@ -389,7 +389,7 @@ fn missing_configuration_that_was_named_is_reported() {
 #[test]
 fn invalid_value_is_repaired_with_profile_set() {
     let home = Sandbox::new();
-    let valid = "# kept\n[profiles.work]\nissuer = \"https://a.example\"\nclient_id = \"cli\"\n";
+    let valid = "# a comment\n[profiles.work]\nissuer = \"https://a.example\"\nclient_id = \"cli\"\n";
     let other = "[profiles.broken]\nissuer = \"\"\n";
     for (line, setting, fixed) in [
         ("client_auth = \"nonsense\"", "client_auth=client_secret_post", "client_secret_post"),
@@ -408,7 +408,7 @@ fn invalid_value_is_repaired_with_profile_set() {
             shown.lines().find(|line| line.starts_with(&format!("{key} "))).map(|line| line[key.len()..].trim());
         assert_eq!(found.unwrap_or_default(), fixed, "{shown}");
         let text = fs::read_to_string(home.config_file()).unwrap();
-        assert!(text.starts_with("# kept") && text.contains("[profiles.broken]"), "{text}");
+        assert!(text.starts_with("# a comment") && text.contains("[profiles.broken]"), "{text}");
     }
     // A wrong issuer and a missing client ID, together; a value that is invalid too changes nothing.
     home.configure("[profiles.work]\nissuer = \"a.example\"\n");

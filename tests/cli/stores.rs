@@ -310,9 +310,9 @@ fn key_that_cannot_be_created_is_reported_before_the_login() {
 fn missing_key_file_is_to_be_restored() {
     let (mut home, idp) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &idp);
-    std::fs::rename(home.key_file(), home.path().join("kept")).unwrap();
+    std::fs::rename(home.key_file(), home.path().join("saved")).unwrap();
     home.run(&["token"]).exits(7).reports("restore it").reports("authctl login work");
-    std::fs::rename(home.path().join("kept"), home.key_file()).unwrap();
+    std::fs::rename(home.path().join("saved"), home.key_file()).unwrap();
     home.token("work");
     home.set("AUTHCTL_KEY_FILE", "/does/not/exist");
     home.run(&["token"]).exits(7).reports("hint:  ls -la /\n");

@@ -197,7 +197,7 @@ fn exchange_server(reply: Value) -> StubServer {
 #[test]
 fn exchange_request_has_the_parameters_of_the_rfc() {
     let home = Sandbox::new();
-    let reply = json!({"access_token": "exchanged", "token_type": "bearer", "refresh_token": "never-kept",
+    let reply = json!({"access_token": "exchanged", "token_type": "bearer", "refresh_token": "never-stored",
         "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"});
     let server = exchange_server(reply);
     home.run_with(&["login", "work", "--issuer", &server.url, "--client-id", "c", "--with-token"], SUPPLIED).exits(0);
@@ -218,7 +218,7 @@ fn exchange_request_has_the_parameters_of_the_rfc() {
         ("client_id", "c"),
     ];
     assert_eq!(sent, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    assert!(!home.stored("work").to_string().contains("never-kept"));
+    assert!(!home.stored("work").to_string().contains("never-stored"));
 }
 
 #[test]

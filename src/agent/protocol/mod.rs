@@ -20,4 +20,4 @@ pub use messages::{
     MAX_WAIT, OPENAPI, Problem, ProofRequest, ProofResponse, ProxyReport, ProxyReported, ReceivedToken,
     RefreshResponse, StopResponse, TokenResponse, UnlockRequest, refresh_query, token_query,
 };
-pub use socket::{ListenError, Listening, check_socket_path, home_id, listen};
+pub use socket::{ListenError, Listening, check_socket_path, home_id, listen, socket_lock};

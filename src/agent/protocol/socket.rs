@@ -102,9 +102,9 @@ pub fn listen(path: &Path, given: Option<UnixListener>) -> Result<(UnixListener,
     })?;
     let dir = open_dir(parent)?;
     refuse_other_file(&dir, name, path)?;
-    let mut lock_name = name.to_owned();
-    lock_name.push(".lock");
-    let lock = LockFile::open_in(&dir, &lock_name, path.with_file_name(&lock_name)).and_then(LockFile::try_lock)?;
+    let lock_path = socket_lock(path);
+    let lock_name = lock_path.file_name().unwrap_or_default();
+    let lock = LockFile::open_in(&dir, lock_name, lock_path.clone()).and_then(LockFile::try_lock)?;
     let lock = lock.ok_or_else(|| ListenError::Running(path.to_owned()))?;
     let ours = given.is_none();
     let listener = match given {
@@ -112,6 +112,14 @@ pub fn listen(path: &Path, given: Option<UnixListener>) -> Result<(UnixListener,
         None => bind(&dir, parent, name, path)?,
     };
     Ok((listener, Listening { path: path.to_owned(), lock, dir, ours }))
+}
+
+/// Returns the path of the lock file of the socket at `path`.
+#[must_use]
+pub fn socket_lock(path: &Path) -> PathBuf {
+    let mut lock = path.as_os_str().to_owned();
+    lock.push(".lock");
+    lock.into()
 }
 
 /// Checks what [`listen`] requires of the path and of its directory, and creates nothing.

@@ -50,7 +50,7 @@ pub struct Broker {
     logins: Mutex<BTreeMap<String, Option<RunningLogin>>>,
 }
 
-/// What the configuration says.
+/// What the configuration allows.
 #[derive(Default)]
 struct Known {
     /// The last valid one, as the agent has it.
@@ -188,7 +188,7 @@ impl Broker {
         }
     }
 
-    /// Does what the request asks for, if the configuration says so.
+    /// Does what the request asks for, if the configuration allows it.
     fn perform(&self, request: &BrokerRequest, payload: &SecretBytes, socket: &UnixStream) -> Done {
         match request {
             BrokerRequest::Open { path } => self.open(Path::new(path)),

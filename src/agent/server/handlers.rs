@@ -167,7 +167,7 @@ impl Agent {
         Ok(json(&ProofResponse { profile: profile.name.clone(), proof }))
     }
 
-    /// Takes what a proxy reports. What it says is shown as its own: its process is in the audit log.
+    /// Records what a proxy reports. The audit log shows its process beside it, since the report may be wrong.
     fn proxy_request(self: &Arc<Self>, peer: &Peer, body: &SecretBytes) -> Result<AgentResponse, SharedError> {
         let ProxyReport { profile, reported } = proxy_body(body)?;
         // Unknown names are left out, as in `record_denied`.

@@ -372,7 +372,7 @@ mod tests {
         assert!(queue.next(source).await.is_none());
         drop(waiting);
         let mut next = Box::pin(queue.next(source));
-        assert!(tokio::time::timeout(Duration::ZERO, &mut next).await.is_err(), "those that have gone leave room");
+        assert!(tokio::time::timeout(Duration::ZERO, &mut next).await.is_err(), "processes that have gone do not wait");
         drop(first);
         assert!(next.await.is_some(), "those that have gone are forgotten");
     }

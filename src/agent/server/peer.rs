@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::UnixStream;
 
 use crate::broker;
+use crate::process::is_running;
 
 /// The peer of a connection, at connect time.
 pub(super) struct Peer {
@@ -110,11 +111,4 @@ impl Identity {
     async fn of(_stream: &UnixStream, _pid: u32) -> (Option<OwnedFd>, Self) {
         (None, Self::default())
     }
-}
-
-fn is_running(pidfd: &OwnedFd) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    // The descriptor becomes readable when the process exits.
-    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready == 0)
 }

@@ -1,14 +1,14 @@
 //! `authctl agent start` and `stop`: start it in the background and wait until it is ready; stop it and wait until it ended.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use super::run::{READY, agent_process};
-use crate::agent::protocol::{STOP_LIMIT, StopResponse};
+use crate::agent::protocol::{STOP_LIMIT, StopResponse, socket_lock};
 use crate::app::App;
 use crate::cli::AgentStart;
 use crate::cmd::output;
@@ -107,7 +107,7 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
     // A request may take as long as a refresh, but not this one.
     let state = app.running_agent();
     let named = state.as_ref().ok().and_then(|state| state.as_ref()?.pid);
-    let holder = lock_holder(&lock_of(&socket), named);
+    let holder = lock_holder(&socket_lock(&socket), named);
     let process = AgentProcess::open(holder);
     let stopping = match state {
         Err(error) if error.code == ErrorCode::AgentUnavailable => Err(error),
@@ -191,10 +191,7 @@ impl AgentProcess {
 
     #[cfg(target_os = "linux")]
     fn is_running(&self) -> bool {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let ended = |descriptor| poll(&mut [PollFd::new(descriptor, PollFlags::IN)], Some(&now));
-        self.descriptor.as_ref().is_some_and(|descriptor| matches!(ended(descriptor), Ok(0)))
+        self.descriptor.as_ref().is_some_and(crate::process::is_running)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -206,11 +203,5 @@ impl AgentProcess {
 /// Returns whether an agent holds the socket lock. Connecting to the socket instead could start an agent if a service
 /// manager listens there.
 pub(super) fn lock_is_held(socket: &Path) -> bool {
-    is_locked(&lock_of(socket))
-}
-
-fn lock_of(socket: &Path) -> PathBuf {
-    let mut name = socket.as_os_str().to_owned();
-    name.push(".lock");
-    name.into()
+    is_locked(&socket_lock(socket))
 }

@@ -14,7 +14,7 @@ use crate::paths::without_home;
 /// The checks of the issuer, in the order in which a connection passes them.
 pub(super) const ISSUER_CHECKS: [&str; 7] = ["proxy", "dns", "connection", "tls", "clock", "metadata", "keys"];
 
-/// The status of a finding that was made before, and of one that it does not stand for.
+/// The status of a finding that was made before, and of one that it does not replace.
 const WARNING_BEFORE: (CheckStatus, CheckStatus) = (CheckStatus::Warning, CheckStatus::Error);
 
 /// The result of a check.
@@ -151,7 +151,7 @@ impl<'a> Examination<'a> {
         }
         let (message, hint) = (error.message(), self.app.with_typed_options(error.hint.clone()));
         let shown = without_home(&message);
-        // A warning of before does not stand for an error: the exit code is that of the first error.
+        // A warning of before does not replace an error: the exit code is that of the first error.
         let is_same = |known: &&Finding| {
             known.code == Some(error.code) && known.message == shown && (known.status, status) != WARNING_BEFORE
         };

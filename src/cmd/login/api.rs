@@ -59,7 +59,7 @@ async fn prepare_for(
             let server = sessions.discover_server(&profile, &found, &issuer);
             Some(app.with_progress(issuer.as_str(), server).await.map_err(first_request_error)?)
         }
-        // The API says nothing about the issuer that was configured for it.
+        // The API's metadata does not concern the issuer that was configured for it.
         false => None,
     };
     let is_spelled_alike =

@@ -143,7 +143,7 @@ impl<'a> McpCredentials<'a> {
     }
 }
 
-/// Returns the profile whose tokens are for the server; `None` if there is none. Never the token in AUTHCTL_TOKEN: nothing says
+/// Returns the profile whose tokens are for the server; `None` if there is none. Never the token in AUTHCTL_TOKEN: it is not known
 /// which server it is for.
 ///
 /// # Errors

@@ -37,7 +37,7 @@ fn missing(profile: &Profile) -> impl Iterator<Item = String> {
     let name = &profile.name;
     let secret = profile.has_client_secret();
     let secret = secret.then(|| format!("{name}: the client secret is not included; the login asks for it."));
-    let files = SETTINGS.iter().filter(|setting| setting.form() == config::Form::Path);
+    let files = SETTINGS.iter().filter(|setting| setting.form() == config::ValueForm::Path);
     // authctl writes a token file itself.
     let files = files.filter(|setting| !setting.value(profile).is_empty() && !setting.key.ends_with("token_file"));
     let files = files.map(move |setting| format!("{name}: the file that `{}` names is not included.", setting.key));

@@ -38,7 +38,7 @@ impl ListenAddress {
     }
 }
 
-/// Checks the arguments; returns the profile and the API. The token in AUTHCTL_TOKEN is never used: nothing says which API it is
+/// Checks the arguments; returns the profile and the API. The token in AUTHCTL_TOKEN is never used: it is not known which API it is
 /// for.
 ///
 /// # Errors

@@ -82,7 +82,7 @@ fn invalid_profile_blocks_no_other() {
     let dir = tempfile::tempdir().expect("tempdir");
     let path = dir.path().join("config.toml");
     save(&files(&path), &profile("work")).expect("saved");
-    let newer = "[profiles.newer]\nissuer = \"https://a.example\"\nclient_id = \"a\"\nfuture = \"x\" # kept\n";
+    let newer = "[profiles.newer]\nissuer = \"https://a.example\"\nclient_id = \"a\"\nfuture = \"x\" # a comment\n";
     let text = fs::read_to_string(&path).expect("there");
     fs::write(&path, format!("{text}\n{newer}")).expect("written");
     let name = |n: &str| n.parse::<ProfileName>().expect("name");
@@ -96,7 +96,7 @@ fn invalid_profile_blocks_no_other() {
     unknown(rename(&files(&path), &name("work"), &name("newer")));
     unknown(Config::load(&files(&path)).and_then(|config| config.choose(Some(&name("newer"))).map(drop)));
     rename(&files(&path), &name("home"), &name("job")).expect("renamed");
-    assert!(fs::read_to_string(&path).expect("there").contains("future = \"x\" # kept"));
+    assert!(fs::read_to_string(&path).expect("there").contains("future = \"x\" # a comment"));
     remove(&files(&path), &name("newer")).expect("removed");
     let config = Config::load(&files(&path)).expect("valid");
     assert_eq!((config.errors().count(), config.profiles.len()), (0, 2));

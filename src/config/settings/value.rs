@@ -14,7 +14,7 @@ use crate::model::{
 
 /// How a setting is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum ValueForm {
     /// As one text.
     Text,
     /// As the path of a file.
@@ -78,7 +78,7 @@ impl Serialize for Value {
 /// The type of a setting's field in a profile.
 pub(super) trait SettingType: Sized {
     /// The notation of its values.
-    const FORM: Form = Form::Text;
+    const FORM: ValueForm = ValueForm::Text;
 
     /// Returns the accepted values; empty if any text is accepted.
     fn choices() -> Vec<&'static str> {
@@ -93,7 +93,7 @@ pub(super) trait SettingType: Sized {
 
 /// A type that is written as one text.
 trait Scalar: Sized {
-    const FORM: Form = Form::Text;
+    const FORM: ValueForm = ValueForm::Text;
 
     fn choices() -> Vec<&'static str> {
         Vec::new()
@@ -105,7 +105,7 @@ trait Scalar: Sized {
 }
 
 impl<T: Scalar> SettingType for Option<T> {
-    const FORM: Form = T::FORM;
+    const FORM: ValueForm = T::FORM;
 
     fn choices() -> Vec<&'static str> {
         T::choices()
@@ -151,7 +151,7 @@ impl Scalar for IssuerUrl {
 }
 
 impl Scalar for PathBuf {
-    const FORM: Form = Form::Path;
+    const FORM: ValueForm = ValueForm::Path;
 
     fn parse(text: &str) -> Result<Self, String> {
         Ok(Self::from(text))
@@ -279,7 +279,7 @@ impl SettingType for AssertionAudience {
 }
 
 impl SettingType for Vec<String> {
-    const FORM: Form = Form::List;
+    const FORM: ValueForm = ValueForm::List;
 
     fn parse(items: &[String]) -> Result<Self, String> {
         Ok(items.to_vec())
@@ -291,7 +291,7 @@ impl SettingType for Vec<String> {
 }
 
 impl SettingType for HookCommand {
-    const FORM: Form = Form::List;
+    const FORM: ValueForm = ValueForm::List;
 
     fn parse(items: &[String]) -> Result<Self, String> {
         Self::new(items).map_err(|e| e.to_string())
@@ -303,7 +303,7 @@ impl SettingType for HookCommand {
 }
 
 impl SettingType for Vec<ToolHost> {
-    const FORM: Form = Form::List;
+    const FORM: ValueForm = ValueForm::List;
 
     fn parse(items: &[String]) -> Result<Self, String> {
         let mut hosts = Self::new();
@@ -340,7 +340,7 @@ impl SettingType for bool {
 }
 
 impl SettingType for Vec<RequestRule> {
-    const FORM: Form = Form::Rules;
+    const FORM: ValueForm = ValueForm::Rules;
 
     fn parse(items: &[String]) -> Result<Self, String> {
         items.iter().map(|item| item.parse().map_err(|e: InvalidRule| e.to_string())).collect()
@@ -363,7 +363,7 @@ pub fn parse_pair(text: &str) -> Result<(String, String), String> {
 }
 
 impl SettingType for Vec<(String, String)> {
-    const FORM: Form = Form::Pairs;
+    const FORM: ValueForm = ValueForm::Pairs;
 
     fn parse(items: &[String]) -> Result<Self, String> {
         items.iter().map(|item| parse_pair(item)).collect()

@@ -26,7 +26,7 @@ impl Browser {
         TcpStream::connect(&self.host).await.expect("listening")
     }
 
-    /// Sends `request` and reads the whole answer. `HOST` stands for the listener's own.
+    /// Sends `request` and reads the whole answer. `HOST` is replaced by the listener's own.
     async fn ask(&self, request: &str) -> String {
         let mut stream = self.connect().await;
         let _ = stream.write_all(request.replace("HOST", &self.host).as_bytes()).await;
@@ -303,7 +303,7 @@ fn listener_pauses_until_it_can_read_from_one_of_too_many_connections() {
             let (outcome, browser) = loopback.wait_for_response(classify(), &clock).await;
             outcome.expect("the right one");
             assert!(!clock.waits().is_empty(), "a pause to read");
-            // The oldest made room, and its browser learns it.
+            // The oldest was closed, and its browser is notified.
             let oldest = open.remove(0);
             oldest.set_read_timeout(Some(HEAD_TIMEOUT / 2)).expect("set");
             assert!(std::io::Read::read(&mut &oldest, &mut [0; 1]).is_ok_and(|length| length == 0));

@@ -1,7 +1,7 @@
 use super::super::testing::{TestServer, answer, http, json};
 use super::*;
 
-/// Fetches the metadata of the API at `path` of a server that gives `answers`, in which `ORIGIN` stands for the server. Returns
+/// Fetches the metadata of the API at `path` of a server that gives `answers`, in which `ORIGIN` is replaced by the server's. Returns
 /// the paths that were requested too.
 async fn fetched(
     path: &str,
@@ -54,7 +54,7 @@ async fn metadata_is_where_the_challenge_says_else_at_the_path_else_at_the_host(
     assert_eq!(resource.expect("no error"), None);
     let (resource, asked) = fetched("/mcp", challenge, &[missing]).await;
     assert!(matches!(resource, Err(IssuerError::Rejected { .. })), "{resource:?}");
-    assert_eq!(asked.len(), 1, "where the challenge says, or nowhere");
+    assert_eq!(asked.len(), 1, "only at the address in the challenge");
 }
 
 #[tokio::test]

@@ -117,7 +117,7 @@ fn odd_member_does_not_drop_the_access_token() {
             assert!(found.refresh_token.is_none() && found.id_token.is_none(), "{name}: {odd}");
         }
     }
-    // One that is right stays, whatever is beside it.
+    // A valid one is used, however invalid the others are.
     let found = tokens(r#"{"id_token":[7],"access_token":"AT","refresh_token":"RT","token_type":" Bearer "}"#);
     assert_eq!(found.refresh_token.as_ref().map(Secret::expose), Some("RT"));
     assert_eq!(found.token_type, "Bearer");
@@ -166,7 +166,7 @@ fn members_that_cannot_be_read_drop_no_token() {
             assert_eq!(found.access_token.expose(), "AT", "{name}: {value}");
         }
     }
-    // Beside a token, `error` says nothing.
+    // An `error` beside a token is ignored.
     for error in
         [r#""0""#, r#""none""#, r#"{}"#, r#"{"code":0}"#, r#"{"message":null}"#, r#""invalid_grant""#, r#""\ud800""#]
     {
@@ -228,11 +228,11 @@ fn error_response_of_any_endpoint_is_parsed() {
 
 #[test]
 fn error_responses_are_accepted_in_any_form() {
-    let invalid_grant = r#"{"error":"invalid_grant","error_description":"over"}"#;
+    let invalid_grant = r#"{"error":"invalid_grant","error_description":"expired"}"#;
     for status in [400, 401, 403] {
         let error = refused(status, "application/json", invalid_grant);
         assert!(error.ends_session());
-        assert_eq!(error.to_string(), "invalid_grant: over");
+        assert_eq!(error.to_string(), "invalid_grant: expired");
     }
     assert!(refused(400, "text/html", invalid_grant).ends_session(), "JSON whatever its label");
     let error = refused(200, "application/json", r#"{"error":"bad_refresh_token"}"#);

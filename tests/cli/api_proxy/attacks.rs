@@ -28,7 +28,7 @@ impl Arrived {
     }
 }
 
-/// A server that reads one request as its framing says, answers, and then keeps everything else that comes.
+/// A server that reads one request with the framing that it has, responds, and then records everything else that arrives.
 struct Recorder {
     url: String,
     arrived: Arc<Mutex<Vec<Arrived>>>,
@@ -89,7 +89,7 @@ fn record(stream: TcpStream, response: &str, seen: &Mutex<Vec<Arrived>>) -> Opti
     Some(())
 }
 
-/// A body that the caller does not send as its head says is no failure of the API.
+/// A body that does not match its head is an error of the caller, and not of the API.
 #[test]
 fn broken_body_is_a_fault_of_the_caller() {
     let (home, _idp) = logged_in();
@@ -276,7 +276,7 @@ fn another_user_gets_no_response_on_the_socket() {
     let socket = directory.path().join("api.sock");
     let proxy = Proxy::start(&home, &["work", "--for", &api.url, "--listen", &format!("unix:{}", socket.display())]);
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&socket) & 0o077, 0, "nobody else may connect");
+    assert_eq!(mode(&socket) & 0o077, 0, "no other user may connect");
     std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o666)).unwrap();
     let key = &proxy.key;

@@ -54,7 +54,7 @@ fn running_proxy_applies_changed_rules_of_the_profile() {
     wait_until("the rule to go", || Some(()).filter(|()| proxy.request("POST", "/v1", "").0 == 200));
 }
 
-/// Nothing says what is sent after the change of protocol.
+/// What is sent after a change of protocol cannot be checked.
 #[test]
 fn profile_that_is_read_only_opens_no_web_socket() {
     let (home, _idp) = logged_in();

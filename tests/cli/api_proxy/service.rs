@@ -153,7 +153,7 @@ fn proxy_survives_that_the_agent_starts_stops_and_is_replaced() {
     }
 }
 
-/// As after a suspended machine has woken up: the token in hand is from long ago.
+/// As after a suspend: the cached token is from long ago.
 #[test]
 fn token_that_expired_in_the_meantime_is_replaced() {
     let (home, _idp) = logged_in();

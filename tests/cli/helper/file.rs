@@ -281,7 +281,7 @@ fn old_token_stays_whole_on_a_full_disk_and_in_a_read_only_directory() {
     let (home, _idp, file) = with_file();
     let (dir, old) = (file.parent().unwrap().display(), home.token("work"));
     let full = format!(
-        "cp -p {0} kept && mount -t tmpfs -o size=4k,mode=700 tmpfs {dir} && cp -p kept {0} && \"$0\" \"$@\"; \
+        "cp -p {0} copy && mount -t tmpfs -o size=4k,mode=700 tmpfs {dir} && cp -p copy {0} && \"$0\" \"$@\"; \
          code=$?; cp {0} seen; exit $code",
         file.display()
     );

@@ -202,7 +202,7 @@ fn slow_client_stops_the_stream_not_the_memory() {
     let mut child = command.stdin(pipe()).stdout(pipe()).stderr(std::process::Stdio::null()).spawn().expect("spawned");
     let mut input = child.stdin.take().expect("piped");
     std::io::Write::write_all(&mut input, b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"flood\"}\n").expect("written");
-    // The count stands still although there is more: all buffers on the way are full.
+    // The count no longer grows although there is more: all buffers on the way are full.
     let mut last = (0, 0);
     let before = wait_until("a stopped stream", || {
         let now = sent.load(Ordering::SeqCst);

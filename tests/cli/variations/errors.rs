@@ -176,7 +176,7 @@ fn grant_that_the_issuer_does_not_allow_is_reported_with_another() {
                 // The whole command works as it is printed.
                 let args: Vec<&str> = command.split(' ').collect();
                 let login = home.spawn(&args);
-                login.wait_until("a user code", |said| said.contains("enter the code").then_some(()));
+                login.wait_until("a user code", |shown| shown.contains("enter the code").then_some(()));
                 login.signal(rustix::process::Signal::INT);
                 login.wait().exits(130);
             }

@@ -126,7 +126,7 @@ fn new_key_without_a_new_kid_is_fetched_at_the_next_refresh() {
         give(&Signer::new());
         home.run(&["refresh", "work"]).exits(0);
         home.run(&["verify", "work"]).exits(0);
-        // After requests that did not bring the key, the issuer is not asked each time, and the hint says how to.
+        // After requests that did not bring the key, the issuer is not asked each time, and the hint has the command for it.
         home.change_trust(&issuer, |trust| {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
             trust.unknown_key_fetched_at = Some(authctl::clock::UnixTime(now.cast_signed()));

@@ -159,11 +159,11 @@ fn kubeconfig_is_changed_as_a_whole_in_the_file_that_kubectl_chooses() {
     assert!(!fs::read_to_string(&second).unwrap().contains("authctl"));
     assert_eq!((fs::read_to_string(&first).unwrap().as_str(), copies()), (config, 0));
     // The first file, whose comments kubectl drops.
-    let said = helper("--write");
+    let shown = helper("--write");
     let copy = setup.home.path().join("first.before-authctl-1");
     assert!(
-        said.contains(&format!("warning: kubectl drops comments; the previous {} is saved as", first.display())),
-        "{said}"
+        shown.contains(&format!("warning: kubectl drops comments; the previous {} is saved as", first.display())),
+        "{shown}"
     );
     assert_eq!(fs::read_to_string(&copy).unwrap(), config);
     let text = fs::read_to_string(&first).unwrap();

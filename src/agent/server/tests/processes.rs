@@ -212,7 +212,7 @@ impl<T: Send + 'static> Process<T> {
         self.steps.state().waiting.front().map(|waiting| waiting.wait)
     }
 
-    /// Runs the next step; returns the result if that was the last. A response is delivered as `delivery` says.
+    /// Runs the next step; returns the result if that was the last. A response is delivered as `delivery` specifies.
     pub(super) fn step(&mut self, delivery: Delivery) -> Option<T> {
         {
             let mut state = self.steps.state();

@@ -192,7 +192,7 @@ impl World {
     pub(super) fn check(&mut self) {
         let is_spent = refresh_number(&self.session).is_some_and(|number| number < self.current);
         let is_known = self.session.refreshing_since.is_some() || self.session.ended.is_some();
-        self.require(!is_spent || is_known, || "the stored refresh token is spent, and nothing says so".into());
+        self.require(!is_spent || is_known, || "the stored refresh token is spent, and no record shows it".into());
     }
 
     /// Checks what a process has served.
