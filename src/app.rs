@@ -15,7 +15,7 @@ mod token_files;
 
 pub use agent_store::StoreAccess;
 pub use api_credentials::{Answering, ApiCredentials, ApiToken, ReuseLimit, answer};
-pub use signals::{ReceivedSignal, Signals, receive_blocked, with_blocked};
+pub use signals::{ReceivedSignal, Signals, receive_blocked, stop_for_shell, with_blocked};
 
 use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::future::pending;
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal as Number, raise, sigaction};
 use rustix::process::Signal;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::WithOrigin;
@@ -94,6 +94,17 @@ pub fn with_blocked<T>(signals: &[Signal], start: impl FnOnce() -> T) -> T {
         let _ = before.thread_set_mask();
     }
     started
+}
+
+/// Stops this program as SIGTSTP does where nothing listens for it: a shell sees that signal, and the kernel stops no program that
+/// no shell could continue (an orphaned process group).
+#[allow(unsafe_code, reason = "the default action runs no code, and the action that is put back was in place before")]
+pub fn stop_for_shell() {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    if let Ok(listening) = unsafe { sigaction(Number::SIGTSTP, &default) } {
+        let _ = raise(Number::SIGTSTP);
+        let _ = unsafe { sigaction(Number::SIGTSTP, &listening) };
+    }
 }
 
 /// Unblocks the signals that this program was started with blocked.

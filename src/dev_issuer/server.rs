@@ -66,6 +66,7 @@ async fn serve_connection(issuer: Arc<Issuer>, stream: TcpStream) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADERS)
+        .max_header_size(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service)
         .await;
     // An error is a client that disconnected, or a fault.

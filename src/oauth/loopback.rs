@@ -285,6 +285,7 @@ async fn serve_connection(
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_buf_size(MAX_HEAD_SIZE)
+                .max_header_size(MAX_HEAD_SIZE)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service_fn(respond));
             let _ = connection.await;

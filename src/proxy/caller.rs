@@ -77,13 +77,14 @@ pub fn check(
     if let ProxyAddress::Tcp(address) = listening {
         let mut hosts = headers.get_all(HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
-            (Some(host), None) => host.to_str().ok(),
+            (Some(host), None) => Some(host.to_str().map_err(|_| InvalidCaller::Host)?),
+            // HTTP/1.0 has no such field. No browser speaks it.
             (None, None) if version == Version::HTTP_10 => None,
             _ => return Err(InvalidCaller::Host),
         };
         // A target with an authority takes precedence (RFC 9112, section 3.2.2), so neither may be another's.
         let named = uri.authority().map(hyper::http::uri::Authority::as_str);
-        if !host.into_iter().chain(named).all(|host| is_own(host, *address)) || host.or(named).is_none() {
+        if !host.into_iter().chain(named).all(|host| is_own(host, *address)) {
             return Err(InvalidCaller::Host);
         }
         if uri.scheme_str().is_some_and(|scheme| !scheme.eq_ignore_ascii_case("http")) {

@@ -287,6 +287,9 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
              parameter such as `_method` in the body or in the query is not looked at. The only change of protocol that is passed on \
              is the one to WebSocket, and none with `--read-only` or `proxy_read_only`: what is sent after it is unknown. \
              `--max-requests` counts a request that is sent again with another token or another proof each time.\n\n\
+             Callers speak HTTP/1.1 or 1.0; the API may speak HTTP/2 over TLS, so that gRPC-Web and trailers pass, but not the clients \
+             of gRPC, which speak only HTTP/2. Responses with a status 1xx are not passed on, except the one that opens a WebSocket; \
+             the proxy itself sends `100 Continue`. The request line and the headers have at most 64 KiB and 100 fields.\n\n\
              A TCP connection on which no request with the key arrives within five seconds is closed. \
              In the log, a `400 (failed: request)` is an invalid or incomplete body of the client; `502 (failed: api)` is \
              an API that cannot be reached or breaks off, and `504 (failed: api)` one that does not respond in time.",
@@ -317,7 +320,7 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
              own.\n\n\
              With `--proxy`, the command gets no token. The agent's socket and the variables from which a platform's job gets an \
              identity token are withheld from it. `--for`, `--allow`, `--read-only` and `--max-requests` are for `--proxy`. authctl stays the \
-             parent of the command and passes signals on.\n\n\
+             parent of the command and passes signals on as with `--file`.\n\n\
              `--sandbox` also hides /run, /tmp, /var/tmp and the Unix sockets of other programs: those that the system lists, and those \
              below the home, the working and the `--bind` directories, which are searched when the command starts, for at most 5 s. A \
              warning names the first directory that this leaves. A socket that another program creates later in a directory that the command can see is not hidden. The command inherits \

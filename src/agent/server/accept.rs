@@ -148,6 +148,7 @@ async fn connection(agent: Arc<Agent>, stream: UnixStream, peer: Peer, permit: C
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
+        .max_header_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let mut stopping = false;

@@ -4,13 +4,10 @@ use std::future::{Future, pending};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ExitStatus};
 
-// Rustix cannot represent the number 0, which a session or group from outside of this container has here.
-use nix::unistd::{getpgid, getpgrp, getppid, getsid};
-use rustix::process::{Pid, Signal, getpid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::app::{ReceivedSignal, Signals};
+use crate::app::{ReceivedSignal, Signals, stop_for_shell};
 use crate::error::{Error, ErrorCode, Hint};
-use crate::process::parent_of;
 
 /// Signals sent to authctl that are passed on to the command. SIGTSTP precedes SIGCONT: if both are pending, the command
 /// continues.
@@ -70,16 +67,17 @@ pub(super) async fn attend<T>(mut child: Child, beside: impl Future<Output = T>)
 }
 
 /// Passes signals on to a command, unless it has them from the terminal. Never returns. A process that sends one to the whole group
-/// reaches the command twice: nothing distinguishes that from one that sends it to authctl alone, where the command must get it.
+/// reaches the command twice: nothing distinguishes that from one that sends it to authctl alone, where the command must get it. In a
+/// group of its own, the command would get neither the terminal's keys nor a SIGKILL of the group.
 pub(super) async fn pass_on(mut signals: Signals, to: impl Fn(Signal)) {
     loop {
         let ReceivedSignal { signal, is_from_process } = signals.next().await;
         if is_from_process || !OF_TERMINAL.contains(&signal) {
             to(signal);
         }
-        // A shell has to see that its job has stopped. Without one, nothing would continue it, and the kernel stops no job either.
-        if signal == Signal::TSTP && std::fs::File::open("/dev/tty").is_ok() && !is_orphaned() {
-            let _ = kill_process(getpid(), Signal::STOP);
+        // A shell has to see that its job has stopped, unless it has continued it since.
+        if signal == Signal::TSTP && !signals.has_received(&[Signal::CONT]) {
+            stop_for_shell();
         }
     }
 }
@@ -90,24 +88,6 @@ pub(super) fn sender(child: &Child) -> impl Fn(Signal) + use<> {
     move |signal| {
         let _ = kill_process(pid, signal);
     }
-}
-
-/// Returns whether the process group is orphaned: no parent of its processes is in another group of the session, where a shell
-/// with job control would be.
-fn is_orphaned() -> bool {
-    let mut parent = Some(getppid());
-    while let Some(pid) = parent.filter(|pid| pid.as_raw() > 0) {
-        if getsid(Some(pid)) != getsid(None) {
-            return true;
-        }
-        if getpgid(Some(pid)) != Ok(getpgrp()) {
-            return false;
-        }
-        parent = parent_of(pid.as_raw().unsigned_abs())
-            .and_then(|pid| i32::try_from(pid).ok())
-            .map(nix::unistd::Pid::from_raw);
-    }
-    true
 }
 
 /// Returns the exit code of a shell for this status.

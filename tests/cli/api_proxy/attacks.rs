@@ -222,6 +222,55 @@ fn other_headers_for_path_method_and_host_do_not_get_past_the_rules() {
     assert_eq!(api.arrived()[0].header("host"), Some(api.url.trim_start_matches("http://")));
 }
 
+/// HTTP/1.0 has no Host field, and no browser speaks it.
+#[test]
+fn caller_with_http_1_0_needs_the_key_but_no_host() {
+    let (home, _idp) = logged_in();
+    let api = Recorder::start("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
+    let proxy = Proxy::for_api(&home, &api.url);
+    let (host, key) = (proxy.host(), format!("X-Authctl-Key: {}\r\n", proxy.key));
+    for (version, headers, expected) in [
+        ("1.0", key.clone(), 200),
+        ("1.0", format!("{key}Host: {host}\r\n"), 200),
+        ("1.0", String::new(), 401),
+        ("1.0", format!("{key}Host: evil.example\r\n"), 421),
+        ("1.0", format!("{key}Host: \u{e9}.example\r\n"), 421),
+        ("1.0", format!("{key}Origin: null\r\n"), 403),
+        ("1.1", key.clone(), 421),
+    ] {
+        let reply = proxy.send(&format!("GET /a HTTP/{version}\r\n{headers}Connection: close\r\n\r\n"));
+        assert_eq!(status(&reply), expected, "{version} {headers}: {reply}");
+        // It cannot read chunks either.
+        let body = reply.split_once("\r\n\r\n").map(|(_, body)| body);
+        assert!(expected != 200 || body == Some("ok"), "{reply}");
+    }
+}
+
+#[test]
+fn head_of_a_request_has_at_most_64_kibibytes() {
+    let (home, _idp) = logged_in();
+    let api = Recorder::start(OK);
+    let proxy = Proxy::for_api(&home, &api.url);
+    let own = format!("Host: {}\r\nX-Authctl-Key: {}\r\nConnection: close\r\n", proxy.host(), proxy.key);
+    let with_length = |target: &str, length: usize| {
+        let start = format!("GET {target} HTTP/1.1\r\n{own}X-Long: ");
+        format!("{start}{}\r\n\r\n", "x".repeat(length - start.len() - 4))
+    };
+    let query = format!("/a?{}", "x".repeat(40_000));
+    for target in ["/a", &query] {
+        for (length, expected) in [(65_536, 200), (65_537, 431), (80_000, 431)] {
+            let mut stream = TcpStream::connect(proxy.host()).unwrap();
+            stream.set_read_timeout(Some(LIMIT)).unwrap();
+            // The proxy does not read it to its end.
+            let _ = stream.write_all(with_length(target, length).as_bytes());
+            let mut line = String::new();
+            let _ = BufReader::new(stream).read_line(&mut line);
+            assert!(status(&line) == expected || expected == 431 && line.is_empty(), "{length}: {line}");
+        }
+    }
+    assert_eq!(api.arrived().len(), 2);
+}
+
 /// With HTTP/2 in a tunnel the caller could send requests that the proxy does not see.
 #[test]
 fn only_websocket_changes_the_protocol() {

@@ -129,7 +129,7 @@ fn terminal_interrupts_and_stops_the_command_in_the_sandbox() {
     for (key, printed) in [
         ("", "counting"),
         ("\u{3}", "interrupted 1"),
-        ("\u{1a}", "stopped 147"),
+        ("\u{1a}", "stopped 148"),
         ("\n", "continued"),
         ("\u{3}", "interrupted 2"),
         ("", "ended 9"),
