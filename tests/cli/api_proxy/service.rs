@@ -153,6 +153,15 @@ fn proxy_survives_that_the_agent_starts_stops_and_is_replaced() {
     }
 }
 
+#[test]
+fn proxy_ends_after_its_ttl() {
+    let (home, _idp) = logged_in();
+    let api = api();
+    let mut proxy = Proxy::start(&home, &["work", "--for", &api.url, "--ttl", "2s"]);
+    assert!(wait_until("the proxy to exit", || proxy.child.try_wait().unwrap()).success());
+    home.run(&["proxy", "list"]).exits(0).reports("no proxy is running");
+}
+
 /// As after a suspend: the cached token is from long ago.
 #[test]
 fn token_that_expired_in_the_meantime_is_replaced() {
