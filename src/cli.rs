@@ -68,10 +68,10 @@ pub struct Cli {
 
 impl Cli {
     /// Replaces a word that users of other tools type with the command that it stands for, and the name by which a tool
-    /// starts authctl with `helper`.
+    /// starts authctl with `helper`. Spaces and line breaks around a word, as pasted ones have, are removed.
     #[must_use]
     pub fn expand(args: Vec<OsString>) -> Vec<OsString> {
-        guess::expand(helper::expand(args))
+        guess::expand(trimmed(helper::expand(args)))
     }
 
     /// Returns the command line with the command that was probably meant, without the program's name; `None` if no command
@@ -349,6 +349,24 @@ pub struct Mcp {
     /// Log in at a new issuer without asking
     #[arg(long, requires = "browser")]
     pub yes: bool,
+}
+
+/// Removes white space around the words and around the values after `=`, but not from the words of another program.
+fn trimmed(mut args: Vec<OsString>) -> Vec<OsString> {
+    let verb = argument_positions(&args).next();
+    let others = verb.filter(|at| args[*at] == "exec" || args[*at] == "helper");
+    let end = args.iter().position(|arg| arg == "--").into_iter().chain(others).min().unwrap_or(args.len());
+    for arg in args[..end].iter_mut().skip(1) {
+        let Some(text) = arg.to_str() else { continue };
+        let trimmed = match text.trim().split_once('=') {
+            Some((name, value)) if name.starts_with("--") => format!("{name}={}", value.trim_start()),
+            _ => text.trim().to_owned(),
+        };
+        if trimmed != text {
+            *arg = trimmed.into();
+        }
+    }
+    args
 }
 
 #[cfg(test)]

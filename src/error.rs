@@ -77,6 +77,16 @@ impl Error {
         self
     }
 
+    /// Names the profile in the error, as one that cannot be refreshed; once, and unless the refresh was interrupted.
+    #[must_use]
+    pub fn of_refresh(self, profile: &ProfileName) -> Self {
+        let context = format!("cannot refresh `{profile}`");
+        if self.code == ErrorCode::Interrupted || self.message().starts_with(&context) {
+            return self;
+        }
+        Self { error: self.error.context(context), ..self }
+    }
+
     /// Creates the error of a command that a signal ended while nothing ran that is finished first.
     #[must_use]
     pub fn interrupted() -> Self {

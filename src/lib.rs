@@ -172,14 +172,19 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
 fn usage(error: &clap::Error, line: &[OsString]) -> u8 {
     // What follows `--` belongs to another program.
     let args = line.split(|arg| arg == "--").next().unwrap_or_default();
+    let is_json = args.iter().any(|arg| arg == "--json");
     if matches!(error.kind(), UsageKind::DisplayHelp | UsageKind::DisplayVersion) {
+        if is_json {
+            let is_version = error.kind() == UsageKind::DisplayVersion;
+            let text = || cmd::output::text(true, error.render().to_string().trim_end());
+            return printed(if is_version { cmd::version(true) } else { text() }.map(drop));
+        }
         if STDOUT_WAS_CLOSED.load(Ordering::Relaxed) {
             return printed(cmd::output::data(""));
         }
         let _ = error.print();
         return 0;
     }
-    let is_json = args.iter().any(|arg| arg == "--json");
     let command = Cli::named_command(args);
     let no_command =
         matches!(error.kind(), UsageKind::DisplayHelpOnMissingArgumentOrSubcommand | UsageKind::MissingSubcommand);

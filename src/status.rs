@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::protocol::AgentStatus;
 use crate::clock::UnixTime;
 use crate::config::Config;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{Grant, IssuerUrl, Profile, ProfileName, RefreshFailure, Session, StoreKind, Subject, TokenTarget};
 use crate::session::refresh_policy::{SessionView, backoff, decide, next_attempt};
 use crate::session::{
@@ -183,14 +183,30 @@ pub struct StatusProblem {
     pub code: ErrorCode,
     /// The error message.
     pub message: String,
-    /// What to do next.
+    /// The next command; empty if none helps.
     pub hint: String,
+    /// Advice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl StatusProblem {
     fn new(error: SessionError, profile: &Profile) -> Self {
         let error = Error::from(error).about(&profile.name);
-        Self { code: error.code, message: error.message(), hint: error.hint.to_string() }
+        let (note, command) = error.hint.parts();
+        Self { code: error.code, message: error.message(), hint: command.unwrap_or_default(), note }
+    }
+
+    /// Returns the hint of the error.
+    #[must_use]
+    pub fn hint(&self) -> Hint {
+        Hint::reported(self.hint.clone(), self.note.clone())
+    }
+
+    /// Replaces the hint.
+    pub fn set_hint(&mut self, hint: &Hint) {
+        let (note, command) = hint.parts();
+        (self.hint, self.note) = (command.unwrap_or_default(), note);
     }
 }
 

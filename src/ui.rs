@@ -60,7 +60,14 @@ impl Ui {
 
     /// Prints a warning, unless `--quiet` was given. Tokens in it are hidden: it may repeat what was typed, as errors do.
     pub fn warn(self, text: &str) {
-        self.notice(&format!("warning: {}", hide_tokens(text)));
+        if !self.quiet {
+            self.warn_always(text);
+        }
+    }
+
+    /// Prints a warning even with `--quiet`: of something that is lost, or of what the user has to do.
+    pub fn warn_always(self, text: &str) {
+        self.instruct(&format!("warning: {}", hide_tokens(text)));
     }
 
     /// Prints what the user has to do for the command to go on, even with `--quiet`.

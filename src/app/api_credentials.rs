@@ -132,7 +132,7 @@ impl<'a> ApiCredentials<'a> {
             return Ok(());
         }
         let sessions = app.sessions()?;
-        let about = |error: SessionError| Error::from(error).about(&profile.name);
+        let about = |error: SessionError| Error::of_token(error, &profile.name);
         let seen = match seen {
             Some(seen) => *seen,
             None => sessions.session(profile).await.map_err(about)?,

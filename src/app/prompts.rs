@@ -5,7 +5,8 @@ use crate::secret::Secret;
 use crate::ui;
 
 impl App {
-    /// Prompts for a line of text without blocking the runtime; returns `None` without an answer.
+    /// Prompts for a line of text without blocking the runtime; returns `None` without an answer. White space around it, which
+    /// pasted text may have, is removed.
     pub async fn ask(&self, prompt: &str) -> Option<String> {
         let ui = self.ui;
         ui.prompt(prompt);
@@ -17,7 +18,7 @@ impl App {
             // Ends the line of the prompt, where the terminal has shown Ctrl-D as `^D`.
             ui.prompt_unanswered();
         }
-        line
+        line.map(|line| line.trim().to_owned())
     }
 
     /// Reads a line from stdin, typed or piped; the prompt is shown only on a terminal.
@@ -37,6 +38,6 @@ impl App {
     /// Asks a yes-or-no question; the default is no.
     pub async fn confirm(&self, question: &str) -> Option<bool> {
         let answer = self.ask(&format!("{question} [y/N] ")).await?;
-        Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+        Some(matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 }

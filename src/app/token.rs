@@ -28,7 +28,7 @@ impl App {
         if let Err(SessionError::LoginRequired(reason)) = &served {
             sessions.start_login_hook(profile, reason).await;
         }
-        served.map_err(|error| Error::from(error).about(&profile.name))
+        served.map_err(|error| Error::of_token(error, &profile.name))
     }
 
     async fn token_or_error(

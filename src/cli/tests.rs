@@ -33,6 +33,25 @@ fn shortcut_parses_as_the_full_definition_does() {
 }
 
 #[test]
+fn pasted_white_space_around_words_is_removed() {
+    let args = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+    for (typed, expected) in [
+        (
+            &["authctl", "login", " work\n", "--client-id", "\u{a0}id\r\n"][..],
+            &["authctl", "login", "work", "--client-id", "id"][..],
+        ),
+        (&["authctl", "login", "--issuer= https://a.example "], &["authctl", "login", "--issuer=https://a.example"]),
+        (&["authctl", "login", "--client-id", "my id"], &["authctl", "login", "--client-id", "my id"]),
+        // The words of other programs.
+        (&["authctl", "-q ", "exec", "work", "printf", " x "], &["authctl", "-q", "exec", "work", "printf", " x "]),
+        (&["authctl", "helper", "git", " x "], &["authctl", "helper", "git", " x "]),
+        (&["authctl", "proxy ", "--", " x "], &["authctl", "proxy", "--", " x "]),
+    ] {
+        assert_eq!(Cli::expand(args(typed)), args(expected), "{typed:?}");
+    }
+}
+
+#[test]
 fn no_option_takes_a_secret() {
     fn walk(command: &clap::Command) {
         for arg in command.get_arguments() {

@@ -11,9 +11,10 @@ use crate::agent::protocol::{AgentStatus, Confinement, UnsavedStatus};
 use crate::app::App;
 use crate::cli::AgentCommand;
 use crate::clock::UnixTime;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
 use crate::status::{SessionState, UNVERIFIED};
+use crate::text::sanitize_line;
 pub(super) use lock::share_passphrase;
 
 /// Runs the command.
@@ -36,8 +37,9 @@ fn status(app: &App) -> Result<u8, Error> {
     if app.common.json {
         output::json(&state)?;
     } else {
-        for line in status_lines(&state, app.clock().now()) {
-            output::wrapped(&line, 2).iter().try_for_each(|line| output::data(line))?;
+        let state_lines = status_lines(&state, app.clock().now()).into_iter().map(Need::Text);
+        for need in state_lines.chain(problems(app, &state)) {
+            need.lines("", 2).iter().try_for_each(|line| output::data(line))?;
         }
     }
     Ok(if state.running && !state.locked { 0 } else { ErrorCode::AgentUnavailable.exit_code() })
@@ -54,20 +56,38 @@ pub(super) fn status_line(state: &AgentStatus) -> String {
     format!("agent {word}{pid}")
 }
 
-/// Returns what is wrong with the agent, a line each.
-pub(super) fn problems(state: &AgentStatus) -> Vec<String> {
+/// What the user should know or do about a profile or the agent.
+pub(super) enum Need {
+    /// A command to run.
+    Command(String),
+    /// What is wrong.
+    Text(String),
+}
+
+impl Need {
+    /// Returns the lines that begin with `label`. A command stays whole, so that it can be copied.
+    pub(super) fn lines(&self, label: &str, indent: usize) -> Vec<String> {
+        match self {
+            Self::Command(command) => vec![sanitize_line(&format!("{label}run {command}")).into_owned()],
+            Self::Text(text) => output::wrapped(&format!("{label}{text}"), indent),
+        }
+    }
+}
+
+/// Returns what is wrong with the agent.
+pub(super) fn problems(app: &App, state: &AgentStatus) -> Vec<Need> {
     let mut problems = Vec::new();
     if state.locked {
-        problems.push("run authctl agent unlock".to_owned());
+        problems.push(Need::Command(app.next_command(Hint::command("agent unlock"))));
     }
     if let Some(other) = state.version.as_deref().filter(|version| *version != env!("CARGO_PKG_VERSION")) {
-        problems.push(format!("it has version {other}; restart it to use {}", env!("CARGO_PKG_VERSION")));
+        problems.push(Need::Text(format!("it has version {other}; restart it to use {}", env!("CARGO_PKG_VERSION"))));
     }
     if let Some(error) = &state.config_error {
-        problems.push(format!("using the last valid configuration: {error}"));
+        problems.push(Need::Text(format!("using the last valid configuration: {error}")));
     }
     for UnsavedStatus { profile, error, .. } in &state.unsaved {
-        problems.push(format!("the refreshed session of {profile} is only in memory: {error}"));
+        problems.push(Need::Text(format!("the refreshed session of {profile} is only in memory: {error}")));
     }
     problems
 }
@@ -101,7 +121,6 @@ fn status_lines(state: &AgentStatus, now: UnixTime) -> Vec<String> {
         let shown = named.into_iter().filter(|(_, words)| !words.is_empty());
         lines.extend(shown.map(|(label, words)| format!("{label} {}", words.join(", "))));
     }
-    lines.extend(problems(state));
     lines
 }
 

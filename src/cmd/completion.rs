@@ -12,7 +12,7 @@ use crate::paths::{CompletionVariables, Environment, Paths};
 
 /// Runs the command.
 pub fn run(app: &App, args: &Completion) -> Result<u8, Error> {
-    output::text(app, &args.shell.script())
+    output::text(app.common.json, &args.shell.script())
 }
 
 /// Prints the candidates for the command line after `--` in `args`. Reads nothing but the configuration, and prints no

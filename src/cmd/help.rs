@@ -40,7 +40,7 @@ pub fn run(app: &App, args: &Help) -> Result<u8, Error> {
     };
     match words.first().is_none_or(|word| TOPICS.contains(&word.as_str())) && !app.common.json {
         true => print(&text).map(|()| 0),
-        false => output::text(app, text.trim_end()),
+        false => output::text(app.common.json, text.trim_end()),
     }
 }
 
@@ -66,13 +66,16 @@ fn meaning_column(line: &str) -> usize {
 }
 
 /// Runs `version`.
-pub fn version(app: &App) -> Result<u8, Error> {
+///
+/// # Errors
+/// As [`output::data`].
+pub fn version(is_json: bool) -> Result<u8, Error> {
     #[derive(Serialize)]
     struct Version {
         version: &'static str,
         commit: Option<&'static str>,
     }
-    match app.common.json {
+    match is_json {
         true => output::json(&Version { version: env!("CARGO_PKG_VERSION"), commit: COMMIT })?,
         false => output::line(&format!("authctl {VERSION}"))?,
     }

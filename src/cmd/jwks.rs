@@ -24,7 +24,7 @@ pub(super) fn read(path: &Path) -> Result<(KeySet, String), Error> {
     file.take(KeySet::MAX_LENGTH as u64 + 1).read_to_string(&mut text).map_err(|e| unusable(e.into()))?;
     let keys = KeySet::parse(&text).map_err(|e| unusable(e.into()))?;
     if keys.is_empty() {
-        return Err(unusable(anyhow::anyhow!("none is a public signing key; {}", keys.skipped_text())));
+        return Err(unusable(anyhow::anyhow!("none is a public signing key{}", keys.skipped_suffix())));
     }
     Ok((keys, text))
 }

@@ -9,7 +9,7 @@ use super::output::{self, ago, count, span};
 use crate::app::App;
 use crate::cli::KeysCommand;
 use crate::clock::UnixTime;
-use crate::error::Error;
+use crate::error::{Error, Hint};
 use crate::model::{IssuerUrl, Profile, ProfileName, Trust, format_duration};
 use crate::session::{SessionError, trusted_keys};
 use crate::text::excerpt;
@@ -55,10 +55,10 @@ pub fn run(app: &App, command: KeysCommand) -> Result<u8, Error> {
             let sessions = app.sessions()?;
             app.run(async { sessions.pin_keys(&profile, text, source).await.map_err(with_profile(&profile)) })?;
             app.ui().notice(&format!(
-                "pinned {} for {}; no others are trusted until `authctl keys unpin {}`",
+                "pinned {} for {}; no others are trusted until `{}`",
                 count(keys.len(), "key"),
                 profile.issuer,
-                profile.name
+                next(app, "keys unpin", &profile.name)
             ));
             shown_after_change(app, &profile)
         }
@@ -72,13 +72,18 @@ pub fn run(app: &App, command: KeysCommand) -> Result<u8, Error> {
                 Some(false) => format!("no keys are pinned for {issuer}"),
                 None => format!(
                     "removed the damaged keys of {issuer}; the published keys are trusted. If keys were pinned, pin them again with \
-                     `authctl keys pin {} --jwks FILE`",
-                    profile.name
+                     `{} --jwks FILE`",
+                    next(app, "keys pin", &profile.name)
                 ),
             });
             shown_after_change(app, &profile)
         }
     }
+}
+
+/// Returns a command for the profile, with the typed configuration.
+fn next(app: &App, verbs: &'static str, profile: &ProfileName) -> String {
+    app.next_command(Hint::profile_command(verbs).without_typed_options().about(profile))
 }
 
 fn with_profile(profile: &Profile) -> impl Fn(SessionError) -> Error + '_ {
@@ -99,7 +104,8 @@ fn update(app: &App, profile: &Profile) -> Result<u8, Error> {
         None => format!("{} publishes no keys", profile.issuer),
     });
     if trust.pinned.is_some() {
-        app.ui().notice(&format!("only the pinned keys are trusted until `authctl keys unpin {}`", profile.name));
+        let unpin = next(app, "keys unpin", &profile.name);
+        app.ui().notice(&format!("only the pinned keys are trusted until `{unpin}`"));
     }
     shown_after_change(app, profile)
 }
@@ -133,7 +139,8 @@ fn show(app: &App, profile: &Profile) -> Result<u8, Error> {
         return Ok(0);
     }
     output::line(&format!("{}: {}", profile.name, profile.issuer))?;
-    for line in trust_lines(&profile.name, &trust, now, keys_max_age) {
+    let update = next(app, "keys update", &profile.name);
+    for line in trust_lines(&update, &trust, now, keys_max_age) {
         output::line(&format!("  {line}"))?;
     }
     if shown.skipped > 0 {
@@ -149,7 +156,7 @@ fn show(app: &App, profile: &Profile) -> Result<u8, Error> {
 }
 
 /// Describes where the trusted keys are from, and how long they are trusted offline.
-fn trust_lines(profile: &ProfileName, trust: &Trust, now: UnixTime, keys_max_age: Duration) -> Vec<String> {
+fn trust_lines(update: &str, trust: &Trust, now: UnixTime, keys_max_age: Duration) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(pinned) = &trust.pinned {
         let source = &pinned.source;
@@ -163,10 +170,10 @@ fn trust_lines(profile: &ProfileName, trust: &Trust, now: UnixTime, keys_max_age
             lines.push(match keys_max_age.checked_sub(keys.fetched_at.until(now)) {
                 _ if trust.pinned.is_some() => "not trusted while others are pinned".to_owned(),
                 Some(left) => format!("trusted offline for another {} (keys_max_age {max_age})", span(left)),
-                None => format!("too old to be trusted (keys_max_age {max_age}); run `authctl keys update {profile}`"),
+                None => format!("too old to be trusted (keys_max_age {max_age}); run `{update}`"),
             });
         }
-        None if trust.pinned.is_none() => lines.push(format!("no keys; run `authctl keys update {profile}`")),
+        None if trust.pinned.is_none() => lines.push(format!("no keys; run `{update}`")),
         None => {}
     }
     if let Some(at) = trust.contact_at {

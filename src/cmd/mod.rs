@@ -35,7 +35,7 @@ use crate::app::App;
 use crate::cli::Command;
 use crate::error::{Error, ErrorCode, Hint};
 pub use completion::complete;
-pub use help::overview;
+pub use help::{overview, version};
 use own_frame::in_own_frame;
 
 /// Runs a command; returns its exit code.
@@ -83,6 +83,6 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
         #[cfg(feature = "dev-issuer")]
         Command::DevIssuer(args) => in_own_frame(dev_issuer::run, app, args),
         Command::Help(args) => help::run(app, &args),
-        Command::Version => help::version(app),
+        Command::Version => help::version(app.common.json),
     }
 }

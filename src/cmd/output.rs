@@ -71,12 +71,12 @@ pub fn json(value: &impl Serialize) -> Result<(), Error> {
 ///
 /// # Errors
 /// As [`data()`].
-pub fn text(app: &App, text: &str) -> Result<u8, Error> {
+pub fn text(is_json: bool, text: &str) -> Result<u8, Error> {
     #[derive(Serialize)]
     struct Text<'a> {
         text: &'a str,
     }
-    match app.common.json {
+    match is_json {
         true => json(&Text { text })?,
         false => data(text)?,
     }

@@ -86,7 +86,7 @@ fn list(app: &App) -> Result<u8, Error> {
         return Ok(app.report_invalid_profiles(&config));
     }
     if config.profiles.is_empty() && config.errors().next().is_none() {
-        app.ui().notice("no profiles; run `authctl login`");
+        app.ui().notice(&format!("no profiles; run `{}`", app.next_command(Hint::command("login"))));
     }
     let width = config.profiles.keys().map(|name| name.as_str().len()).max().unwrap_or(0);
     for profile in config.profiles.values() {

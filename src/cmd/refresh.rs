@@ -6,7 +6,7 @@ use super::output;
 use crate::agent::protocol::{RefreshResponse, refresh_query};
 use crate::app::App;
 use crate::cli::Refresh;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::Profile;
 use crate::session::{Demand, LoginReason, MinTtl, SessionError, TokenRequest};
 
@@ -16,7 +16,7 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
     let request = TokenRequest::own(demand);
     if !args.all {
         let profile = app.profile(args.profile.as_ref())?;
-        print(app, &refresh_one(app, &profile, &request).map_err(|error| cannot_refresh(&profile, error))?)?;
+        print(app, &refresh_one(app, &profile, &request).map_err(|error| error.of_refresh(&profile.name))?)?;
         return Ok(0);
     }
     app.refuse_profile_with_all("refresh")?;
@@ -36,22 +36,14 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
             Err(error) if error.code == ErrorCode::Interrupted => return Err(error),
             Err(error) => {
                 first_failure = first_failure.or(Some(error.code));
-                app.report(&cannot_refresh(profile, error));
+                app.report(&error.of_refresh(&profile.name));
             }
         }
     }
     if !any {
-        app.ui().notice("no sessions to refresh; run `authctl login`");
+        app.ui().notice(&format!("no sessions to refresh; run `{}`", app.next_command(Hint::command("login"))));
     }
     Ok(first_failure.map_or(invalid, ErrorCode::exit_code))
-}
-
-/// Names the profile in the error, unless the command was interrupted.
-fn cannot_refresh(profile: &Profile, error: Error) -> Error {
-    match error.code {
-        ErrorCode::Interrupted => error,
-        _ => Error { error: error.error.context(format!("cannot refresh `{}`", profile.name)), ..error },
-    }
 }
 
 /// Refreshes a token of a session.
@@ -97,7 +89,7 @@ async fn refresh(app: &App, profile: &Profile, request: &TokenRequest) -> Result
     if let Err(SessionError::LoginRequired(reason)) = &served {
         sessions.start_login_hook(profile, reason).await;
     }
-    let served = served.map_err(|e| Error::from(e).about(&profile.name))?;
+    let served = served.map_err(|e| Error::of_token(e, &profile.name))?;
     let session = &served.session;
     let tokens = session.token_for(&request.target()).unwrap_or(&session.tokens);
     Ok(RefreshResponse {

@@ -6,7 +6,7 @@ mod words;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
-use super::agent::{problems, status_line};
+use super::agent::{Need, problems, status_line};
 use super::output::{self, Style, rough_span, wrapped};
 use crate::app::{App, StoreAccess};
 use crate::cli::Status;
@@ -82,10 +82,14 @@ fn report(app: &App, args: &Status, config: &Config) -> Result<(StatusReport, Op
     let named = app.typed_profile(args.profile.as_ref())?;
     let mut profiles = profile_statuses(&*app.sessions()?, config, named)?;
     ask_agent(app, &mut profiles);
+    for problem in profiles.iter_mut().filter_map(|status| status.problem.as_mut()) {
+        problem.set_hint(&app.with_typed_options(problem.hint()));
+    }
     let mut problem = None;
     let agent = match app.agent_status() {
         Err(error) if error.code == ErrorCode::AnotherHome => {
-            problem = Some(SetupProblem::Agent(format!("agent not used: {}; {}", error.message(), error.hint)));
+            let hint = app.next_command(error.hint.clone());
+            problem = Some(SetupProblem::Agent(format!("agent not used: {}; {hint}", error.message())));
             app.absent_agent_status()?
         }
         state => state?,
@@ -124,7 +128,7 @@ pub(super) fn ask_agent(app: &App, profiles: &mut [ProfileStatus]) {
     if state.locked {
         let locked = profiles.iter_mut().filter(|status| status.is_for_agent());
         for problem in locked.filter_map(|status| status.problem.as_mut()) {
-            problem.hint = Hint::command("agent unlock").to_string();
+            problem.set_hint(&Hint::command("agent unlock"));
         }
         return;
     }
@@ -149,8 +153,10 @@ fn screen(
     let is_long = args.long || args.profile.is_some() || app.common.profile.is_some();
     let mut lines = Vec::new();
     if report.profiles.is_empty() {
-        let is_invalid = config.errors().next().is_some();
-        lines.push(if is_invalid { "no valid profile" } else { "no profiles; run `authctl login`" }.to_owned());
+        lines.push(match config.errors().next() {
+            Some(_) => "no valid profile".to_owned(),
+            None => format!("no profiles; run `{}`", app.next_command(Hint::command("login"))),
+        });
     } else if is_long {
         for status in &report.profiles {
             lines.extend(long::lines(app, status, report, now));
@@ -160,7 +166,7 @@ fn screen(
         lines.extend(table(app, report, now));
     }
     let mut needs = if is_long { Vec::new() } else { profile_needs(app, report, now) };
-    needs.extend(problems(&report.agent).into_iter().map(|text| ("agent".to_owned(), Need::Text(text))));
+    needs.extend(problems(app, &report.agent).into_iter().map(|need| ("agent".to_owned(), need)));
     if let Some(SetupProblem::Unknown(error)) = problem {
         needs.push(("profile".to_owned(), Need::Text(error.message())));
     }
@@ -169,12 +175,8 @@ fn screen(
     }
     let width = needs.iter().map(|(subject, _)| subject.len()).max().unwrap_or(0) + 1;
     for (subject, need) in needs {
-        let line = |text: &str| format!("{:<width$} {text}", format!("{subject}:"));
-        match need {
-            // It stays whole, so that it can be copied.
-            Need::Command(command) => lines.push(sanitize_line(&line(&format!("run {command}"))).into_owned()),
-            Need::Text(text) => lines.extend(wrapped(&line(&text), width + 1)),
-        }
+        let label = if subject.is_empty() { String::new() } else { format!("{subject}:") };
+        lines.extend(need.lines(&format!("{label:<width$} "), width + 1));
     }
     if report.token_from_environment {
         let text = "AUTHCTL_TOKEN is set: `authctl token` and `authctl exec` use that token if no profile is named";
@@ -258,14 +260,6 @@ fn expiry(status: &ProfileStatus, now: UnixTime) -> (String, &'static str) {
     }
 }
 
-/// What the user should know or do about a profile or the agent.
-enum Need {
-    /// A command to run.
-    Command(String),
-    /// What is wrong.
-    Text(String),
-}
-
 /// Returns what each profile needs: its name, and the reason or the next command. Profiles of a keychain that cannot be
 /// used, or of a locked file store, share a line.
 fn profile_needs(app: &App, report: &StatusReport, now: UnixTime) -> Vec<(String, Need)> {
@@ -279,7 +273,6 @@ fn profile_needs(app: &App, report: &StatusReport, now: UnixTime) -> Vec<(String
             SessionState::LoginRequired => (name, Need::Command(login_command(app, status))),
             SessionState::RefreshFailing => (name, Need::Text(failure(status, &report.agent, now))),
             SessionState::Unknown => {
-                let problem = status.problem.as_ref().map(|problem| format!("{}; {}", problem.message, problem.hint));
                 let shared = match (status.store, status.store_error) {
                     (_, Some(ErrorCode::SessionDamaged)) => None,
                     (StoreKind::Keychain, _) => Some("keychain"),
@@ -290,7 +283,14 @@ fn profile_needs(app: &App, report: &StatusReport, now: UnixTime) -> Vec<(String
                     continue;
                 }
                 let subject = shared.map_or(name, str::to_owned);
-                (subject, Need::Text(excerpt(&problem.unwrap_or_default(), MAX_REASON)))
+                let Some(problem) = &status.problem else { continue };
+                let text = [Some(problem.message.as_str()), problem.note.as_deref()];
+                let text = text.into_iter().flatten().collect::<Vec<_>>().join("; ");
+                needs.push((subject, Need::Text(excerpt(&text, MAX_REASON))));
+                if problem.hint.is_empty() {
+                    continue;
+                }
+                (String::new(), Need::Command(problem.hint.clone()))
             }
         };
         needs.push(need);
@@ -394,7 +394,7 @@ fn check(app: &App, args: &Status) -> Result<u8, Error> {
 /// Returns why `--check` fails.
 fn no_token(status: &ProfileStatus, code: ErrorCode) -> Error {
     let error = match (&status.problem, &status.last_failure) {
-        (Some(problem), _) => Error::msg(code, problem.message.clone(), Hint::reported(problem.hint.clone(), None)),
+        (Some(problem), _) => Error::msg(code, problem.message.clone(), problem.hint()),
         (None, Some(failure)) => Error { code, ..Error::from(SessionError::RecentFailure(failure.clone())) },
         (None, None) => Error::msg(code, format!("not logged in to {}", status.profile), Hint::login()),
     };

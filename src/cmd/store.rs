@@ -78,7 +78,7 @@ fn change(app: &App, new: Option<Secret>, is_forgotten: bool) -> Result<bool, Er
             true => "not deleted, and unreadable from now on",
             false => "still encrypted to the earlier key, until they are next refreshed",
         };
-        app.ui().instruct(&format!("warning: {state}: {}", left.join(", ")));
+        app.ui().warn_always(&format!("{state}: {}", left.join(", ")));
     }
     Ok(left.is_empty())
 }

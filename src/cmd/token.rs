@@ -107,7 +107,7 @@ fn refresh_only(app: &App, args: &Token) -> Result<u8, Error> {
     let profile = app.profile(args.profile.as_ref())?;
     let request = request(&profile, args);
     app.run(async {
-        app.sessions()?.wait_for_token(&profile, &request).await.map_err(|e| Error::from(e).about(&profile.name))
+        app.sessions()?.wait_for_token(&profile, &request).await.map_err(|e| Error::of_token(e, &profile.name))
     })?;
     Ok(0)
 }
@@ -124,7 +124,7 @@ fn without_agent(app: &App, (args, usage): (&Token, Use<'_>)) -> Result<u8, Erro
         served.warning.as_ref(),
         app.clock().now(),
     );
-    usage(app, args, &response.map_err(|e| Error::from(e).about(&profile.name))?)
+    usage(app, args, &response.map_err(|e| Error::of_token(e, &profile.name))?)
 }
 
 /// Asks the agent, which knows the default profile: neither the configuration nor a store is read here, and no runtime starts.
@@ -175,7 +175,8 @@ fn expiry(token: &Secret) -> Option<UnixTime> {
 
 /// Reports that a login is required soon: a token is served that cannot be refreshed.
 pub(super) fn report_warning(app: &App, profile: &ProfileName, warning: &str) {
-    app.ui().warn(&format!("{warning}; the token is valid until it expires, then run `authctl login {profile}`"));
+    let login = app.next_command(Hint::login().about(profile));
+    app.ui().warn(&format!("{warning}; the token is valid until it expires, then run `{login}`"));
 }
 
 fn print(app: &App, args: &Token, response: &TokenResponse) -> Result<u8, Error> {

@@ -70,9 +70,7 @@ fn of_agent(app: &App, profile: &Profile) -> Result<u8, Error> {
                 &WhoamiOutput { profile: Some(&profile.name), issuer, account, subject: status.subject.as_ref() },
             )
         }
-        (_, Some(problem)) => {
-            Err(Error::msg(problem.code, problem.message.clone(), Hint::reported(problem.hint.clone(), None)))
-        }
+        (_, Some(problem)) => Err(Error::msg(problem.code, problem.message.clone(), problem.hint())),
         (_, None) => {
             let message = format!("the token of {} names no account", profile.name);
             Err(Error::msg(ErrorCode::LoginRequired, message, Hint::login()).about(&profile.name))

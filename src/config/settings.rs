@@ -215,6 +215,7 @@ impl Setting {
     /// the path of a file is made absolute, since the agent reads it from another directory.
     #[must_use]
     pub fn items(&self, text: &str) -> Vec<String> {
+        let text = text.trim();
         match self.form() {
             ValueForm::Rules => {
                 text.split_whitespace().collect::<Vec<_>>().chunks(2).map(|words| words.join(" ")).collect()

@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::cli::argument_positions;
 use crate::model::ProfileName;
-use crate::text::{hide_tokens, sanitize_line, shell_line};
+use crate::text::{hide_tokens, sanitize_line, shell_line, shell_word};
 use crate::ui;
 pub use command_line::CommandLine;
 
@@ -279,12 +279,15 @@ impl Hint {
             // The profile may not exist; what is to be checked was typed.
             (command.verbs, command.repeats) = ("login", true);
         }
-        let Some(command) = self.command_mut() else { return self };
         let config = args.iter().enumerate().skip(1).find_map(|(index, word)| match word.strip_prefix("--config") {
             Some("") => args.get(index + 1).cloned(),
             Some(value) => value.strip_prefix('=').map(str::to_owned),
             None => None,
         });
+        if let (Self::Shell(line) | Self::AdviceAndShell(_, line), Some(config)) = (&mut self, &config) {
+            add_config(line, config);
+        }
+        let Some(command) = self.command_mut() else { return self };
         let verbs: Vec<&str> = command.verbs.split(' ').collect();
         let positions: Vec<usize> = argument_positions(args).take(verbs.len()).collect();
         let is_same = positions.iter().map(|at| args[*at].as_str()).eq(verbs);
@@ -312,6 +315,17 @@ impl Hint {
             hint => hint,
         }
     }
+}
+
+/// Adds the typed configuration to a command line of authctl that the agent or an earlier check has put into words.
+fn add_config(line: &mut String, config: &str) {
+    let option = format!(" --config {}", shell_word(config));
+    if !line.starts_with("authctl ") || line.contains(" --config") {
+        return;
+    }
+    // What follows `--` belongs to another program, and what follows `&&` is another command.
+    let end = [" -- ", " && "].iter().filter_map(|end| line.find(end)).min().unwrap_or(line.len());
+    line.insert_str(end, &option);
 }
 
 /// Returns the typed command line with `meant` in place of `typed`, if that was typed after the command, once, and the command

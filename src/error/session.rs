@@ -2,6 +2,7 @@
 
 use super::conversions::{CHECK_NETWORK, of_store_error};
 use super::{Error, ErrorCode, Hint};
+use crate::model::ProfileName;
 use crate::oauth::IssuerError;
 use crate::paths::WorkloadVariables;
 use crate::session::{LoginReason, SessionError, WorkloadError, WorkloadProblem};
@@ -78,6 +79,16 @@ impl From<SessionError> for Error {
                 Self::msg(ErrorCode::Interrupted, error.to_string(), Hint::profile_command("status"))
             }
         }
+    }
+}
+
+impl Error {
+    /// Creates the error of a profile that gets no token. It names the profile if a refresh has failed.
+    #[must_use]
+    pub fn of_token(error: SessionError, profile: &ProfileName) -> Self {
+        let is_of_refresh = error.is_of_refresh();
+        let error = Self::from(error).about(profile);
+        if is_of_refresh { error.of_refresh(profile) } else { error }
     }
 }
 

@@ -21,7 +21,9 @@ pub struct LoginPage {
     pub text: String,
     /// Why the login failed.
     pub error: Option<String>,
-    /// What to do next.
+    /// Advice on what to do next.
+    pub advice: Option<String>,
+    /// The command to run next.
     pub next: Option<String>,
 }
 
@@ -45,8 +47,11 @@ impl LoginPage {
     /// Builds the response, with strict security headers.
     pub(super) fn response(&self, status: StatusCode) -> Response<Full<Bytes>> {
         let mut main = self.error.as_deref().map(error_message).unwrap_or_default();
+        main.extend(self.advice.as_ref().map(|advice| format!("<p>{}</p>", escape(advice))));
         if let Some(next) = &self.next {
-            main.push_str(&format!(r#"<p>Next, at the terminal:</p><p class="command">{}</p>"#, escape(next)));
+            // On a phone it scrolls: a line broken after a hyphen would be copied wrongly. The keyboard scrolls what has the focus.
+            let next = escape(next);
+            main.push_str(&format!(r#"<p>Next, at the terminal:</p><pre class="command" tabindex="0">{next}</pre>"#));
         }
         main.push_str(&format!("<p>{}</p>", escape(&self.text)));
         let html = page(&self.title, "authctl", &main, "Sent by authctl on this machine");

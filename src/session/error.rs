@@ -31,10 +31,10 @@ pub enum LoginReason {
     #[error("the session has ended: {}", .0.message)]
     Ended(RefreshFailure),
     /// The access token has expired, and the issuer keeps refusing to refresh it.
-    #[error("cannot refresh the token: {}", .0.message)]
+    #[error("the issuer refuses to refresh the session: {}", .0.message)]
     Refused(RefreshFailure),
     /// The issuer returned no refresh token.
-    #[error("cannot refresh the token: the issuer returned no refresh token")]
+    #[error("the issuer returned no refresh token")]
     NoRefreshToken,
     /// The login was for other resources. A refresh token sent with a resource it does not cover may be used up for nothing.
     #[error("the login was not for the resource `{resource}`")]
@@ -60,6 +60,21 @@ impl SessionError {
     #[must_use]
     pub fn is_sealed_store(&self) -> bool {
         matches!(self, Self::Store(StoreError::Sealed))
+    }
+
+    /// Returns whether it is the error of a refresh, if a token was requested, and not of access to the stored session.
+    #[must_use]
+    pub fn is_of_refresh(&self) -> bool {
+        match self {
+            Self::LoginRequired(reason) => reason.ends_session(),
+            Self::Issuer(_)
+            | Self::RefreshReply(_)
+            | Self::RecentFailure(_)
+            | Self::NotVerified { .. }
+            | Self::Workload(_)
+            | Self::LockLost => true,
+            _ => false,
+        }
     }
 }
 

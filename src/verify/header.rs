@@ -66,35 +66,48 @@ pub(super) fn parse_token(token: &str, max_bytes: usize) -> Result<ParsedToken<'
         };
         return Err(one(ReasonCode::Malformed, &message));
     };
-    let mut errors = Vec::new();
-    let mut malformed = |what: &str, why: &dyn std::fmt::Display| {
-        errors.push(Reason::new(ReasonCode::Malformed, format!("the token's {what} is malformed: {why}")));
-    };
+    let mut problems: Vec<(&str, String)> = Vec::new();
     let header_read = decoded(header)
         .and_then(|bytes| strict_json::object(&bytes, MAX_HEADER).map_err(|e| e.to_string()))
         .and_then(|members| Header::read(&members));
     let claims_read =
         decoded(claims_part).and_then(|bytes| strict_json::object(&bytes, max_bytes).map_err(|e| e.to_string()));
-    if let Err(why) = &header_read {
-        malformed("header", why);
-    }
-    if let Err(why) = &claims_read {
-        malformed("payload", why);
-    }
+    problems.extend(header_read.as_ref().err().map(|why| ("header", why.clone())));
+    problems.extend(claims_read.as_ref().err().map(|why| ("payload", why.clone())));
     if let Err(why) = decoded(signature) {
         // A token with `alg: none` has an empty signature. It is reported as unsigned, not as malformed.
         let unsigned = signature.is_empty() && header_read.as_ref().is_ok_and(|h| h.alg.eq_ignore_ascii_case("none"));
         if !unsigned {
-            malformed("signature", &why);
+            problems.push(("signature", why));
         }
     }
-    match (header_read, claims_read, errors.is_empty()) {
+    match (header_read, claims_read, problems.is_empty()) {
         (Ok(header_read), Ok(claims), true) => {
             let signing_input = &token[..header.len() + 1 + claims_part.len()];
             Ok(ParsedToken { signing_input, signature, header: header_read, claims })
         }
-        _ => Err(errors),
+        _ => Err(malformed(&problems)),
     }
+}
+
+/// Returns the reasons why parts of a token are malformed. Parts with the same problem share one.
+fn malformed(problems: &[(&str, String)]) -> Vec<Reason> {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (part, why) in problems {
+        match reasons.iter_mut().find(|(known, _)| known == why) {
+            Some((_, parts)) => parts.push(part),
+            None => reasons.push((why, vec![part])),
+        }
+    }
+    let reason = |(why, parts): &(&str, Vec<&str>)| {
+        let message = match parts.as_slice() {
+            [part] => format!("the token's {part} is malformed: {why}"),
+            [first @ .., last] => format!("the token's {} and {last} are malformed: {why}", first.join(", ")),
+            [] => format!("the token is malformed: {why}"),
+        };
+        Reason::new(ReasonCode::Malformed, message)
+    };
+    reasons.iter().map(reason).collect()
 }
 
 /// Returns whether `token` has a header that names an algorithm, and is not encrypted.

@@ -190,7 +190,9 @@ impl KeySet {
         })
     }
 
-    fn skipped_suffix(&self) -> String {
+    /// Returns the same in parentheses, as the end of a message.
+    #[must_use]
+    pub fn skipped_suffix(&self) -> String {
         let text = self.skipped_text();
         if text.is_empty() { text } else { format!(" ({text})") }
     }

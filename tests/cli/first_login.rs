@@ -43,8 +43,8 @@ fn first_login_asks_and_prints_the_same_command() {
         answer(
             &mut login,
             &[
-                (provider, "9\r"),
-                (&format!("Issuer for {name}: "), &format!("{domain}\r")),
+                (provider, " 9 \r"),
+                (&format!("Issuer for {name}: "), &format!("\u{a0} {domain}\u{a0}\r")),
                 (&format!("Client ID for {name} at {}: ", issuer.issuer()), " authctl \r"),
                 ("Password: ", &format!("{PASSWORD}\r")),
             ],
@@ -300,4 +300,25 @@ fn misspelt_profile_is_corrected_without_questions() {
     let mut login = home.spawn_in_terminal(&["login", "home"]);
     answer(&mut login, &[("Provider for home: ", CTRL_D)]);
     login.wait().exits(2);
+}
+
+#[test]
+fn pasted_answers_and_options_may_have_spaces_around_them() {
+    let issuer = quick_issuer();
+    let home = Sandbox::new();
+    let url = format!("--issuer={}\n", issuer.issuer());
+    let options = ["login", "work ", &url, "--client-id", " authctl\r\n", "--audience", " authctl ", "--password"];
+    let mut login = home.spawn_in_terminal(&options);
+    answer(&mut login, &[("User name: ", &format!(" {USER} \r")), ("Password: ", &format!("{PASSWORD}\r"))]);
+    login.wait().exits(0);
+    let settings = home.run(&["profile", "show", "work", "--json"]).exits(0).json();
+    assert_eq!((&settings["client_id"], &settings["audience"]), (&"authctl".into(), &"authctl".into()));
+    home.run(&["profile", "set", "work", "audience= other "]).exits(0);
+    assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["audience"], "other");
+    let secret = issuer.client_secret("authctl-service").expect("a client with a secret");
+    home.run_with(
+        &["login", "service", &url, "--client-id", "authctl-service", "--client-credentials", "--client-secret-stdin"],
+        &format!(" {} \n", secret.expose()),
+    )
+    .exits(0);
 }

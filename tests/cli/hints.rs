@@ -308,3 +308,44 @@ fn min_ttl_longer_than_the_token_is_reported() {
     assert_eq!(enough.stderr, "");
     home.run(&["token", "--quiet", "--min-ttl", "240h"]).exits(0);
 }
+
+/// Checks that each command of authctl that is printed names the configuration.
+#[track_caller]
+fn names_configuration(home: &Sandbox, args: &[&str], stdin: &str, config: &str, count: usize) {
+    let ran = home.run_with(&[args, &["--config", config]].concat(), stdin);
+    let printed = format!("{}{}", ran.stdout, ran.stderr);
+    let commands: Vec<&str> = printed.split("authctl ").skip(1).collect();
+    assert_eq!(commands.len(), count, "{args:?}: {printed}");
+    for command in commands {
+        assert!(command.lines().next().is_some_and(|line| line.contains(&format!("--config {config}"))), "{printed}");
+    }
+}
+
+#[test]
+fn printed_commands_repeat_the_typed_configuration() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let config = home.agent_readable("other.toml");
+    let config = config.to_str().expect("text");
+    for args in [&["status"][..], &["profile", "list"], &["refresh", "--all"]] {
+        names_configuration(&home, args, "", config, 1);
+    }
+    home.log_in("work", &issuer);
+    fs::copy(home.config_file(), config).expect("copied");
+    names_configuration(&home, &["keys", "show"], "", config, 0);
+    home.run(&["agent", "start", "--config", config]).exits(0);
+    let (lock, secret) = (["agent", "lock", "--passphrase-stdin"], "the pass phrase\n");
+    // How it is unlocked, and how the file store is locked too.
+    names_configuration(&home, &lock, secret, config, 2);
+    for args in [&["agent", "status"][..], &["status"], &["status", "work"], &["token"], &["agent", "lock"]] {
+        names_configuration(&home, args, "", config, 1);
+    }
+    let ran = home.run(&["exec", "--config", config, "--", "true"]).exits(8);
+    ran.reports(&format!("hint:  authctl agent unlock --config {config}\n"));
+    home.run_with(&["agent", "unlock", "--passphrase-stdin", "--config", config], secret).exits(0);
+    issuer.revoke_everything();
+    home.expire("work");
+    for args in [&["token"][..], &["refresh"], &["status"], &["status", "work"], &["verify"]] {
+        names_configuration(&home, args, "", config, 1);
+    }
+    home.run(&["agent", "stop", "--config", config]).exits(0);
+}

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::verify::Setup;
-use crate::support::Sandbox;
+use crate::support::{Sandbox, quick_issuer};
 
 #[test]
 fn what_is_pasted_along_with_a_token_is_ignored() {
@@ -100,4 +100,29 @@ fn token_in_place_of_a_profile_is_not_repeated() {
     }
     let ran = home.command(&["token"]).env("AUTHCTL_PROFILE", &long).output().expect("run");
     assert!(!String::from_utf8_lossy(&ran.stderr).contains("eyJ"));
+}
+
+#[test]
+fn problem_of_several_parts_of_a_token_is_reported_once() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    for (token, parts, problem) in [
+        ("a.b.c", "header, payload and signature are", "not canonical base64url without padding"),
+        ("!!.@@.##", "header, payload and signature are", "not canonical base64url without padding"),
+        ("..", "header, payload and signature are", "empty"),
+        ("bm9wZQ.bm9wZQ.c2ln", "header and payload are", "not a JSON object"),
+        ("eyJ0eXAiOiJKV1QifQ.e30.c2ln", "header is", "`alg` is missing"),
+        ("eyJhbGciOiJSUzI1NiJ9.e30.", "signature is", "empty"),
+    ] {
+        for options in [&[][..], &["--explain"], &["--json"]] {
+            let ran = home.run_with(&[&["verify", "-", "--profile", "work"], options].concat(), token).exits(4);
+            let shown = format!("{}{}", ran.stdout, ran.stderr);
+            let reason = format!("the token's {parts} malformed: {problem}");
+            assert_eq!(
+                (shown.matches(&reason).count(), shown.matches("malformed: ").count()),
+                (1, 1),
+                "{token}: {shown}"
+            );
+        }
+    }
 }

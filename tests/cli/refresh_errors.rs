@@ -7,6 +7,7 @@ use authctl::secret::Secret;
 use serde_json::{Value, json};
 
 use super::refresh::{DUE, LIFETIME, fault, logged_in, token, token_requests};
+use crate::support::agent::Agent;
 use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
 
 /// Checks that during a failure a valid token is printed and an expired one is exit code 6, and that the session can be
@@ -202,4 +203,33 @@ fn refused_scope_leaves_the_session_intact() {
     home.advance_time("work", LIFETIME + 1);
     token(&home).exits(0);
     assert_eq!(issuer.stats().families_revoked, 0);
+}
+
+#[test]
+fn commands_name_the_profile_that_cannot_be_refreshed() {
+    let (home, mut issuer) = logged_in(|_| {});
+    home.advance_time("work", LIFETIME + 20);
+    issuer.pause();
+    let check = || {
+        for args in [&["refresh"][..], &["token"], &["token", "--json"], &["exec", "--", "true"]] {
+            let ran = home.run(args).exits(6);
+            let error = ran.stderr.lines().next().unwrap_or_default();
+            assert_eq!(error.matches("cannot refresh `work`: connection to ").count(), 1, "{args:?}: {error}");
+        }
+    };
+    check();
+    let _agent = Agent::run(&home);
+    check();
+}
+
+#[test]
+fn ended_session_names_its_profile() {
+    let (home, issuer) = logged_in(|_| {});
+    home.advance_time("work", LIFETIME + 20);
+    issuer.revoke_everything();
+    for args in [&["token"][..], &["refresh"], &["exec", "--", "true"]] {
+        home.run(args).exits(3).reports("error: cannot refresh `work`: the session has ended: ");
+    }
+    home.run(&["logout", "work"]).exits(0);
+    home.run(&["token"]).exits(3).reports("error: not logged in to work\n");
 }

@@ -20,6 +20,11 @@ fn version_has_the_commit_in_every_form() {
     for args in [&["version"][..], &["--version"], &["-V"]] {
         assert_eq!(home.run(args).exits(0).line(), expected, "{args:?}");
     }
+    for args in [["--version", "--json"], ["--json", "-V"]] {
+        assert_eq!(home.run(&args).exits(0).json(), json, "{args:?}");
+    }
+    let help = |args: &[&str]| home.run(args).exits(0).json()["text"].clone();
+    assert_eq!(help(&["token", "--help", "--json"]), help(&["help", "token", "--json"]));
 }
 
 /// A directory with a compiled build script.

@@ -137,7 +137,7 @@ impl Agent {
         }
         let IssuedToken { profile, session, token, warning, .. } = &issued;
         let response = SessionService::token_response(profile, session, token, warning.as_ref(), at);
-        let body = to_json(&response.map_err(|e| Error::from(e).about(name))?)?;
+        let body = to_json(&response.map_err(|e| Error::of_token(e, name))?)?;
         if is_usual {
             self.cache.put_response(name, session, at, &body);
         }

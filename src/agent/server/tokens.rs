@@ -16,6 +16,7 @@ use crate::session::refresh_policy::{FailureSource, LastFailure, SessionView, ca
 use crate::session::{
     Decision, LoginReason, Obstacle, RequestedToken, ServedToken, SessionError, SessionService, TokenRequest,
 };
+use crate::text::without_error_numbers;
 
 /// A token for a caller.
 pub(super) struct IssuedToken {
@@ -56,7 +57,7 @@ impl Agent {
             }
             RequestedToken::Id => request,
         };
-        let with_profile = |error: SessionError| Arc::new(Error::from(error).about(&profile.name));
+        let with_profile = |error: SessionError| Arc::new(Error::of_token(error, &profile.name));
         let deadline = self.clock.monotonic() + wait.unwrap_or(MAX_WAIT).min(MAX_WAIT);
         let mut attempts = 0..MAX_ATTEMPTS;
         while attempts.next().is_some() {
@@ -338,11 +339,13 @@ impl Agent {
         if ended {
             self.publish_login_required(profile, &error);
         }
-        let error = Arc::new(Error::from(error).about(name));
+        // Events and the log name the profile themselves.
+        let reason = without_error_numbers(&error.to_string());
+        let error = Arc::new(Error::of_token(error, name));
         let (_, before) = self.cache.get(name, target);
         if !login_required && before.is_none() {
-            self.events.publish(EventKind::RefreshFailed, Some(name), now, Some(error.message()));
-            tracing::warn!("{name}: not refreshed: {}", error.message());
+            tracing::warn!("{name}: not refreshed: {reason}");
+            self.events.publish(EventKind::RefreshFailed, Some(name), now, Some(reason));
         }
         if !login_required || ended {
             let failures = before.map_or(0, |before| before.failure.failures).saturating_add(1);

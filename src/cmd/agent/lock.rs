@@ -18,12 +18,12 @@ pub(super) fn lock(app: &App, args: &AgentLock) -> Result<u8, Error> {
     let after = args.after.map(|after| after.as_secs());
     let reply = app.require_agent("POST", "/v1/lock", Some(&body(&LockRequest { passphrase, after })?))?;
     let state: AgentStatus = reply.read()??;
+    let unlock = app.next_command(Hint::command("agent unlock"));
     let message = match (state.locked, state.locks_after) {
         (true, _) if with_store => {
-            "agent locked; it and the file store are unlocked by the store's passphrase: `authctl agent unlock`"
-                .to_owned()
+            format!("agent locked; it and the file store are unlocked by the store's passphrase: `{unlock}`")
         }
-        (true, _) => "agent locked; unlock it with `authctl agent unlock`".to_owned(),
+        (true, _) => format!("agent locked; unlock it with `{unlock}`"),
         (false, Some(after)) => {
             format!("the agent will lock after {} without use", span(std::time::Duration::from_secs(after)))
         }
@@ -38,9 +38,10 @@ pub(super) fn lock(app: &App, args: &AgentLock) -> Result<u8, Error> {
 fn report_open_stores(app: &App) -> Result<(), Error> {
     let config = app.config()?;
     let is_sealed = app.uses_sealed_store()?;
+    let seal = app.next_command(Hint::command("store passphrase"));
     for (kind, what) in [
-        (StoreKind::Keychain, "the keychain, until you lock it too"),
-        (StoreKind::File, "files; `authctl store passphrase` locks them"),
+        (StoreKind::Keychain, "the keychain, until you lock it too".to_owned()),
+        (StoreKind::File, format!("files; `{seal}` locks them")),
     ] {
         let names: Vec<&str> =
             config.profiles.values().filter(|profile| profile.store == kind).map(|p| p.name.as_str()).collect();

@@ -81,7 +81,8 @@ fn started(app: &App, message: &str) -> Result<u8, Error> {
         let unlocked = super::lock::send_passphrase(app)?;
         return output::done(app, &format!("{message}; unlocked"), &unlocked);
     }
-    output::done(app, &format!("{message}; it is locked: `authctl agent unlock`"), &state)
+    let unlock = app.next_command(Hint::command("agent unlock"));
+    output::done(app, &format!("{message}; it is locked: `{unlock}`"), &state)
 }
 
 /// Waits for an agent that a concurrent start has begun; returns whether one runs.

@@ -135,8 +135,8 @@ impl Sandbox {
         let (sockets, unsearched) = sockets::existing(searched, &hidden_directories, app.clock());
         if let Some(first) = unsearched.first() {
             let first = first.display();
-            app.ui().instruct(&format!(
-                "warning: too many files to search; the command may see sockets below {first} and later directories"
+            app.ui().warn_always(&format!(
+                "too many files to search; the command may see sockets below {first} and later directories"
             ));
         }
         let sockets = sockets.into_iter().filter_map(existing).filter(is_shown);

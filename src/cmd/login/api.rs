@@ -154,7 +154,7 @@ async fn choose_issuer(
             }
             let typed =
                 app.ask(&format!("Issuer [1-{}; 1 is {first}]: ", servers.len())).await.ok_or_else(ambiguous)?;
-            let number = if typed.trim().is_empty() { Some(1) } else { typed.trim().parse::<usize>().ok() };
+            let number = if typed.is_empty() { Some(1) } else { typed.parse::<usize>().ok() };
             number.and_then(|number| servers.get(number.checked_sub(1)?)).cloned().ok_or_else(ambiguous)
         }
     }

@@ -14,6 +14,9 @@ use crate::text::{excerpt, shell_word};
 /// Shows a notice.
 pub(super) fn show_notice(app: &App, notice: &LoginNotice<'_>) {
     let ui = app.ui();
+    let pin = |profile: &Profile| {
+        app.next_command(Hint::profile_command("keys pin").about(&profile.name).with_option("--jwks", "FILE"))
+    };
     match notice {
         LoginNotice::OtherLoginRunning(profile) => ui.notice(&format!(
             "Waiting for another login to {profile}; finish or cancel it there, or press Ctrl-C to cancel this one"
@@ -22,13 +25,15 @@ pub(super) fn show_notice(app: &App, notice: &LoginNotice<'_>) {
             let file = shell_word(&excerpt(&file.display().to_string(), 400));
             ui.warn(&format!("other users can read the client's private key; run `chmod 600 {file}`"));
         }
-        LoginNotice::PinnedKeysLost(profile, StoreKind::Memory) => ui.instruct(&format!(
-            "warning: pinned keys of {} do not move out of the agent's memory; pin them again with `authctl keys pin {} --jwks FILE`",
-            profile.issuer, profile.name
+        LoginNotice::PinnedKeysLost(profile, StoreKind::Memory) => ui.warn_always(&format!(
+            "pinned keys of {} do not move out of the agent's memory; pin them again with `{}`",
+            profile.issuer,
+            pin(profile)
         )),
-        LoginNotice::PinnedKeysLost(profile, store) => ui.instruct(&format!(
-            "warning: cannot read the keys of {} in the {store} store; pin them again with `authctl keys pin {} --jwks FILE`",
-            profile.issuer, profile.name
+        LoginNotice::PinnedKeysLost(profile, store) => ui.warn_always(&format!(
+            "cannot read the keys of {} in the {store} store; pin them again with `{}`",
+            profile.issuer,
+            pin(profile)
         )),
         LoginNotice::OtherAccount { profile, stored, new } => {
             ui.notice(&format!("{profile} is logged in as {stored}; this login is for {new}"));
@@ -36,10 +41,10 @@ pub(super) fn show_notice(app: &App, notice: &LoginNotice<'_>) {
         LoginNotice::PreviousSessionRemains(store, error) => {
             ui.warn(&format!("the previous session remains in the {store} store: {error}"));
         }
-        LoginNotice::TrustReset(profile) => ui.instruct(&format!(
-            "warning: the stored keys of {} were damaged and are removed; if they were pinned, pin them again with `authctl keys \
-             pin {} --jwks FILE`",
-            profile.issuer, profile.name
+        LoginNotice::TrustReset(profile) => ui.warn_always(&format!(
+            "the stored keys of {} were damaged and are removed; if they were pinned, pin them again with `{}`",
+            profile.issuer,
+            pin(profile)
         )),
     }
 }
@@ -54,11 +59,10 @@ pub(super) fn report_weaker_acr(app: &App, args: &Login, login: &CompletedLogin)
     }
     let found = acr.map_or_else(|| "none".to_owned(), |acr| format!("`{}`", excerpt(acr, 80)));
     let requested = excerpt(requested, 80);
+    let set = Hint::profile_command("profile set").about(&login.profile.name);
     app.ui().warn(&format!(
-        "requested acr `{requested}`, the issuer confirms {found}; to require it of every token, run `authctl profile \
-         set {} required_acr={}`",
-        login.profile.name,
-        shell_word(&requested)
+        "requested acr `{requested}`, the issuer confirms {found}; to require it of every token, run `{}`",
+        app.next_command(set.with_argument(format!("required_acr={requested}")))
     ));
 }
 
@@ -85,10 +89,9 @@ pub(super) fn report_login(app: &App, args: &Login, login: &CompletedLogin) {
         app.ui().notice(&format!("The issuer sent no refresh token: log in again when the token expires{left}."));
         if misses_consent(args, login) {
             // OpenID Connect Core 1.0, section 11. Not sent by default: at some issuers only an administrator can consent.
-            app.ui().notice(&format!(
-                "Some issuers send one only after consent: authctl login {} --authorization-parameter prompt=consent",
-                profile.name
-            ));
+            let consent = Hint::login().about(&profile.name).without_typed_options();
+            let consent = app.next_command(consent.with_option("--authorization-parameter", "prompt=consent"));
+            app.ui().notice(&format!("Some issuers send one only after consent: {consent}"));
         }
     }
     app.ui().notice(&format!("Try: {}", app.next_command(next_step(args, profile, session).about(&profile.name))));
@@ -119,12 +122,16 @@ pub(super) fn result_page(app: &App, profile: &ProfileName, login: &Result<Compl
                 ..LoginPage::default()
             }
         }
-        Err(error) => LoginPage {
-            title: format!("Login to {profile} failed"),
-            text: "You can close this window.".to_owned(),
-            error: Some(error.message()),
-            next: Some(app.next_command(error.hint.clone())).filter(|next| !next.is_empty()),
-        },
+        Err(error) => {
+            let (advice, next) = app.with_typed_options(error.hint.clone()).parts();
+            LoginPage {
+                title: format!("Login to {profile} failed"),
+                text: "You can close this window.".to_owned(),
+                error: Some(error.message()),
+                advice,
+                next,
+            }
+        }
     }
 }
 

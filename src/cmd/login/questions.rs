@@ -212,7 +212,7 @@ impl Asking<'_> {
         let mut attempts = 0;
         while let Some(text) = self.app.ask(prompt).await {
             attempts += 1;
-            match accept(text.trim()).await {
+            match accept(&text).await {
                 Ok(answer) => return Ok(Some(answer)),
                 Err(error) if attempts == MAX_ATTEMPTS => return Err(error.about(&self.profile)),
                 Err(error) => {

@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 
+use super::grants::trimmed;
 use crate::app::App;
 use crate::cli::Login;
 use crate::cmd::output::check_pipe;
@@ -71,7 +72,7 @@ impl StdinSecrets {
             Ok(Secret::new(line.to_owned()))
         };
         if args.client_secret_stdin {
-            secrets.client_secret = Some(line("client secret")?);
+            secrets.client_secret = Some(trimmed(&line("client secret")?));
         }
         if args.password_stdin {
             secrets.password = Some(line("password")?);

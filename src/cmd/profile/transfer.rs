@@ -29,7 +29,7 @@ pub(super) fn export(app: &App, mut names: Vec<ProfileName>) -> Result<u8, Error
         text.push_str(&missing(profile).map(|line| format!("# {line}\n")).collect::<String>());
         text.push_str(&config::exported(profile));
     }
-    output::text(app, text.trim_end())
+    output::text(app.common.json, text.trim_end())
 }
 
 /// Returns what belongs to the profile and is not in the text, in sentences.

@@ -7,7 +7,7 @@ use crate::cmd::output::{Style, StyledLine, ago, rough_span, wrapped};
 use crate::model::Subject;
 use crate::paths::without_home;
 use crate::status::{ProfileStatus, SessionState, StatusReport};
-use crate::text::excerpt;
+use crate::text::{excerpt, sanitize_line};
 
 /// Returns the lines about a profile.
 pub(super) fn lines(app: &App, status: &ProfileStatus, report: &StatusReport, now: UnixTime) -> Vec<String> {
@@ -42,17 +42,21 @@ pub(super) fn lines(app: &App, status: &ProfileStatus, report: &StatusReport, no
     for file in &status.token_files {
         field("token file", &without_home(&super::words::token_file(file)));
     }
+    let mut command = None;
     match &status.problem {
         _ if status.state == SessionState::LoginRequired && status.logged_in_at.is_none() => {
-            field("next", &login_command(app, status));
+            command = Some(("next", login_command(app, status)));
         }
         Some(problem) => {
             field("error", &excerpt(&problem.message, 400));
-            field("hint", &problem.hint);
+            problem.note.iter().for_each(|note| field("note", note));
+            command = Some(("hint", problem.hint.clone())).filter(|(_, hint)| !hint.is_empty());
         }
-        None if status.state == SessionState::LoginRequired => field("next", &login_command(app, status)),
+        None if status.state == SessionState::LoginRequired => command = Some(("next", login_command(app, status))),
         None => {}
     }
+    // It stays whole, so that it can be copied.
+    lines.extend(command.map(|(name, line)| sanitize_line(&format!("  {name:<10} {line}")).into_owned()));
     lines
 }
 

@@ -64,7 +64,7 @@ fn token_that_cannot_be_refreshed_is_served_with_a_warning() {
     home.advance_time("work", 100);
     let agent = Agent::run(&home);
     let member = |target: &str| agent.get(target).expect_status(200).get("warning").cloned();
-    let reason = "cannot refresh the token: the issuer returned no refresh token";
+    let reason = "the issuer returned no refresh token";
     for (args, warns) in [
         (&["token", "work"][..], false),
         (&["token", "work", "--min-ttl", "250s"], true),
