@@ -19,7 +19,7 @@ use crate::agent::protocol::ReceivedToken;
 use crate::app::App;
 use crate::cli::Exec;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{DecidingToken, InvalidProfileName, Profile, ProfileName};
+use crate::model::{DecidingToken, InvalidProfileName, Profile, ProfileName, Session};
 use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, program_exists, without_tokens};
 use crate::secret::{Secret, SecretBytes, limit_core_dumps};
 use crate::session::SessionError;
@@ -163,14 +163,14 @@ fn token(app: &App, run: &Run) -> Result<Result<(Secret, Option<Validity>), u8>,
                 TokenCheck::Denied(reasons, Some(error)) if is_expired(&reasons) => return Err(error),
                 TokenCheck::Denied(reasons, _) => {
                     let profile = app.profile(name).ok();
-                    let denied = DeniedToken {
-                        profile: profile.as_ref(),
-                        is_own: true,
-                        can_refresh: true,
-                        has_id_token: profile.as_ref().is_some_and(|profile| has_id_token(app, profile)),
-                        keys_supplied: false,
-                        is_explained: false,
+                    let session = profile.as_ref().and_then(|profile| stored_session(app, profile));
+                    let denied = match (&profile, &session) {
+                        (Some(profile), Some(session)) => DeniedToken::of(profile, session),
+                        (profile, _) => {
+                            DeniedToken { profile: profile.as_ref(), is_own: true, ..DeniedToken::default() }
+                        }
                     };
+                    let denied = DeniedToken { can_refresh: true, ..denied };
                     return report_denied(app, &reasons, denied).map(Err);
                 }
             }
@@ -178,10 +178,9 @@ fn token(app: &App, run: &Run) -> Result<Result<(Secret, Option<Validity>), u8>,
     }))
 }
 
-/// Returns whether the profile's stored session has an ID token.
-fn has_id_token(app: &App, profile: &Profile) -> bool {
-    let session = app.sessions().ok().and_then(|sessions| sessions.session_blocking(profile).ok());
-    session.is_some_and(|session| session.tokens.id_token.is_some())
+/// Returns the profile's session, if this process can read it.
+fn stored_session(app: &App, profile: &Profile) -> Option<Session> {
+    app.sessions().ok()?.session_blocking(profile).ok()
 }
 
 /// Returns the agent's token, verified by the agent.

@@ -17,11 +17,13 @@ use crate::app::App;
 use crate::cli::Verify;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint, SET_CLOCK};
-use crate::model::{DecidingToken, InvalidProfileName, Profile, ProfileName, Requirements};
+use crate::model::{DecidingToken, InvalidProfileName, Profile, ProfileName, Requirements, Session};
 use crate::secret::SecretBytes;
 use crate::session::{Decision, Obstacle, SessionError, SessionService, TokenRequest};
 use crate::text::excerpt;
-use crate::verify::{KeySet, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict, VerdictJson, Verification};
+use crate::verify::{
+    KeySet, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict, VerdictJson, Verification, unverified_claims,
+};
 use input::{MAX_LENGTH, as_text, help, unreadable};
 
 /// Runs the command.
@@ -68,15 +70,7 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
     {
         return Err(with_profile(SessionService::obstacle_error(&profile, &session, &request, obstacle)));
     }
-    let (can_refresh, has_id_token) = (session.can_refresh(), session.tokens.id_token.is_some());
-    let denied = DeniedToken {
-        profile: Some(&profile),
-        is_own: true,
-        can_refresh,
-        has_id_token,
-        keys_supplied,
-        is_explained: args.explain,
-    };
+    let denied = DeniedToken { keys_supplied, is_explained: args.explain, ..DeniedToken::of(&profile, &session) };
     let user = session.subject.and_then(|subject| subject.name);
     print_verdict(app, &args, &verification, verifier.keys_age(), user.as_deref(), denied)
 }
@@ -216,10 +210,29 @@ pub(super) struct DeniedToken<'a> {
     pub(super) can_refresh: bool,
     /// Whether its session has an ID token.
     pub(super) has_id_token: bool,
+    /// Whether the access token had expired by this machine's clock when it was received, so that a new one would have too.
+    pub(super) is_clock_ahead: bool,
     /// Whether the keys were passed with `--jwks`.
     pub(super) keys_supplied: bool,
     /// Whether every check is shown.
     pub(super) is_explained: bool,
+}
+
+impl<'a> DeniedToken<'a> {
+    /// Describes the token of a profile's session.
+    pub(super) fn of(profile: &'a Profile, session: &Session) -> Self {
+        let received_at = session.refreshed_at.unwrap_or(session.logged_in_at);
+        let end = unverified_claims(session.tokens.access_token.expose()).and_then(|claims| claims.exp);
+        Self {
+            profile: Some(profile),
+            is_own: true,
+            can_refresh: session.can_refresh(),
+            has_id_token: session.tokens.id_token.is_some(),
+            is_clock_ahead: profile.requirements.token == DecidingToken::AccessToken
+                && end.is_some_and(|end| end <= received_at),
+            ..Self::default()
+        }
+    }
 }
 
 /// Reports every reason of a denial: on stdout as JSON, else on stderr.
@@ -255,6 +268,7 @@ fn denied_hint(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {
     let missing = |claim: &&str| reasons.iter().any(|reason| reason.missing_claim.as_deref() == Some(*claim));
     let missing: Vec<&str> = Requirements::OPTIONAL_CLAIMS.into_iter().filter(missing).collect();
     match reasons.first().map(|reason| reason.code) {
+        Some(ReasonCode::Expired) if denied.is_clock_ahead => Hint::shell(SET_CLOCK),
         Some(ReasonCode::Expired) if denied.is_own && !denied.can_refresh => Hint::login(),
         Some(ReasonCode::Revoked) if denied.is_own => Hint::login(),
         Some(ReasonCode::NotYetValid) => Hint::shell(SET_CLOCK),

@@ -2,10 +2,12 @@
 
 use std::fs;
 
+use authctl::clock::UnixTime;
 use authctl::dev_issuer::Algorithm;
 use serde_json::{Value, json};
 
 use crate::support::jwt::{AUDIENCE, ISSUER, Signer, now, valid_claims};
+use crate::support::process::wait_until;
 use crate::support::signing_keys::b64;
 use crate::support::{CommandOutput, Sandbox, issuer, quick_issuer};
 
@@ -405,4 +407,19 @@ fn pasted_lines_are_reported_as_such() {
         let ran = setup.run(&text, &[]).exits(4).reports(reason);
         assert!(!ran.stderr.contains("encrypted"), "{}", ran.stderr);
     }
+}
+
+#[test]
+fn token_that_was_received_expired_shows_a_wrong_clock() {
+    let home = Sandbox::new();
+    let idp = issuer(|options| options.access_token_ttl = std::time::Duration::from_secs(1));
+    home.log_in("work", &idp);
+    let verify = || home.run(&["verify", "work", "--leeway", "0s"]);
+    let denied = wait_until("the token to expire", || Some(verify()).filter(|ran| ran.code == 4));
+    denied.reports("hint:  authctl refresh work\n");
+    let session = home.session("work");
+    let expired_at = session.logged_in_at.0 + 1;
+    // By a clock that is ahead of the issuer's, a new token is as expired as the last one.
+    home.change_session("work", |session| session.refreshed_at = Some(UnixTime(expired_at + 1)));
+    verify().exits(4).reports("hint:  sudo timedatectl set-ntp true\n");
 }

@@ -15,7 +15,7 @@ use crate::text::{excerpt, shell_word};
 pub(super) fn show_notice(app: &App, notice: &LoginNotice<'_>) {
     let ui = app.ui();
     let pin = |profile: &Profile| {
-        app.next_command(Hint::profile_command("keys pin").about(&profile.name).with_option("--jwks", "FILE"))
+        app.next_command(Hint::profile_command("keys pin").with_option("--jwks", "FILE").about(&profile.name))
     };
     match notice {
         LoginNotice::OtherLoginRunning(profile) => ui.notice(&format!(
