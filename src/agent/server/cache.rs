@@ -324,6 +324,7 @@ mod tests {
 
     use super::*;
     use crate::clock::{Clock as _, SystemClock};
+    use crate::session::refresh_policy::FailureSource;
     use crate::session::{Demand, MinTtl, RequestedToken};
     use crate::store::tests::session;
 
@@ -365,9 +366,14 @@ mod tests {
             let (epoch, body) = (cache.epoch(&name), Bytes::from_static(b"old"));
             cache.put(&name, epoch, CachedSession::Session(Arc::clone(&old)));
             cache.put_response(&name, &old, now, &body);
+            let error = Arc::new(Error::msg(ErrorCode::IssuerUnreachable, "a failure", crate::error::Hint::None));
+            let failure = LastFailure { at: now, failures: 1, retry_at: None, source: FailureSource::ThisProcess };
+            let failure = CachedFailure { error, failure, next_attempt: now };
+            cache.set_failure(&name, &TokenTarget::default(), Some(failure));
             change(&cache, &name);
             if which < 3 {
                 assert!(cached(&cache, &name).is_none(), "{which}");
+                assert!(cache.get(&name, &TokenTarget::default()).1.is_none(), "{which}: it was another session's");
                 assert!(cache.response(&name, &old, now).is_none(), "{which}");
                 // Read from the store before the change.
                 cache.put(&name, epoch, CachedSession::Session(Arc::clone(&old)));

@@ -128,6 +128,7 @@ fn ed25519_keys_of_small_order_are_denied() {
     assert_eq!(accepted.ok(), Some(true));
     let key = |x: [u8; 32]| set(&[ed().jwk_with(json!({"x": b64(x)}))]);
     assert_eq!(codes(&forged_for("k"), &key(neutral), &policy()), [WeakKey]);
+    assert!(!key(neutral).verifies(&forged_for("k")), "the issuer may have a better key");
     let mut signed_neutral = neutral;
     signed_neutral[31] |= 0x80;
     assert_eq!(codes(&forged_for("k"), &key(signed_neutral), &policy()), [WeakKey]);

@@ -3,9 +3,10 @@
 
 use super::*;
 use crate::clock::{Clock, SystemClock, UnixTime};
+use crate::model::{Session, TokenTarget};
 use crate::oauth::testing::TestClock;
 use crate::paths::ConfigFiles;
-use crate::session::{LockDirectories, SessionService, Stores};
+use crate::session::{LockDirectories, ServedToken, SessionService, Stores};
 use crate::store::tests::session;
 use crate::store::{FileStore, KeySource, Store};
 
@@ -194,9 +195,14 @@ fn pass_idle_time(agent: &Agent) {
 async fn locked_agent_loads_no_session_and_drops_the_loaded_ones() {
     let (_dir, agent) = agent(Arc::new(SystemClock));
     let profile = agent.profiles.choose(None).expect("one profile");
-    agent.loaded(&profile).await.expect("stored");
+    let loaded = agent.loaded(&profile).await.expect("stored");
     assert_eq!(agent.state().sessions, 1);
     agent.lock(1, passphrase("right"), None).await.expect("locked");
+    assert_eq!(agent.state().sessions, 0);
+    // By a refresh that began before.
+    let refreshed = ServedToken { session: Session::clone(&loaded), refreshed: true, warning: None };
+    let epoch = agent.cache.epoch(&profile.name);
+    agent.finish_refresh(&profile, &TokenTarget::default(), epoch, Ok(refreshed)).expect("refreshed");
     assert_eq!(agent.state().sessions, 0);
     let refused = agent.loaded(&profile).await.expect_err("locked");
     assert_eq!((refused.code, agent.state().sessions), (ErrorCode::AgentLocked, 0));
