@@ -168,6 +168,27 @@ fn end_of_a_session_is_published_once() {
     assert_eq!(events.until("login_required").0["profile"], json!("work"));
 }
 
+/// The caller requires a longer lifetime than the token has left, and gets the token after any other failure.
+#[test]
+fn valid_token_is_withheld_if_its_refresh_shows_the_end() {
+    for has_ended in [false, true] {
+        let (home, issuer) = logged_in(|_| {});
+        let agent = Agent::run(&home);
+        home.advance_agent_time(&agent, "work", 60);
+        if has_ended {
+            issuer.revoke_everything();
+        } else {
+            fault(&issuer, Endpoint::Token, FaultKind::Unavailable, 0);
+        }
+        let response = agent.get("/v1/token/work?min_ttl=250");
+        match has_ended {
+            false => drop(response.token()),
+            true => drop(response.expect_problem(401, "login_required")),
+        }
+        assert!(issuer.stats().requests["token"] > 1, "a refresh was tried");
+    }
+}
+
 #[test]
 fn valid_id_token_is_served_although_the_issuer_hangs() {
     let (home, issuer) = logged_in(|_| {});

@@ -51,6 +51,8 @@ fn locked_agent_issues_nothing_until_unlocked() {
         ("POST", "/v1/verify", &verify),
         ("POST", "/v1/verify", &own_keys),
         ("POST", "/v1/refresh/work", ""),
+        ("POST", "/v1/proof", r#"{"method":"GET","url":"https://api.example/"}"#),
+        ("POST", "/v1/logout/work", ""),
         ("POST", "/v1/lock", &body()),
     ] {
         assert_eq!(
