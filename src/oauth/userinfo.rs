@@ -107,9 +107,15 @@ mod tests {
 
     #[tokio::test]
     async fn response_without_sub_is_invalid() {
-        for (status, body) in
-            [(200, "{}"), (200, r#"{"sub":""}"#), (200, r#"{"sub":1}"#), (200, "a.b.c"), (401, r#"{"sub":"1"}"#)]
-        {
+        let long = format!(r#"{{"sub":"{}"}}"#, "s".repeat(256));
+        for (status, body) in [
+            (200, "{}"),
+            (200, r#"{"sub":""}"#),
+            (200, r#"{"sub":1}"#),
+            (200, &long),
+            (200, "a.b.c"),
+            (401, r#"{"sub":"1"}"#),
+        ] {
             let server = TestServer::start(vec![json(status, body)]).await;
             let error = fetched(&server).await.expect_err(body);
             let is_reported = matches!(error, IssuerError::InvalidResponse { .. } | IssuerError::Rejected { .. });

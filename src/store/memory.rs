@@ -121,6 +121,16 @@ mod tests {
     }
 
     #[test]
+    fn number_of_items_is_limited() {
+        let store = MemoryStore::default();
+        let write = |number: usize| store.write(&format!("p{number}").parse().expect("valid"), &session("t"));
+        (0..MAX_ITEMS).for_each(|number| write(number).expect("written"));
+        assert!(matches!(write(MAX_ITEMS), Err(StoreError::Refused { .. })));
+        write(0).expect("replaced");
+        assert_eq!(store.all().len(), MAX_ITEMS);
+    }
+
+    #[test]
     fn only_the_agent_opens_what_is_given_to_it() {
         let (agent, other) = (HandoverKey::generate(), HandoverKey::generate());
         let sealed = seal_for(&agent.public(), &SecretBytes::new(b"a session".to_vec())).expect("sealed");

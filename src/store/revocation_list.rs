@@ -248,11 +248,19 @@ mod tests {
         revoke(2).expect("added");
         list.reload().expect("readable");
         assert_eq!((list.tokens().len(), count(&file), count(&in_data)), (2, 1, 2));
+        let make_unusable = |path: &Path| {
+            std::fs::remove_file(path).expect("removed");
+            std::fs::create_dir(path).expect("made");
+        };
         for unusable in [&in_data, &file] {
-            std::fs::remove_file(unusable).expect("removed");
-            std::fs::create_dir(unusable).expect("made");
-            assert_eq!(revoke(3).is_ok(), unusable == &in_data, "{}", unusable.display());
+            make_unusable(unusable);
+            revoke(3).expect("added to the other one");
+            assert!(files.open().is_err(), "{}: it may have what the other has not", unusable.display());
+            std::fs::remove_dir(unusable).expect("removed");
+            revoke(4).expect("added to both");
         }
+        [&file, &in_data].into_iter().for_each(|path| make_unusable(path));
+        revoke(5).expect_err("added to none");
     }
 
     #[test]

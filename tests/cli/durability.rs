@@ -209,8 +209,12 @@ fn login_to_another_issuer_killed_before_it_is_saved_keeps_the_session() {
 fn logout_after_an_interrupted_login_ends_both_sessions() {
     let (issuer, other) = (quick_issuer(), quick_issuer());
     let (home, token) = home_with_an_interrupted_login(&issuer, &other);
+    let keys = home.path().join("keys.json");
+    fs::write(&keys, home.trust(&issuer).fetched.expect("fetched").jwks).unwrap();
+    assert_eq!(verify(&home, &keys, &token), 0);
     home.run(&["logout", "work"]).exits(0);
     assert!(!is_active(&issuer, &token));
+    assert_eq!(verify(&home, &keys, &token), 4);
     assert_eq!((issuer.stats().families_revoked, other.stats().families_revoked), (1, 1));
     assert!(home.sessions().is_empty());
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use authctl::clock::{Clock as _, SystemClock, UnixTime};
-use authctl::dev_issuer::{Algorithm, DevIssuer};
+use authctl::dev_issuer::{Algorithm, DevIssuer, Endpoint, Fault, FaultKind, ReplyEdit};
 use authctl::secret::Secret;
 use serde_json::{Value, json};
 
@@ -207,19 +207,34 @@ fn id_token_that_decides_is_refreshed_when_it_expires_first() {
     agent.stop();
 }
 
-#[test]
-fn id_token_that_no_refresh_replaces_requires_a_login() {
-    let (home, issuer) = logged_in();
-    set(&home, "verify_token=id_token");
-    // It expired ten minutes ago, and the refresh since then brought none.
+/// Stores an ID token that expired ten minutes ago in a session that was refreshed at `refreshed_at`.
+fn expire_id_token(home: &Sandbox, issuer: &DevIssuer, refreshed_at: Option<UnixTime>) {
     let now = SystemClock.now().0;
     let signer = Signer::new();
     let claims = valid_claims(json!({"iss": issuer.issuer(), "aud": "authctl", "iat": now - 900, "exp": now - 600}));
     let expired = signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims);
     home.change_session("work", |session| {
         session.tokens.id_token = Some(Secret::new(expired.clone()));
-        session.refreshed_at = Some(UnixTime(now));
+        session.refreshed_at = refreshed_at;
     });
+}
+
+#[test]
+fn expired_id_token_is_not_printed_after_a_refresh_without_one() {
+    let (home, issuer) = logged_in();
+    expire_id_token(&home, &issuer, None);
+    let without = ReplyEdit { remove: vec!["id_token".into()], ..ReplyEdit::default() };
+    issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Edited(without), times: 0 });
+    let ran = home.run(&["token", "work", "--id-token"]).exits(3).reports("sends no new one with a refresh");
+    assert_eq!((ran.stdout.as_str(), issuer.stats().refreshes_committed), ("", 1));
+}
+
+#[test]
+fn id_token_that_no_refresh_replaces_requires_a_login() {
+    let (home, issuer) = logged_in();
+    set(&home, "verify_token=id_token");
+    // The refresh since then brought none.
+    expire_id_token(&home, &issuer, Some(SystemClock.now()));
     let message = "the ID token has expired, and the issuer sends no new one with a refresh";
     let agree = || {
         for args in [&["token", "work", "--id-token"][..], &["verify", "work"], &["exec", "work", "--", "true"]] {

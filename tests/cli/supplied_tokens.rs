@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::login::{assert_nothing_stored, login, plain};
 use crate::support::agent::Agent;
@@ -123,6 +123,15 @@ fn invalid_supplied_jwt_is_not_stored() {
         home.register_secret(&token);
         home.run_with(&login(at, &["--with-token", "-vvv"]), &token).exits(4).reports(why);
         assert_nothing_stored(&home);
+    }
+    // Signed with a trusted key, but as another issuer.
+    let signer = crate::support::jwt::Signer::new();
+    let set_keys = json!({"endpoint": "jwks", "kind": "edited", "times": 0, "set": signer.jwks()});
+    other.fault(serde_json::from_value(set_keys).unwrap());
+    for (iss, code) in [(other.issuer(), 0), (issuer.issuer(), 4)] {
+        let (home, token) = (Sandbox::new(), signer.token(json!({"iss": iss, "aud": "authctl"})));
+        home.register_secret(&token);
+        assert_eq!(home.run_with(&login(&other, &["--with-token"]), &token).code, code, "{iss}");
     }
     let long = format!("{}{}", token_response(&issuer, USER), " ".repeat(1 << 20));
     for garbage in [

@@ -316,6 +316,10 @@ fn file_left_behind_by_anything_else_is_not_stored() {
     left.set_len(left.metadata().expect("there").len() - 1).expect("truncated");
     assert!(!store.finish_interrupted_refresh(&work()).expect("works"), "it is truncated");
     assert_eq!(place.names(), ["work.age"]);
+    leave_behind(&place, &next, ".work.age.1-0.next");
+    std::fs::write(place.sessions().join("work.age"), "damaged").expect("written");
+    assert!(!store.finish_interrupted_refresh(&work()).expect("works"), "nothing shows that it is the next one");
+    assert_eq!(place.names(), ["work.age"]);
 }
 
 #[test]

@@ -345,6 +345,19 @@ fn refresh_reuses_old_refresh_token_when_reply_has_none() {
 }
 
 #[test]
+fn lifetime_of_a_refresh_token_is_not_that_of_the_next() {
+    let issuer = quick_issuer();
+    let home = Sandbox::new();
+    edits(&issuer, "token", &json!({"set": {"refresh_expires_in": 5000}}), 1);
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    assert!(home.session("work").tokens.refresh_expires_at.is_some());
+    let without = json!({"remove": ["refresh_expires_in", "refresh_token_expires_in"]});
+    edits(&issuer, "token", &without, 1);
+    home.run(&["refresh", "work"]).exits(0);
+    assert_eq!(home.session("work").tokens.refresh_expires_at, None);
+}
+
+#[test]
 fn login_without_refresh_token_is_reported() {
     let issuer = quick_issuer();
     for edit in [json!({"remove": ["refresh_token"]}), json!({"set": {"refresh_token": ""}})] {
