@@ -11,7 +11,7 @@ use crate::model::{ErrorCode, Profile, ProfileName, RecordName, RefreshFailure, 
 use crate::oauth::testing::TestClock;
 use crate::secret::{Secret, SecretBytes};
 use crate::store::tests::session;
-use crate::store::{ProfileLock, Store, StoreError};
+use crate::store::{FileStore, KeySource, ProfileLock, Store, StoreError};
 
 /// What happened during a refresh, in order.
 pub(crate) type Events = Arc<Mutex<Vec<&'static str>>>;
@@ -206,4 +206,23 @@ async fn refresh_that_could_not_be_marked_is_not_in_doubt() {
     let refresh = tokio::time::timeout(Duration::from_secs(20), sessions.refresh(&profile, &request, &marked));
     let served = refresh.await.expect("an end").expect("nothing was sent before");
     assert_eq!(served.session.tokens.access_token.expose(), "new");
+}
+
+#[tokio::test]
+async fn failed_rename_leaves_one_session() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name);
+    let store: Arc<dyn Store> = Arc::new(FileStore::new(at("sessions"), KeySource::Default(at("key"))));
+    let stores = Stores { keychain: Arc::clone(&store), file: Arc::clone(&store), memory: Arc::clone(&store) };
+    let locks = LockDirectories { keychain: at("locks"), file: at("locks") };
+    let sessions = SessionService::new(Arc::new(TestClock::new()), stores, locks, at("revoked"));
+    let issuer = "https://a.example".parse().expect("valid");
+    let profile = Profile { store: StoreKind::File, ..Profile::new("work".parse().expect("a name"), issuer) };
+    sessions.write(&profile, &session("t")).await.expect("written");
+    let home = "home".parse().expect("a name");
+    let renamed = sessions.rename(&profile, &home, || Err(SessionError::Interrupted)).await;
+    renamed.expect_err("the configuration was not changed");
+    assert_eq!(store.items().expect("listed"), ["work"]);
+    sessions.rename(&profile, &home, || Ok::<(), SessionError>(())).await.expect("renamed");
+    assert_eq!(store.items().expect("listed"), ["home"]);
 }

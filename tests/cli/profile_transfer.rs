@@ -195,8 +195,9 @@ fn import_takes_no_session_that_another_profile_has() {
     home.run(&["refresh", "home"]).exits(0);
     assert_eq!(issuer.stats().families_revoked, 0);
     // A session that no other profile has is still the profile's, for example after a lost configuration.
-    let config = home.run(&["profile", "export", "home"]).exits(0).stdout;
-    fs::remove_file(home.config_file()).unwrap();
+    home.log_in("other", &issuer);
+    let [config, rest] = ["home", "other"].map(|name| home.run(&["profile", "export", name]).exits(0).stdout);
+    fs::write(home.config_file(), rest).unwrap();
     home.run_with(&["profile", "import", "-"], &config).exits(0);
     home.run(&["token", "home"]).exits(0);
 }
