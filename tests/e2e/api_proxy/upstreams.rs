@@ -106,6 +106,10 @@ fn http2_api_of_a_private_authority_is_used() {
         seen["headers"]["host"].as_str().or(seen["headers"][":authority"].as_str()),
         api.url[8..].split('/').next()
     );
+    // What gRPC asks for, beside its status in a trailer (below).
+    let with_trailers = parsed(&proxy.curl(&["-H", "TE: trailers", "-d", "abc"], "/item"));
+    assert_eq!(with_trailers["headers"]["te"], "trailers", "{with_trailers}");
+    assert_eq!(with_trailers["headers"]["connection"], serde_json::Value::Null, "{with_trailers}");
     // Many streams of one connection, in both directions at the same time.
     let size = 8 << 20;
     let upload = home.path().join("upload");
