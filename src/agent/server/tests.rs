@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::agent::protocol::listen;
-use crate::model::{Profile, TokenTarget};
+use crate::model::{Profile, RefreshFailure, TokenTarget};
 use crate::oauth::testing::TestClock;
 use crate::paths::ConfigFiles;
 use crate::session::tests::expired_session;
@@ -148,4 +148,23 @@ async fn token_of_an_ending_session_is_served_without_a_failure() {
     assert_ne!(error.code, ErrorCode::LoginRequired);
     assert!(agent.cache.get(&profile.name, &target).1.is_some());
     assert_eq!(events.try_recv().expect("an event").kind, events::EventKind::RefreshFailed);
+}
+
+/// Where the end of a session cannot be stored, its refresh token is not sent with each request. That of a refused session stays
+/// stored.
+#[tokio::test]
+async fn refresh_token_of_an_ended_session_is_not_sent_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (parts, _, profile) = parts(dir.path(), false);
+    let agent = agent(parts, dir.path());
+    let (at, target) = (agent.now(), TokenTarget::default());
+    let (code, message) = (ErrorCode::IssuerRefused, "refused".to_owned());
+    let failure = RefreshFailure { at, failures: 1, refusals: 1, other_target: false, code, message, retry_at: None };
+    for (reason, is_put_off) in [(LoginReason::Ended(failure.clone()), true), (LoginReason::Refused(failure), false)] {
+        let ended = Err(SessionError::LoginRequired(reason));
+        let epoch = agent.cache.epoch(&profile.name);
+        agent.finish_refresh(&profile, &target, epoch, ended).expect_err("no token");
+        let recorded = agent.cache.get(&profile.name, &target).1.expect("recorded");
+        assert_eq!(recorded.failure.retry_at.is_some_and(|until| until > at), is_put_off);
+    }
 }

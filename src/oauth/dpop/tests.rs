@@ -188,6 +188,11 @@ fn only_nonces_that_fit_a_proof_are_sent_back() {
         assert_eq!(is_nonce(nonce), is_valid, "{nonce}");
     }
     assert!(is_nonce(&"x".repeat(MAX_NONCE)) && !is_nonce(&"x".repeat(MAX_NONCE + 1)));
+    let (servers, url) = (ProofServers::default(), Url::parse("https://a.example/").expect("valid"));
+    for (nonce, remembered) in [("a\"b", None), ("n1", Some("n1")), ("", Some("n1"))] {
+        servers.remember_nonce(&url, nonce);
+        assert_eq!(servers.known(&url).nonce.as_deref(), remembered, "{nonce}");
+    }
 }
 
 #[test]
