@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use super::App;
-use crate::error::Error;
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::StoreKind;
 use crate::secret::Secret;
 use crate::store::{AskPassphrase, StoreError, StoreKey};
@@ -20,13 +20,35 @@ impl App {
     /// Asks for a passphrase; returns `None` if no user can answer.
     ///
     /// # Errors
-    /// [`crate::error::ErrorCode::Interrupted`].
+    /// [`ErrorCode::Interrupted`].
     pub fn ask_passphrase(&self, prompt: &str) -> Result<Option<Secret>, Error> {
         let (ui, prompt) = (self.ui(), prompt.to_owned());
         self.run(async {
             let asked = tokio::task::spawn_blocking(move || ui.ask_secret_anywhere(&prompt)).await;
             asked.unwrap_or(Err(AskInterrupted)).map_err(|AskInterrupted| Error::interrupted())
         })
+    }
+
+    /// Asks for a new passphrase, twice; returns `None` if none is entered. `unchanged` is what stays as it is if the two differ.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Usage`] with `hint` if they differ, or [`ErrorCode::Interrupted`].
+    pub fn ask_new_passphrase(&self, prompt: &str, unchanged: &str, hint: Hint) -> Result<Option<Secret>, Error> {
+        let Some(new) = self.ask_passphrase(prompt)?.filter(|typed| !typed.is_empty()) else { return Ok(None) };
+        let second = self.ask_passphrase("Repeat passphrase: ")?;
+        if second.is_none_or(|second| second.expose() != new.expose()) {
+            return Err(Error::msg(ErrorCode::Usage, format!("the passphrases differ; {unchanged}"), hint));
+        }
+        Ok(Some(new))
+    }
+
+    /// Returns why no passphrase was entered at the terminal.
+    #[must_use]
+    pub fn why_no_passphrase(&self) -> &'static str {
+        match self.ui().is_interactive() {
+            true => "no passphrase was entered",
+            false => "a passphrase is required, and there is no terminal",
+        }
     }
 
     /// Asks for the passphrase of the file store now, if it has one.

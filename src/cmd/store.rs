@@ -89,28 +89,17 @@ fn new_passphrase(app: &App, after_current: bool) -> Result<Secret, Error> {
     let new = match (app.common.passphrase_stdin, after_current) {
         (true, true) => read_stdin_secret(),
         (true, false) => app.passphrase_from_stdin(),
-        (false, _) => {
-            let new = app.ask_passphrase("New passphrase: ")?.filter(|typed| !typed.is_empty());
-            let second = if new.is_some() { app.ask_passphrase("Repeat passphrase: ")? } else { None };
-            if new.as_ref().map(Secret::expose) != second.as_ref().map(Secret::expose) {
-                return Err(Error::msg(ErrorCode::Usage, "the passphrases differ; nothing is changed", hint()));
-            }
-            new
-        }
+        (false, _) => app.ask_new_passphrase("New passphrase: ", "nothing is changed", hint())?,
     };
-    let missing = match (app.common.passphrase_stdin, app.ui().is_interactive()) {
-        (true, _) => "no new passphrase on stdin",
-        (false, true) => "no passphrase was entered",
-        (false, false) => "a passphrase is required, and there is no terminal",
-    };
+    let missing = if app.common.passphrase_stdin { "no new passphrase on stdin" } else { app.why_no_passphrase() };
     let code = if app.common.passphrase_stdin { ErrorCode::Usage } else { ErrorCode::PassphraseRequired };
     let added = if after_current {
         "pipe in the current passphrase and the new one, a line each"
     } else {
-        super::output::PIPE_PASSPHRASE
+        output::PIPE_PASSPHRASE
     };
     let hint_if_missing = || match app.common.passphrase_stdin && !app.ui().is_interactive() && !after_current {
-        true => super::output::check_pipe(),
+        true => output::check_pipe(),
         false => hint().or_add(app.ui().is_interactive(), added),
     };
     let new = new.ok_or_else(|| Error::msg(code, missing, hint_if_missing()))?;

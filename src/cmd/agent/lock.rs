@@ -118,22 +118,14 @@ fn passphrase(app: &App, new: bool) -> Result<Secret, Error> {
         return app.passphrase_from_stdin().ok_or_else(missing);
     }
     let missing = || {
-        let message = match app.ui().is_interactive() {
-            true => "no passphrase was entered",
-            false => "a passphrase is required, and there is no terminal",
-        };
         let hint = hint().or_add(app.ui().is_interactive(), PIPE_PASSPHRASE);
-        Error::msg(ErrorCode::AgentUnavailable, message, hint)
+        Error::msg(ErrorCode::AgentUnavailable, app.why_no_passphrase(), hint)
     };
-    let first = app.ask_passphrase("Passphrase: ")?.filter(|typed| !typed.is_empty()).ok_or_else(missing)?;
-    if new {
-        let second = app.ask_passphrase("Repeat passphrase: ")?.ok_or_else(missing)?;
-        if second.expose() != first.expose() {
-            let message = "the passphrases differ; the agent is not locked";
-            return Err(Error::msg(ErrorCode::Usage, message, hint()));
-        }
-    }
-    Ok(first)
+    let entered = match new {
+        true => app.ask_new_passphrase("Passphrase: ", "the agent is not locked", hint())?,
+        false => app.ask_passphrase("Passphrase: ")?.filter(|typed| !typed.is_empty()),
+    };
+    entered.ok_or_else(missing)
 }
 
 /// Returns the body of a request with a passphrase, in memory that is wiped.
