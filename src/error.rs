@@ -1,6 +1,7 @@
 //! The error of a command: its stable code, its message, and the hint that follows it.
 //!
-//! A new error gets its code in `model/error_code.rs`, and its hint where the layer's error is converted (`conversions.rs`, `session.rs`).
+//! A new error gets its code in `model/error_code.rs`, and its hint where the layer's error is converted (`conversions.rs`,
+//! `session.rs`).
 
 mod conversions;
 mod file_hints;

@@ -183,8 +183,9 @@ pub fn home() -> Result<PathBuf, NoHome> {
     directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_owned()).ok_or(NoHome)
 }
 
-/// Returns the path in `PATH` that leads to `program`, if there is one, or the path by which it was started, if that does. Package managers install each version in a directory
-/// of its own, which an update removes, and link to the current one from a directory in `PATH`.
+/// Returns the path in `PATH` that leads to `program`, if there is one, or the path by which it was started, if that does.
+/// Package managers install each version in a directory of its own, which an update removes, and link to the current one from a
+/// directory in `PATH`.
 #[must_use]
 pub fn stable_link(program: PathBuf, search_path: &std::ffi::OsStr, started_as: Option<PathBuf>) -> PathBuf {
     let Some(name) = program.file_name() else { return program };

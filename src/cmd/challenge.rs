@@ -44,8 +44,8 @@ fn values(text: &str) -> Vec<&str> {
     if fields.is_empty() { text.lines().collect() } else { fields }
 }
 
-/// Returns whether the login that fulfils the requirements needs an option for that, because the profile's own grant cannot: only an
-/// authorization request has an authentication context, and a password proves no time of a sign-in.
+/// Returns whether the login that fulfils the requirements needs an option for that, because the profile's own grant cannot:
+/// only an authorization request has an authentication context, and a password proves no time of a sign-in.
 pub(super) fn needs_browser(profile: &Profile, step_up: &StepUp) -> bool {
     step_up.acr_values.is_some() && profile.grant != Grant::Browser
         || step_up.max_age.is_some() && profile.grant == Grant::Password

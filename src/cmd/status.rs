@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use super::agent::{Need, problems, status_line};
-use super::output::{self, Style, rough_span, wrapped};
+use super::output::{self, Style, wrapped};
 use crate::app::{App, StoreAccess};
 use crate::cli::Status;
 use crate::clock::UnixTime;
@@ -20,7 +20,7 @@ use crate::status::{
     profile_statuses,
 };
 use crate::text::{excerpt, sanitize_line};
-use words::{MAX_REASON, failure, login_command, look, token_file};
+use words::{MAX_REASON, expiry, failure, login_command, look, token_file};
 
 /// The time between two screens of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -244,21 +244,6 @@ const ACCOUNT: usize = 2;
 
 /// The least width of the accounts, with the space before them.
 const MIN_ACCOUNT: usize = 10;
-
-/// Returns when the token expires, and what happens then.
-fn expiry(status: &ProfileStatus, now: UnixTime) -> (String, &'static str) {
-    let note = match (status.state, status.can_refresh) {
-        (SessionState::Valid | SessionState::Refreshable, true) => "refreshes automatically",
-        (SessionState::Valid, false) => "then log in again",
-        _ => "",
-    };
-    match status.expires_at {
-        _ if matches!(status.state, SessionState::LoginRequired | SessionState::Unknown) => ("-".to_owned(), ""),
-        None => ("unknown".to_owned(), note),
-        Some(at) if at > now => (rough_span(now.until(at)), note),
-        Some(_) => ("expired".to_owned(), note),
-    }
-}
 
 /// Returns what each profile needs: its name, and the reason or the next command. Profiles of a keychain that cannot be
 /// used, or of a locked file store, share a line.

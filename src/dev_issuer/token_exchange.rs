@@ -12,8 +12,8 @@ use super::workload::workload_grant;
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
-/// Exchanges a JWT of the trusted platform, or a valid access token that was issued to the same client. The new one belongs to the same token family and is
-/// revoked with it; there is no refresh token.
+/// Exchanges a JWT of the trusted platform, or a valid access token that was issued to the same client. The new one belongs to
+/// the same token family and is revoked with it; there is no refresh token.
 pub(super) fn exchange(issuer: &Issuer, client: &Client, form: &Params) -> Result<Reply, OAuthError> {
     require_grant(client, GrantType::TokenExchange)?;
     let subject_token = form.required("subject_token")?;

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_notifications_responses_and_batches_are_told_apart() {
+    fn requests_notifications_responses_and_batches_are_distinguished() {
         for (line, requests) in [
             (r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#, vec!["1"]),
             (r#"{"jsonrpc":"2.0","id":"a\u0062","method":"ping","params":[1]}"#, vec![r#""ab""#]),

@@ -199,14 +199,14 @@ mod tests {
         let tools = Tools::default();
         let schema = json!({"type": "object", "properties": {
             "region": {"type": "string", "x-mcp-header": "Region"},
-            "place": {"properties": {"floor": {"type": "integer", "x-mcp-header": "Floor"}}},
+            "place": {"properties": {"level": {"type": "integer", "x-mcp-header": "Level"}}},
             "dry": {"type": "boolean", "x-mcp-header": "Dry"},
         }});
         let list = json!({"id": 1, "result": {"tools": [tool("sql", &schema)]}}).to_string();
         assert_eq!(tools.listed(list.as_bytes()), None, "nothing is left out");
-        let arguments = json!({"region": "\u{e9}", "place": {"floor": -7}, "dry": null});
+        let arguments = json!({"region": "\u{e9}", "place": {"level": -7}, "dry": null});
         let described = headers(&call("sql", &arguments), &tools);
-        let expected = [("mcp-param-floor", "-7"), ("mcp-param-region", "=?base64?w6k=?=")];
+        let expected = [("mcp-param-level", "-7"), ("mcp-param-region", "=?base64?w6k=?=")];
         assert_eq!(described[2..], expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!(headers(&call("other", &arguments), &tools).len(), 2);
     }

@@ -65,11 +65,12 @@ pub fn secure_url(text: &str) -> Result<Url, InsecureUrl> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(InsecureUrl::Decorated(shown(text)));
     }
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
-        _ => Err(InsecureUrl::NotHttps(shown(text))),
-    }
+    if is_secure(&url) { Ok(url) } else { Err(InsecureUrl::NotHttps(shown(text))) }
+}
+
+/// Returns whether the URL is https, or http on loopback.
+pub(super) fn is_secure(url: &Url) -> bool {
+    url.scheme() == "https" || url.scheme() == "http" && is_loopback(url)
 }
 
 /// Parses a URL that is shown or compared as its text: [`secure_url`], and only characters that a URL may have (RFC 3986,

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use url::Url;
 
-use super::issuer_url::is_loopback;
+use super::issuer_url::is_secure;
 
 /// A host as tools name it: in lower case, with the port unless it is 443, such as `git.example` or `localhost:5000`. Reached
 /// over https, or over http on loopback.
@@ -53,16 +53,9 @@ impl FromStr for ToolHost {
         if is_repaired || !is_address && text.contains(['/', '@', '?', '#']) {
             return Err(invalid());
         }
-        match url.scheme() {
-            "https" => {}
-            "http" if is_loopback(&url) => {}
-            _ => {
-                return Err(InvalidToolHost::NotHttps(format!(
-                    "{}://{}",
-                    url.scheme(),
-                    url.host_str().unwrap_or_default()
-                )));
-            }
+        if !is_secure(&url) {
+            let shown = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
+            return Err(InvalidToolHost::NotHttps(shown));
         }
         let host = url.host_str().ok_or_else(invalid)?;
         // The same for escapes, numbers that are an IPv4 address, and characters that become ASCII.

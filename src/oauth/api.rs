@@ -60,8 +60,8 @@ impl Http {
     }
 }
 
-/// Returns where a response redirects a request to that keeps its method and body (RFC 9110, sections 15.4.8 and 15.4.9): only to what
-/// the API's own URL covers, so that nothing else at the server gets the credentials.
+/// Returns where a response redirects a request to that keeps its method and body (RFC 9110, sections 15.4.8 and 15.4.9): only
+/// to what the API's own URL covers, so that nothing else at the server gets the credentials.
 fn redirect_of(api: &Url, requested: &Url, response: &reqwest::Response) -> Option<Url> {
     let keeps_method = matches!(response.status().as_u16(), 307 | 308);
     let location = response.headers().get(LOCATION).filter(|_| keeps_method)?;

@@ -15,8 +15,8 @@ use crate::text::excerpt;
 ///
 /// # Errors
 /// [`IssuerError::IssuerMismatch`] if the document is another issuer's, compared character by character;
-/// [`IssuerError::Insecure`] if it has a URL that is not https, or a loopback one of an issuer elsewhere; [`IssuerError::NotAnIssuer`] or
-/// [`IssuerError::InvalidResponse`] if there is neither document.
+/// [`IssuerError::Insecure`] if it has a URL that is not https, or a loopback one of an issuer elsewhere;
+/// [`IssuerError::NotAnIssuer`] or [`IssuerError::InvalidResponse`] if there is neither document.
 pub async fn discover(http: &Http, issuer: &IssuerUrl) -> Result<Metadata, IssuerError> {
     let mut urls = metadata_urls(issuer).into_iter();
     let mut first = None;

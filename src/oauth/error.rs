@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::fs::UntrustedFile;
-use crate::model::{Dpop, ErrorCode, InsecureUrl, TokenSet};
+use crate::model::{Dpop, ErrorCode, InsecureUrl, TokenSet, span};
 use crate::text::excerpt;
 
 /// How far a request came before it failed.
@@ -200,7 +200,7 @@ pub enum IssuerError {
         names: String,
     },
     /// The user did not finish the login in time.
-    #[error("login timed out after {}", minutes(.limit))]
+    #[error("login timed out after {}", span(*.limit))]
     LoginTimedOut {
         /// The time limit of the login.
         limit: Duration,
@@ -359,13 +359,6 @@ fn unusable_key(path: &Path) -> String {
     }
 }
 
-fn minutes(limit: &Duration) -> String {
-    match limit.as_secs() {
-        seconds if seconds < 120 => format!("{seconds} seconds"),
-        seconds => format!("{} minutes", seconds / 60),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -406,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_without_an_error_code_counts_and_the_wait_of_a_server_is_kept() {
+    fn refusal_without_error_code_counts_and_retry_after_is_respected() {
         assert!(IssuerError::Rejected { message: String::new(), status: 403 }.is_refusal());
         let retry_after = Some(Duration::from_secs(9));
         let unavailable = IssuerError::Unavailable { host: String::new(), status: 503, retry_after };
@@ -454,13 +447,6 @@ mod tests {
             (IssuerError::TokenType { found: "mac".into() }, false, false),
         ] {
             assert_eq!((error.is_response_lost(), error.is_in_doubt()), (is_lost, is_in_doubt), "{error:?}");
-        }
-    }
-
-    #[test]
-    fn limit_is_in_minutes_from_two_of_them() {
-        for (seconds, shown) in [(119, "119 seconds"), (120, "2 minutes"), (900, "15 minutes")] {
-            assert_eq!(minutes(&Duration::from_secs(seconds)), shown);
         }
     }
 

@@ -112,7 +112,7 @@ impl HttpResponse {
             return IssuerError::Unreachable { message, proxy, phase, delivery };
         }
         // Only an issuer asks for authentication in plain text. With another status a proxy may be the author of a text that
-        // says more than the status.
+        // shows more than the status.
         let is_own = matches!(kind, BodyKind::Empty | BodyKind::Reason | BodyKind::OtherObject | BodyKind::OtherJson)
             || (kind == BodyKind::Text && status == 401);
         if is_own && is_refusal_status(status) {

@@ -135,8 +135,8 @@ impl LoopbackListener {
         &self.redirect_uri
     }
 
-    /// Redirects a path to `url`, and returns its address, which is short enough to be copied from a terminal. It cannot be guessed:
-    /// other users of this machine must not learn the state of the login.
+    /// Redirects a path to `url`, and returns its address, which is short enough to be copied from a terminal. It cannot be
+    /// guessed: other users of this machine must not learn the state of the login.
     pub(super) fn redirect_to(&mut self, url: &Url) -> Result<Url, IssuerError> {
         let path: String = random()?.chars().take(START_LENGTH).collect();
         let invalid = |detail| IssuerError::Local { action: "redirect the browser", detail };

@@ -39,8 +39,8 @@ impl Network {
     fn of_v6(address: Ipv6Addr) -> Self {
         let v4 = |high: u16, low: u16| Self::of_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
         match address.segments() {
-            // Addresses that contain an IPv4 address: mapped, compatible (RFC 4291), translated (RFC 2765, RFC 6052, RFC 8215), 6to4.
-            // `::` and `::1` are loopback because 0.0.0.0 and 0.0.0.1 are.
+            // Addresses that contain an IPv4 address: mapped, compatible (RFC 4291), translated (RFC 2765, RFC 6052, RFC 8215),
+            // 6to4. `::` and `::1` are loopback because 0.0.0.0 and 0.0.0.1 are.
             [0, 0, 0, 0, 0, 0 | 0xffff, high, low] => v4(high, low),
             [0x64, 0xff9b, 0 | 1, _, _, _, high, low] => v4(high, low),
             [0, 0, 0, 0, 0xffff, 0, high, low] => v4(high, low),

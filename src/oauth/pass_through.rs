@@ -44,8 +44,8 @@ impl Http {
 }
 
 impl PassThrough {
-    /// Sends a request to the API, and returns the response as soon as its head has arrived. With `upgrades`, the response may change the
-    /// protocol of its connection (`hyper::upgrade`).
+    /// Sends a request to the API, and returns the response as soon as its head has arrived. With `upgrades`, the response may
+    /// change the protocol of its connection (`hyper::upgrade`).
     ///
     /// # Errors
     /// [`IssuerError`] if there is no response.

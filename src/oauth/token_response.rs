@@ -49,8 +49,8 @@ pub(super) struct ErrorResponse {
 /// Parses the response to a request that carried the secrets `sent` and was sent at `sent_at`.
 ///
 /// # Errors
-/// [`IssuerError::Unavailable`] for 408, 425, 429 and 5xx, [`IssuerError::InvalidResponse`] for anything that is neither tokens nor an
-/// error response.
+/// [`IssuerError::Unavailable`] for 408, 425, 429 and 5xx, [`IssuerError::InvalidResponse`] for anything that is neither tokens
+/// nor an error response.
 pub(super) fn parse_token_response(
     response: &HttpResponse,
     sent: &[Secret],

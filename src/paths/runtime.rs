@@ -4,8 +4,8 @@ use std::env;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-/// Returns a value for `XDG_RUNTIME_DIR` where it is not set: the user's directory as systemd creates it. MCP clients pass few variables on,
-/// and the agent's socket and the message bus are in that directory.
+/// Returns a value for `XDG_RUNTIME_DIR` where it is not set: the user's directory as systemd creates it. MCP clients pass few
+/// variables on, and the agent's socket and the message bus are in that directory.
 #[must_use]
 #[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
 pub fn missing_runtime_directory() -> Option<PathBuf> {

@@ -46,8 +46,9 @@ impl SessionService {
     /// Revokes the profile's tokens (RFC 7009) if `revoke` is set, and deletes its session, whether or not the issuer revoked
     /// them; returns `None` if there is no session.
     ///
-    /// The steps: no token of the session is served any more, and its token files are removed; its tokens are put on the revocation list; the issuer revokes
-    /// them; the session is deleted. A logout that fails or is killed can be repeated until the last step.
+    /// The steps: no token of the session is served any more, and its token files are removed; its tokens are put on the
+    /// revocation list; the issuer revokes them; the session is deleted. A logout that fails or is killed can be repeated until
+    /// the last step.
     ///
     /// # Errors
     /// [`SessionError::Store`], [`SessionError::Lock`] or [`SessionError::RevocationList`] if that failed on this machine.

@@ -288,7 +288,7 @@ impl SessionService {
         Ok(ServedToken { session, refreshed: false, warning: Some(error) })
     }
 
-    /// Reads the session under its lock. If the session says that a refresh began under another lock file, that refresh may
+    /// Reads the session under its lock. If it shows that a refresh began under another lock file, that refresh may
     /// still be running, and its end is awaited for as long as a refresh may take.
     async fn session_under_lock(&self, lock: &ProfileLock, profile: &Profile) -> Result<Session, SessionError> {
         loop {

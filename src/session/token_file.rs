@@ -58,8 +58,8 @@ fn wanted(session: Option<&Session>, token: &RequestedToken, now: UnixTime) -> O
 }
 
 impl SessionService {
-    /// Writes the tokens of `session` to the profile's token files, and removes files that are to have none. Call it under the profile
-    /// lock, unless it only removes. The files may have the tokens of the session `before`.
+    /// Writes the tokens of `session` to the profile's token files, and removes files that are to have none. Call it under the
+    /// profile lock, unless it only removes. The files may have the tokens of the session `before`.
     pub(super) async fn write_token_files(
         &self,
         profile: &Profile,

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_crash_leaves_is_recorded() {
+    fn every_state_that_a_crash_leaves_is_recorded() {
         let dir = tempfile::tempdir().expect("a directory");
         let (path, records) = (dir.path().join("file"), TokenFileRecords::new([dir.path().join("records")]));
         let put = |token: &str| records.write(&path, &secret(token), &[], || false);

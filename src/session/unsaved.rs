@@ -88,7 +88,8 @@ impl SessionService {
     }
 
     /// Stores a refreshed session over `before`, from which the refresh began, and keeps trying where the store fails: a
-    /// command for [`UNSAVED_LIMIT`], the agent until it succeeds. Takes `held` if the attempts continue after this call, as in the agent.
+    /// command for [`UNSAVED_LIMIT`], the agent until it succeeds. Takes `held` if the attempts continue after this call, as in
+    /// the agent.
     pub(super) async fn store_refreshed(
         self: &Arc<Self>,
         profile: &Profile,

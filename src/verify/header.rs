@@ -127,7 +127,8 @@ fn is_opaque(token: &str) -> bool {
     second.is_none() || (third.is_none() && !json())
 }
 
-/// Decodes canonical base64url without padding (RFC 7515, section 2). Only canonical text, so that a valid token has only one encoding.
+/// Decodes canonical base64url without padding (RFC 7515, section 2). Only canonical text, so that a valid token has only one
+/// encoding.
 pub(super) fn decoded(part: &str) -> Result<Vec<u8>, String> {
     if part.is_empty() {
         return Err("empty".into());

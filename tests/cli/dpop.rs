@@ -234,7 +234,7 @@ fn session_from_before_is_bound_by_its_next_refresh() {
 }
 
 #[test]
-fn bound_token_is_not_handed_out_by_itself() {
+fn bound_token_is_not_issued_by_itself() {
     let (home, issuer) = (Sandbox::new(), strict_issuer());
     let file = home.path().join("token");
     log_in(&home, &issuer, &[]).exits(0);

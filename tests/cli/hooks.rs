@@ -268,7 +268,7 @@ fn few_hooks_wait_and_others_are_reported() {
     agent.reports("was not run: 8 others are waiting");
     let log = home.run(&["agent", "log", "--profile", "work"]).exits(0).stdout;
     assert!(log.contains("  hook_failed work"), "{log}");
-    // Each that runs makes room for another one.
+    // Another one starts only when one has ended.
     let_go(&home.path().join("go"));
     events(&home, 1);
     home.run(&["agent", "stop"]).exits(0);

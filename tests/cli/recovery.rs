@@ -63,7 +63,7 @@ fn closed_input_reports_what_login_waits_for() {
 }
 
 #[test]
-fn settings_changed_during_a_login_are_kept() {
+fn settings_changed_during_a_login_are_preserved() {
     let issuer = issuer(|options| options.device_interval = std::time::Duration::from_secs(1));
     let home = Sandbox::new();
     home.log_in("work", &issuer);

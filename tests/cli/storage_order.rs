@@ -130,7 +130,7 @@ fn refreshed_session_is_durable_before_its_token_is_printed() {
     let calls = run(&home, &["token", "work"], "");
     let (sent, printed) = (place_of(&calls, &Call::RefreshTokenSent), place_of(&calls, &Call::Printed));
     let stored: Vec<usize> = named(&calls, SESSION).collect();
-    assert!(stored.iter().any(|at| *at < sent), "the session says that a refresh has begun: {calls:#?}");
+    assert!(stored.iter().any(|at| *at < sent), "the start of the refresh is stored first: {calls:#?}");
     assert!(stored.iter().any(|at| (sent..printed).contains(at)), "the new session is stored: {calls:#?}");
     assert_eq!(home.status("work")["refreshing_since"], json!(null));
 }

@@ -16,8 +16,8 @@ const OFFLINE: &str = "offline_access";
 /// typed. Returns the name of the profile. The issuer of a profile is the one of its first login: another one needs to be named.
 ///
 /// # Errors
-/// [`ErrorCode::IssuerMismatch`] if the API names another issuer than before; [`ErrorCode::LoginRequired`] if the user did not confirm a
-/// new one.
+/// [`ErrorCode::IssuerMismatch`] if the API names another issuer than before; [`ErrorCode::LoginRequired`] if the user did not
+/// confirm a new one.
 pub(super) async fn prepare(app: &App, args: &mut Login, api: &ApiUrl) -> Result<ProfileName, Error> {
     let config = app.config()?;
     let typed = app.typed_profile(args.profile.as_ref())?.cloned();
@@ -191,7 +191,8 @@ fn add_target(args: &mut Login, known: Option<&Profile>, found: &DiscoveredApi) 
     Ok(())
 }
 
-/// Adds the issuer, its endpoints if it publishes none, and whether its tokens are bound to a key. `known` is the profile if it has this issuer.
+/// Adds the issuer, its endpoints if it publishes none, and whether its tokens are bound to a key. `known` is the profile if it
+/// has this issuer.
 fn add_server(
     args: &mut Login,
     known: Option<&Profile>,

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn code_is_shown_only_with_what_stands_below_it() {
+    fn code_is_shown_only_with_the_text_below_it() {
         // Version 4, for up to 78 characters.
         let lines = drawn(&code(&format!("https://issuer.example/{}", "x".repeat(50))));
         let below = ["To log in, open\n  https://issuer.example\nand enter the code\n  ABCD-EFGH", "waiting"];

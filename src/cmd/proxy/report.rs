@@ -1,5 +1,5 @@
-//! What a proxy reports: refused requests to stderr and to the agent's audit log, and another sign-in that an API wants to stderr and
-//! to clients that listen to the agent's events.
+//! What a proxy reports: refused requests to stderr and to the agent's audit log, and another sign-in that an API wants to
+//! stderr and to clients that listen to the agent's events.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;

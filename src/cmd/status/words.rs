@@ -26,6 +26,21 @@ pub(super) fn login_command(app: &App, status: &ProfileStatus) -> String {
     app.next_command(Hint::login().about(&status.profile))
 }
 
+/// Returns when the token expires, and what happens then.
+pub(super) fn expiry(status: &ProfileStatus, now: UnixTime) -> (String, &'static str) {
+    let note = match (status.state, status.can_refresh) {
+        (SessionState::Valid | SessionState::Refreshable, true) => "refreshes automatically",
+        (SessionState::Valid, false) => "then log in again",
+        _ => "",
+    };
+    match status.expires_at {
+        _ if matches!(status.state, SessionState::LoginRequired | SessionState::Unknown) => ("-".to_owned(), ""),
+        None => ("unknown".to_owned(), note),
+        Some(at) if at > now => (rough_span(now.until(at)), note),
+        Some(_) => ("expired".to_owned(), note),
+    }
+}
+
 /// Describes the last failed refresh and the next.
 pub(super) fn failure(status: &ProfileStatus, agent: &AgentStatus, now: UnixTime) -> String {
     let reason = status.last_failure.as_ref().map(|failed| excerpt(&failed.message, MAX_REASON)).unwrap_or_default();

@@ -33,7 +33,7 @@ fn session() -> Session {
 }
 
 #[test]
-fn session_can_refresh_until_it_has_ended_or_lacks_the_means() {
+fn session_can_refresh_until_it_has_ended_or_has_no_credentials() {
     let without = || Session { tokens: TokenSet { refresh_token: None, ..session().tokens }, ..session() };
     let failure = RefreshFailure {
         at: UnixTime(1),

@@ -228,5 +228,5 @@ async fn login_without_response_times_out() {
     let login = begun(false).await;
     let limit = Duration::from_secs(300);
     let error = login.wait(&TestClock::new(), limit).await.expect_err("no response");
-    assert_eq!(error.to_string(), "login timed out after 5 minutes");
+    assert_eq!(error.to_string(), "login timed out after 5 min");
 }

@@ -1,8 +1,8 @@
 use super::super::testing::{TestServer, answer, http, json};
 use super::*;
 
-/// Fetches the metadata of the API at `path` of a server that gives `answers`, in which `ORIGIN` is replaced by the server's. Returns
-/// the paths that were requested too.
+/// Fetches the metadata of the API at `path` of a server that gives `answers`, in which `ORIGIN` is replaced by the server's.
+/// Returns the paths that were requested too.
 async fn fetched(
     path: &str,
     challenge: &str,
@@ -31,7 +31,7 @@ fn document(resource: &str, members: &str) -> String {
 const SERVER: &str = r#","authorization_servers":["ORIGIN"]"#;
 
 #[tokio::test]
-async fn metadata_is_where_the_challenge_says_else_at_the_path_else_at_the_host() {
+async fn metadata_is_at_the_address_in_the_challenge_else_at_path_or_host() {
     let found = document("ORIGIN/mcp", SERVER);
     let missing = json(404, "{}");
     let (challenge, inserted, root) =

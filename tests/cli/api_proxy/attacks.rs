@@ -130,7 +130,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\
 
 /// Requests that two servers could split in different ways (RFC 9112, sections 6.3 and 11.2).
 #[test]
-fn request_is_framed_anew_or_refused() {
+fn request_is_framed_again_or_refused() {
     let (home, _idp) = logged_in();
     let api = Recorder::start(OK);
     let proxy = Proxy::start(&home, &["work", "--for", &format!("{}/v1", api.url)]);

@@ -83,7 +83,7 @@ fn malformed_request_fails_in_the_form_of_the_tool() {
 }
 
 #[test]
-fn each_line_to_cargo_gets_one_reply_whatever_it_has() {
+fn each_line_of_cargo_gets_one_reply_even_if_it_is_invalid() {
     let (home, _idp) = logged_in("index.example");
     let request =
         |host: &str| json!({"v": 1, "registry": {"index-url": format!("sparse+https://{host}/")}, "kind": "get"});

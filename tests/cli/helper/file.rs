@@ -193,7 +193,7 @@ fn file_of_the_user_stays_where_a_setting_by_hand_names_it() {
         home.run(&["logout", "work"]).exits(0).reports(NOT_OURS);
         home.log_in("work", &idp);
         assert_eq!(content(&file).as_deref(), Some("my-api-key"));
-        // The user makes room for it.
+        // The user removes the other file.
         fs::remove_file(&file).unwrap();
         home.run(&["refresh", "work"]).exits(0);
         assert!(content(&file).is_some_and(|token| token.starts_with("eyJ")), "{key}");
@@ -204,7 +204,7 @@ fn file_of_the_user_stays_where_a_setting_by_hand_names_it() {
 }
 
 #[test]
-fn own_token_file_is_replaced_whatever_became_of_its_record() {
+fn own_token_file_is_replaced_in_each_state_of_its_record() {
     let (home, _idp) = logged_in("");
     let (file, records) = (home.path().join("token"), home.path().join("data/authctl/token-files"));
     home.configure(&with_setting(&home, "token_file", &file));

@@ -49,7 +49,7 @@ fn hint_for_a_used_redirect_port_leads_to_a_device_login() {
 }
 
 #[test]
-fn hints_of_a_login_say_what_to_check_and_repeat_it() {
+fn hints_of_a_login_name_what_to_check_and_repeat_it() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let nothing = StubServer::start(|_, _| (404, "{}".into()));
     let login = |at: &str, client: &str, part: fn(&Sandbox, &[&str]) -> String| {

@@ -93,7 +93,7 @@ fn server_that_takes_no_token_gets_two_and_the_client_an_error() {
     }
     client.close();
     home.token("work");
-    assert_eq!(issuer.stats().refreshes_committed, 1, "one forced refresh, whatever the server says");
+    assert_eq!(issuer.stats().refreshes_committed, 1, "one forced refresh, however often the server refuses");
     assert!(server.received().len() <= 4, "{:?}", server.log());
 }
 

@@ -14,7 +14,7 @@ use crate::support::{AUTHCTL, Sandbox, http, issuer};
 
 /// How many clients there are.
 const CLIENTS: usize = 20;
-/// How long they run unless `AUTHCTL_MCP_SECONDS` says otherwise: several lifetimes of a token.
+/// How long they run unless `AUTHCTL_MCP_SECONDS` is set: several lifetimes of a token.
 const SECONDS: u64 = 20;
 const LIFETIME: u64 = 5;
 

@@ -80,8 +80,9 @@ fn is_socket(path: &Path) -> bool {
     path.metadata().is_ok_and(|about| about.file_type().is_socket())
 }
 
-/// Adds the sockets below the directories, each in its file system: another may be one of a network, which can take long. Nothing is
-/// searched twice, and what is nearer is searched first. Asks `may_go_on` before each file; returns the directories that are left.
+/// Adds the sockets below the directories, each in its file system: another may be one of a network, which can take long.
+/// Nothing is searched twice, and what is nearer is searched first. Asks `may_go_on` before each file; returns the directories
+/// that are left.
 fn search<'a>(
     roots: impl Iterator<Item = &'a PathBuf>,
     skipped: &[PathBuf],
