@@ -49,6 +49,12 @@ impl OwnResponse {
         Self { status: StatusCode::BAD_REQUEST, outcome: RequestOutcome::Failed("request"), title, hint: String::new() }
     }
 
+    /// Returns the answer where the API changes to a protocol that the request does not name (RFC 9110, section 15.2.2).
+    fn unexpected_upgrade() -> Self {
+        let title = "the API changed to a protocol that the request does not name".to_owned();
+        Self { status: StatusCode::BAD_GATEWAY, outcome: RequestOutcome::Failed("api"), title, hint: String::new() }
+    }
+
     /// Returns a problem document (RFC 9457).
     fn response(self) -> Response<ProxyBody> {
         let code = match self.outcome {
@@ -230,9 +236,9 @@ async fn send(
     if let Some(again) = resend(proxy, &request, access, &response, record).await {
         response = again;
     }
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some((client, connection)) = upgrade
-    {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let asked = upgrade.filter(|_| upgrades(response.headers()));
+        let (client, connection) = asked.ok_or_else(OwnResponse::unexpected_upgrade)?;
         let api = hyper::upgrade::on(&mut response);
         tokio::spawn(async move {
             if let (Ok(client), Ok(api)) = (client.await, api.await) {

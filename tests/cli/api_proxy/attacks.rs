@@ -291,6 +291,29 @@ fn only_websocket_changes_the_protocol() {
 }
 
 #[test]
+fn protocol_that_the_request_does_not_name_is_an_error_of_the_api() {
+    let (home, _idp) = logged_in();
+    for (response, asked) in [
+        ("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", ""),
+        ("HTTP/1.1 101 Switching Protocols\r\n\r\n", ""),
+        ("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", "websocket"),
+    ] {
+        let api = Recorder::start(response);
+        let proxy = Proxy::for_api(&home, &api.url);
+        let upgrade =
+            if asked.is_empty() { String::new() } else { format!("Connection: upgrade\r\nUpgrade: {asked}\r\n") };
+        let mut stream = TcpStream::connect(proxy.host()).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let head = format!("GET / HTTP/1.1\r\nHost: {}\r\nX-Authctl-Key: {}\r\n", proxy.host(), proxy.key);
+        stream.write_all(format!("{head}{upgrade}\r\n").as_bytes()).unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        assert_eq!(status(&line), 502, "{response}");
+        assert!(proxy.stop().contains("502 (failed: api)"), "{response}");
+    }
+}
+
+#[test]
 fn cookies_and_addresses_do_not_pass_in_either_direction() {
     let (home, _idp) = logged_in();
     let api = Recorder::start(
