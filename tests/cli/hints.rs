@@ -7,6 +7,8 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::Stdio;
 
+use serde_json::json;
+
 use crate::support::{AUTHCTL, CommandOutput, PASSWORD, Sandbox, USER, quick_issuer};
 
 /// Runs the command of a hint as the shell does.
@@ -348,4 +350,23 @@ fn printed_commands_repeat_the_typed_configuration() {
         names_configuration(&home, args, "", config, 1);
     }
     home.run(&["agent", "stop", "--config", config]).exits(0);
+}
+
+#[test]
+fn tools_show_the_typed_configuration_too() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    home.run(&["profile", "set", "work", "hosts=a.example"]).exits(0);
+    home.run(&["logout", "work"]).exits(0);
+    let config = home.config_file();
+    let config = config.to_str().expect("text");
+    let cargo =
+        json!({"v": 1, "kind": "get", "operation": "read", "registry": {"index-url": "sparse+https://a.example/"}});
+    for (tool, word, request) in
+        [("docker", Some("get"), "https://a.example\n"), ("cargo", None, &format!("{cargo}\n"))]
+    {
+        let args = ["helper", tool, "--config", config].into_iter().chain(word).collect::<Vec<_>>();
+        let ran = home.run_with(&args, request);
+        assert!(ran.stdout.contains(&format!("authctl login work --config {config}")), "{tool}: {}", ran.stdout);
+    }
 }

@@ -53,7 +53,8 @@ impl Protocol for Cargo {
                 Ok(request) if request.kind != "get" => reply(json!({"Err": {"kind": "operation-not-supported"}}))?,
                 Ok(request) => {
                     if let Err(error) = get(call, &request.registry.index_url) {
-                        reply(other(&error_and_hint(&error)))?;
+                        let hint = call.app.with_typed_options(error.hint.clone());
+                        reply(other(&error_and_hint(&Error { hint, ..error })))?;
                     }
                 }
             }

@@ -49,7 +49,8 @@ pub fn run(app: &App, args: Helper) -> Result<u8, Error> {
     }
     let error = match protocol.answer(&call) {
         Ok(code) => return Ok(code),
-        Err(error) => error,
+        // Some tools show it in a reply of their own.
+        Err(error) => Error { hint: app.with_typed_options(error.hint.clone()), ..error },
     };
     let failure = protocol.failure(&error);
     if failure.on_stderr {
