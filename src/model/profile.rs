@@ -192,6 +192,11 @@ impl Profile {
             .map(PathBuf::as_path)
     }
 
+    /// Returns the files to which its tokens are written.
+    pub fn token_files(&self) -> impl Iterator<Item = &Path> {
+        self.token_file.iter().chain(&self.id_token_file).map(PathBuf::as_path)
+    }
+
     /// Returns a profile with the default of every other setting.
     #[must_use]
     pub fn new(name: ProfileName, issuer: IssuerUrl) -> Self {

@@ -297,7 +297,7 @@ impl Broker {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(config) = Config::load(&self.parts.config) {
             known.files.extend(config.profiles.values().flat_map(files_of));
-            known.token_files.extend(config.profiles.values().flat_map(token_files_of));
+            known.token_files.extend(config.profiles.values().flat_map(Profile::token_files).map(Path::to_path_buf));
             known.config = config;
         }
         known
@@ -313,12 +313,7 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
 /// Returns the files that a profile names.
 fn files_of(profile: &Profile) -> impl Iterator<Item = PathBuf> {
     let of_pod = (profile.server.workload == Some(Workload::Kubernetes)).then(|| KUBERNETES_TOKEN.into());
-    profile.input_files().map(Path::to_path_buf).chain(of_pod).chain(token_files_of(profile))
-}
-
-/// Returns the files to which a profile's tokens are written.
-fn token_files_of(profile: &Profile) -> impl Iterator<Item = PathBuf> {
-    [profile.token_file.clone(), profile.id_token_file.clone()].into_iter().flatten()
+    profile.input_files().chain(profile.token_files()).map(Path::to_path_buf).chain(of_pod)
 }
 
 fn refused() -> io::Error {

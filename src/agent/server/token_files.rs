@@ -116,5 +116,5 @@ pub(super) async fn update(agent: Arc<Agent>) {
 }
 
 fn has_files(profile: &Profile) -> bool {
-    profile.token_file.is_some() || profile.id_token_file.is_some()
+    profile.token_files().next().is_some()
 }

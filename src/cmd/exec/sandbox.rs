@@ -217,11 +217,10 @@ fn replaced_files(app: &App, config: &Config) -> Result<Vec<(PathBuf, Option<Pro
     let mut files = Vec::new();
     for profile in config.profiles.values() {
         let workload = match &profile.server.workload {
-            Some(Workload::File(file)) => Some(file),
+            Some(Workload::File(file)) => Some(file.as_path()),
             _ => None,
         };
-        let of_profile = [profile.token_file.as_ref(), profile.id_token_file.as_ref(), workload];
-        for file in of_profile.into_iter().flatten() {
+        for file in profile.token_files().chain(workload) {
             // A link leads to the file that is read, and a missing file may be written later.
             let target = file.canonicalize().ok();
             if target.is_none() && workload != Some(file) {
@@ -229,7 +228,7 @@ fn replaced_files(app: &App, config: &Config) -> Result<Vec<(PathBuf, Option<Pro
                     |e: std::io::Error| Error::new(ErrorCode::Configuration, e, Hint::list(directory_of(file)));
                 create_private_dir(directory_of(file)).map_err(failed)?;
             }
-            let both = [Some(file.clone()), target].into_iter().flatten();
+            let both = [Some(file.to_owned()), target].into_iter().flatten();
             files.extend(both.map(|file| (file, Some(profile.name.clone()))));
         }
     }
