@@ -30,6 +30,13 @@ impl Secret {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// Returns a generated secret without the white space that is often pasted or printed around it. Not for passwords, which stay
+    /// as typed.
+    #[must_use]
+    pub fn trimmed(&self) -> Self {
+        Self::new(self.expose().trim().to_owned())
+    }
 }
 
 impl From<String> for Secret {

@@ -101,7 +101,7 @@ impl SessionService {
             Workload::File(path) => read(workload, path).await?,
             Workload::Command(words) => run(profile, workload, words).await?,
         };
-        let token = Secret::new(token.expose().trim().to_owned());
+        let token = token.trimmed();
         let claims = unverified_claims(token.expose()).ok_or_else(|| failed(WorkloadProblem::NotJwt))?;
         // By default the URL of the token endpoint identifies the issuer too (RFC 7523, section 3).
         let endpoint = metadata.token_endpoint.as_ref().map(ToString::to_string);

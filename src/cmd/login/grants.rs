@@ -35,11 +35,6 @@ fn with_refusal(message: &str, refusal: &OAuthError) -> String {
     }
 }
 
-/// Returns a secret that others have generated without the white space that is pasted along with it. Passwords stay as typed.
-pub(super) fn trimmed(secret: &Secret) -> Secret {
-    Secret::new(secret.expose().trim().to_owned())
-}
-
 /// The sign-in of one login, once the grant is chosen.
 pub(super) struct SignIn<'a> {
     pub app: &'a App,
@@ -254,7 +249,7 @@ impl SignIn<'_> {
                         .ask_secret("One-time code: ")
                         .await
                         .ok_or_else(|| missing("one-time code", "use another grant, such as --device"))?;
-                    let code = trimmed(&code);
+                    let code = code.trimmed();
                     attempts += 1;
                     match password::one_time_code(&self.endpoint()?, &mfa_token, &code).await {
                         Err(IssuerError::Refused(refusal))

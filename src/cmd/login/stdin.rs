@@ -2,7 +2,6 @@
 
 use std::io::Read as _;
 
-use super::grants::trimmed;
 use crate::app::App;
 use crate::cli::Login;
 use crate::cmd::output::check_pipe;
@@ -72,7 +71,7 @@ impl StdinSecrets {
             Ok(Secret::new(line.to_owned()))
         };
         if args.client_secret_stdin {
-            secrets.client_secret = Some(trimmed(&line("client secret")?));
+            secrets.client_secret = Some(line("client secret")?.trimmed());
         }
         if args.password_stdin {
             secrets.password = Some(line("password")?);

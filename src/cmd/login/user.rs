@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::grants::{SignIn, trimmed};
+use super::grants::SignIn;
 use super::messages::{self, show_notice};
 use crate::app::App;
 use crate::cli::Login;
@@ -110,7 +110,7 @@ impl LoginUser for TerminalUser<'_> {
     async fn ask_client_secret(&self, profile: &Profile) -> Option<Secret> {
         let Profile { name, client_id, issuer, .. } = profile;
         let prompt = format!("Client secret of {client_id} for {name} at {issuer}: ");
-        self.app.ask_secret(&prompt).await.map(|secret| trimmed(&secret))
+        self.app.ask_secret(&prompt).await.map(|secret| secret.trimmed())
     }
 
     async fn confirm_replacement(&self) -> Option<bool> {
