@@ -25,12 +25,6 @@ impl Secret {
         &self.0
     }
 
-    /// Returns it without the white space that is pasted along with what others have generated. Passwords stay as typed.
-    #[must_use]
-    pub fn trimmed(&self) -> Self {
-        Self::new(self.0.trim().to_owned())
-    }
-
     /// Returns whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
