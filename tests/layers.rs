@@ -217,8 +217,9 @@ fn secrets_are_exposed_only_in_listed_files() {
         "cmd/headers.rs",
     ];
     const MODULES: [&str; 4] = ["store", "oauth", "verify", "dev_issuer"];
-    const SESSION_FILES: [&str; 15] = [
+    const SESSION_FILES: [&str; 16] = [
         "session/commit_refresh.rs",
+        "session/declined_logins.rs",
         "session/received_tokens.rs",
         "session/refresh_policy.rs",
         "session/limited_command.rs",

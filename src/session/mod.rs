@@ -3,6 +3,7 @@
 
 mod api;
 mod commit_refresh;
+mod declined_logins;
 mod error;
 mod exchange;
 mod failed_token_files;

@@ -343,7 +343,9 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  A helper never prompts and opens no browser. If a login is required, it fails, and the tool shows its user \
                  the command to run.\n\n\
                  `--setup` prints how a tool is set up, `--write` does it and `--remove` undoes it. `--write` replaces a \
-                 set-up with other options or of an authctl in another place. Other helpers and settings of the tool stay as they are.",
+                 set-up with other options or of an authctl in another place. Other helpers and settings of the tool stay as they are. \
+                 A tool's file is changed as a whole or not at all: what fails or is interrupted leaves it as it was. If it is a \
+                 symbolic link, the file that it leads to is changed.",
             ),
             (
                 "TOOLS",
@@ -354,9 +356,9 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  git's settings in included files are not changed: if one of them names authctl, `--remove` names the file and fails.\n\
                  docker  Docker, Podman, Skopeo and others: `credHelpers` in ~/.docker/config.json, and the link \
                  docker-credential-authctl in ~/.local/bin.\n\
-                 kubernetes  A user `authctl-PROFILE` in kubeconfig with an `exec` section. kubectl drops the comments of \
-                 its file, which is then copied beside it first. `--id-token` for clusters that verify \
-                 ID tokens.\n\
+                 kubernetes  A user `authctl-PROFILE` in kubeconfig with an `exec` section. Comments and layout of the \
+                 file stay; one in an unusual layout is left to kubectl, which drops comments, and is copied beside it \
+                 first. `--id-token` for clusters that verify ID tokens.\n\
                  cargo  `global-credential-providers` in cargo's configuration. The registry gets `Authorization: Bearer TOKEN`.\n\
                  keyring  pip and uv with `--keyring-provider subprocess`: the link keyring in ~/.local/bin. The user name is \
                  oauth2, as in https://oauth2@index.example/simple. Requests for other hosts go to the `keyring` command that the \
@@ -383,7 +385,7 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
             ),
             (
                 "TESTED WITH",
-                "authctl's tests run these tools unchanged, but Terraform, against servers that check the token, and compare the bytes that each \
+                "authctl's tests run these tools unchanged against servers that check the token, and compare the bytes that each \
                  tool gets. Older and newer versions follow the same protocols.\n\n\
                  git 2.39 and 2.47  Clones, fetches and pushes over smart HTTP while tokens expire\n\
                  Docker 20.10 and 28.2, Skopeo 1.9  Push and inspect an image in docker-registry 2.8 with token authentication \
@@ -392,8 +394,8 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  token refresh it once\n\
                  cargo 1.95  Builds with a crate from a private sparse registry\n\
                  pip 26.3, uv 0.13  Install a package from a private index. pip does not show why it has no password.\n\
-                 Terraform 0.15 and 1.11  Gets a module from a private registry; run by hand, since the tests do not install Terraform. It \
-                 does not show why it has no token.\n\
+                 Terraform 0.15 and 1.11  Gets a module from a private registry. Where Terraform is not installed, the tests \
+                 take its steps by a script. It does not show why it has no token.\n\
                  AWS CLI 1.46, boto3 1.44  Assume a role at moto 5.2, by `credential_process` and by a token file\n\
                  google-auth 2.63  Exchanges the token at a stub of the token service, by the executable and by a token file\n\
                  azure-identity 1.27  Exchanges the token file at a stub of Microsoft Entra ID, over https\n\

@@ -157,6 +157,43 @@ fn locked_keychain_exits_7() {
 }
 
 #[test]
+fn each_tool_learns_that_the_keychain_is_locked() {
+    let (mut home, keyring, _issuer) = logged_in();
+    home.set("BROWSER", "touch opened; true");
+    home.run(&["profile", "set", "work", "hosts=a.example"]).exits(0);
+    keyring.lock();
+    let cargo = r#"{"v":1,"registry":{"index-url":"sparse+https://a.example/"},"kind":"get"}"#;
+    let role = "arn:aws:iam::123456789012:role/deploy";
+    // The last two report errors in their replies.
+    let tools: [(&[&str], &str, i32); 10] = [
+        (&["git", "get"], "protocol=https\nhost=a.example\n", 7),
+        (&["docker", "get"], "a.example", 7),
+        (&["kubernetes"], "", 7),
+        (&["keyring", "get", "https://a.example", "a"], "", 7),
+        (&["terraform", "get", "a.example"], "", 7),
+        (&["aws", "--role-arn", role], "", 7),
+        (&["file", "--write"], "", 7),
+        (&["azure", "--write"], "", 7),
+        (&["google"], "", 0),
+        (&["cargo"], cargo, 0),
+    ];
+    for options in [&[][..], &["--id-token"]] {
+        for (words, stdin, code) in tools {
+            let started = Instant::now();
+            let ran = home.run_with(&[&["helper"], options, words].concat(), stdin).exits(code);
+            let shown = ran.stdout.clone() + &ran.stderr;
+            assert!(
+                shown.contains("keychain is locked") && shown.contains("unlock the keychain"),
+                "{words:?}: {ran:?}"
+            );
+            assert!(!ran.stdout.contains("eyJ"), "{words:?}");
+            assert!(started.elapsed() < Duration::from_secs(20), "{words:?}");
+        }
+    }
+    assert!(!home.path().join("opened").exists());
+}
+
+#[test]
 fn locked_keychain_with_an_unanswered_prompt_exits_7() {
     let (home, keyring, issuer) = logged_in();
     keyring.ignore_prompts();

@@ -30,13 +30,18 @@ impl Agent {
         let Some(prompts) = &self.prompts else { return false };
         let login = session.generation.login.clone();
         let (agent, asked) = (Arc::clone(self), Arc::clone(profile));
-        let mut state = prompts.join(&profile.name, &session.generation.login, move |changed, is_first| async move {
+        let ask = move |changed: Arc<Notify>, is_first| async move {
+            if agent.sessions.is_login_declined(&asked, &login).await {
+                return PromptState::Declined;
+            }
             let state = agent.ask_for_login(&asked, &login, &changed).await;
-            if state == PromptState::NotShown && is_first {
-                notification::show(&asked.name).await;
+            if matches!(state, PromptState::NotShown { .. }) && is_first {
+                notification::show(&agent, &asked.name).await;
             }
             state
-        });
+        };
+        let now = self.clock.monotonic();
+        let mut state = prompts.join(&profile.name, &session.generation.login, now, ask);
         tokio::select! {
             decided = state.wait_for(|state| *state != PromptState::Asking) => {
                 decided.is_ok_and(|state| *state == PromptState::LoggedIn)
@@ -60,7 +65,7 @@ impl Agent {
         let asked = asked.and_then(|asked| Ok((asked.canceller()?, asked)));
         let Ok((_until_canceled, asked)) = asked else {
             tracing::warn!("{}: cannot show a notification", profile.name);
-            return PromptState::NotShown;
+            return self.not_shown();
         };
         let agrees = tokio::task::spawn_blocking(move || agrees(asked));
         tokio::pin!(agrees);
@@ -73,27 +78,36 @@ impl Agent {
                         return PromptState::LoggedIn;
                     }
                 }
-                () = self.stops() => return PromptState::NotShown,
+                () = self.stops() => return self.not_shown(),
             }
         };
-        if agrees.is_none() {
+        if agrees.is_none() && !*self.stop.borrow() {
             tracing::warn!("{}: the notification failed; `notify-send --action` needs version 0.8", profile.name);
         }
         if agrees == Some(true) {
             if !self.log_in(&profile.name).await {
-                notification::show(&profile.name).await;
+                notification::show(self, &profile.name).await;
             }
             self.forget(profile);
         }
         match (self.has_other_login(profile, login).await, agrees) {
             (true, _) => PromptState::LoggedIn,
-            (false, Some(_)) => PromptState::Declined,
-            (false, None) => PromptState::NotShown,
+            (false, Some(agrees)) => {
+                if !agrees {
+                    self.sessions.decline_login(profile, login).await;
+                }
+                PromptState::Declined
+            }
+            (false, None) => self.not_shown(),
         }
     }
 
+    fn not_shown(&self) -> PromptState {
+        PromptState::not_shown(self.clock.monotonic())
+    }
+
     /// Waits until the agent is stopped.
-    async fn stops(&self) {
+    pub(super) async fn stops(&self) {
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
     }
 
@@ -148,7 +162,7 @@ fn agrees(asked: PendingRequest) -> Option<bool> {
     let status = ExitStatus::from_raw(status);
     let answer = response.output.expose().trim_ascii();
     let agrees = [&b"login"[..], b"button returned:Log in"].contains(&answer);
-    // The dialog of macOS ends with 1 if it is declined, the notification of an ended agent by a signal.
-    let was_shown = status.success() || status.code().is_none() || cfg!(target_os = "macos");
+    // The dialog of macOS ends with 1 if it is declined. A signal is no answer of the user.
+    let was_shown = status.success() || status.code().is_some() && cfg!(target_os = "macos");
     was_shown.then_some(agrees)
 }

@@ -205,7 +205,7 @@ impl Broker {
             }
             BrokerRequest::Notify { profile } if self.parts.notify || self.parts.asks_for_login => {
                 let child = self.profile(profile).and_then(|profile| notification(&profile.name).spawn());
-                child.map_or_else(Into::into, ended)
+                child.map_or_else(Into::into, |child| interruptible(child, socket))
             }
             BrokerRequest::Ask { profile } if self.parts.asks_for_login => {
                 let child = self.profile(profile).and_then(|profile| notifier(&profile.name).spawn());

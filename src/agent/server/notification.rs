@@ -7,7 +7,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::events::EventKind;
 use super::state::Agent;
-use crate::broker::{self, BrokerOutcome, BrokerRequest};
+use crate::broker::{BrokerOutcome, BrokerRequest, PendingRequest};
 use crate::model::{Grant, ProfileName};
 
 /// Shows a notification for each session that ends, unless the user is asked for a login where a caller needs one. Without
@@ -25,7 +25,7 @@ pub(super) fn start(agent: &Arc<Agent>, notify: bool) {
                         if let Some(profile) = event.profile
                             && is_wanted(&agent, &profile, notify).await
                         {
-                            show(&profile).await;
+                            show(&agent, &profile).await;
                         }
                     });
                 }
@@ -45,14 +45,25 @@ async fn is_wanted(agent: &Agent, name: &ProfileName, notify: bool) -> bool {
     }
 }
 
-/// Has the broker show the notification.
-pub(super) async fn show(profile: &ProfileName) {
+/// Has the broker show the notification, until the agent is stopped: a notification daemon may not reply.
+pub(super) async fn show(agent: &Agent, profile: &ProfileName) {
+    if *agent.stop.borrow() {
+        return;
+    }
     let request = BrokerRequest::Notify { profile: profile.to_string() };
-    let shown = tokio::task::spawn_blocking(move || broker::call(&request, &[])).await;
-    if !shown
-        .is_ok_and(|shown| shown.is_ok_and(|response| matches!(response.outcome, BrokerOutcome::Ended(Some(0), _))))
-    {
-        tracing::info!("cannot show a notification for {profile}");
+    let pending = PendingRequest::start(&request, &[]).and_then(|pending| Ok((pending.canceller()?, pending)));
+    let shown = async {
+        let (_until_canceled, pending) = pending.ok()?;
+        let response = tokio::task::spawn_blocking(move || pending.wait()).await;
+        response.ok()?.ok()
+    };
+    tokio::select! {
+        response = shown => {
+            if !response.is_some_and(|response| matches!(response.outcome, BrokerOutcome::Ended(Some(0), _))) {
+                tracing::info!("cannot show a notification for {profile}");
+            }
+        }
+        () = agent.stops() => {}
     }
 }
 

@@ -99,6 +99,7 @@ impl Protocol for Git {
                         .flat_map(|word| if word == "--global" { file.to_vec() } else { vec![word.clone()] })
                         .collect()
                 },
+                edit: None,
             });
         }
         changes.push(Change::Hosts);

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::call::{Call, foreign, unreadable};
+use super::kubeconfig::with_user;
 use super::program::{is_authctl, program};
 use super::protocol::Protocol;
-use super::setup::{Change, printed};
+use super::setup::{Change, TextEdit, printed};
 use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ToolHost;
@@ -79,13 +80,20 @@ impl Protocol for Kubernetes {
         let mut words = program(call.app)?;
         words.extend(["helper", "kubernetes", "--profile", profile.as_str()].map(str::to_owned));
         words.extend(call.args.id_token.then(|| "--id-token".to_owned()));
-        let name = user.clone();
+        let (name, same) = (user.clone(), user.clone());
         Ok(vec![
             Change::Commands {
                 file: kubeconfig(call, &user)?,
                 shown: kubectl(["view", "-o", "json"]),
                 plan: Box::new(move |shown, add| plan(&name, &words, shown, add)),
                 on_copy,
+                edit: Some(TextEdit {
+                    // With secrets, so that each setting counts.
+                    shown: kubectl(["view", "--raw", "-o", "json"]),
+                    edited: Box::new(move |text, shown, line_end| {
+                        with_user(text, &same, find_user(shown, &same).map(|found| &found["user"]), line_end)
+                    }),
+                }),
             },
             Change::Note(format!("use it in a context: kubectl config set-context --current --user={user}")),
         ])
@@ -109,7 +117,7 @@ fn kubeconfig(call: &Call<'_>, user: &str) -> Result<PathBuf, Error> {
     let has_user = |file: &PathBuf| {
         let shown = on_copy(&kubectl(["view", "-o", "json"]), &file.to_string_lossy());
         let config: Value = serde_json::from_str(&printed(call, &shown)?.unwrap_or_default()).unwrap_or_default();
-        Ok::<_, Error>(config["users"].as_array().into_iter().flatten().any(|found| found["name"] == user))
+        Ok::<_, Error>(find_user(&config, user).is_some())
     };
     match &files[..] {
         [] => Ok(paths::home()?.join(".kube/config")),
@@ -125,10 +133,15 @@ fn kubeconfig(call: &Call<'_>, user: &str) -> Result<PathBuf, Error> {
     }
 }
 
+/// Returns the user of this name in what kubectl shows.
+fn find_user<'a>(config: &'a Value, name: &str) -> Option<&'a Value> {
+    config["users"].as_array().into_iter().flatten().find(|found| found["name"] == name)
+}
+
 /// Returns the commands for a user whose `exec` section starts the words.
 fn plan(user: &str, words: &[String], shown: &str, add: bool) -> Result<Vec<Vec<String>>, Error> {
     let config: Value = serde_json::from_str(shown).unwrap_or_default();
-    let found = config["users"].as_array().into_iter().flatten().find(|found| found["name"] == user);
+    let found = find_user(&config, user);
     let exec = found.map(|found| &found["user"]["exec"]);
     let is_ours = exec.is_some_and(|exec| exec["command"].as_str().is_some_and(is_authctl));
     if !add {

@@ -12,6 +12,7 @@ mod file;
 mod git;
 mod google;
 mod keyring;
+mod kubeconfig;
 mod kubernetes;
 mod program;
 mod protocol;

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::{LockError, LockFile};
 use crate::model::ToolHost;
 pub(super) use change::Change;
-pub(super) use commands::printed;
+pub(super) use commands::{TextEdit, printed};
 use step::SetupStep;
 pub(super) use token_file::TokenFile;
 

@@ -52,3 +52,89 @@ fn login_that_the_agent_has_started_ends_with_it() {
     wait_until("its end", || (!is_logging_in(&home)).then_some(()));
     running.wait().exits(0);
 }
+
+/// Has a program in place of the desktop's notifications, which records its starts; returns a home whose session has ended.
+fn ended_session(notifier: &str) -> (Sandbox, authctl::dev_issuer::DevIssuer) {
+    let (mut home, idp) = (Sandbox::new(), issuer(|_| {}));
+    let bin = home.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    write_program(&bin.join("notify-send"), &format!("#!/bin/sh\necho \"$*\" >> \"$HOME/shown\"\n{notifier}\n"));
+    home.set("PATH", format!("{}:/usr/bin:/bin", bin.display()));
+    log_in_and_end(&home, &idp);
+    (home, idp)
+}
+
+fn log_in_and_end(home: &Sandbox, idp: &authctl::dev_issuer::DevIssuer) {
+    home.log_in("work", idp);
+    home.run(&["profile", "set", "work", "grant=browser"]).exits(0);
+    idp.revoke_everything();
+    home.expire("work");
+}
+
+/// Returns how often the user was asked.
+fn asked(home: &Sandbox) -> usize {
+    let shown = fs::read_to_string(home.path().join("shown")).unwrap_or_default();
+    shown.lines().filter(|line| line.contains("--action")).count()
+}
+
+fn start_agent(home: &Sandbox) -> crate::support::process::RunningCommand<'_> {
+    let agent = home.spawn(&["agent", "run", "--login=ask"]);
+    agent.reports("the agent listens at");
+    agent
+}
+
+#[test]
+fn declined_login_is_asked_for_again_only_after_a_login() {
+    let (home, idp) = ended_session("exit 0");
+    let mut expected = 0;
+    for login in 0..2 {
+        expected += 1;
+        for restart in 0..3 {
+            let agent = start_agent(&home);
+            home.run(&["token", "work"]).exits(3).reports("authctl login work");
+            home.run(&["token", "work"]).exits(3);
+            assert_eq!(asked(&home), expected, "login {login}, restart {restart}");
+            home.run(&["agent", "stop"]).exits(0);
+            agent.wait().exits(0);
+        }
+        log_in_and_end(&home, &idp);
+    }
+}
+
+#[test]
+fn notification_that_an_agent_closes_is_shown_by_the_next_one() {
+    let (home, _idp) = ended_session("exec sleep 600");
+    for expected in 1..3 {
+        let agent = start_agent(&home);
+        let waiting = home.spawn(&["token", "work"]);
+        wait_until("the notification", || (asked(&home) == expected).then_some(()));
+        home.run(&["agent", "stop"]).exits(0);
+        waiting.wait().exits(3);
+        agent.wait().exits(0);
+    }
+}
+
+#[test]
+fn notification_daemon_that_does_not_reply_delays_only_the_first_callers() {
+    // The notifier waits for the daemon, and fails then.
+    let (home, idp) = ended_session("while [ -e \"$HOME/hangs\" ]; do sleep 0.05; done; exit 1");
+    fs::write(home.path().join("hangs"), "").unwrap();
+    home.log_in("other", &idp);
+    let agent = start_agent(&home);
+    let waiting: Vec<_> = (0..20).map(|_| home.spawn(&["token", "work"])).collect();
+    wait_until("the notification", || (asked(&home) == 1).then_some(()));
+    home.run(&["token", "other"]).exits(0);
+    fs::remove_file(home.path().join("hangs")).unwrap();
+    for caller in waiting {
+        caller.wait().exits(3).reports("authctl login work");
+    }
+    // It is not tried again for those that come next.
+    fs::write(home.path().join("hangs"), "").unwrap();
+    for _ in 0..3 {
+        home.run(&["token", "work"]).exits(3).reports("authctl login work");
+    }
+    assert_eq!(asked(&home), 1);
+    fs::remove_file(home.path().join("hangs")).unwrap();
+    home.run(&["agent", "stop"]).exits(0);
+    agent.wait().exits(0);
+}

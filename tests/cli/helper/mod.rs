@@ -2,6 +2,7 @@
 
 mod aws;
 mod bad_input;
+mod failures;
 mod file;
 mod printed_commands;
 mod protocols;

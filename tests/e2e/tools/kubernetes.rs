@@ -158,22 +158,90 @@ fn kubeconfig_is_changed_as_a_whole_in_the_file_that_kubectl_chooses() {
     helper("--remove");
     assert!(!fs::read_to_string(&second).unwrap().contains("authctl"));
     assert_eq!((fs::read_to_string(&first).unwrap().as_str(), copies()), (config, 0));
-    // The first file, whose comments kubectl drops.
+    // The first file, in whose text the user is added.
     let shown = helper("--write");
-    let copy = setup.home.path().join("first.before-authctl-1");
-    assert!(
-        shown.contains(&format!("warning: kubectl drops comments; the previous {} is saved as", first.display())),
-        "{shown}"
-    );
-    assert_eq!(fs::read_to_string(&copy).unwrap(), config);
     let text = fs::read_to_string(&first).unwrap();
-    assert!(text.contains(AUTHCTL) && text.contains("certificate-authority: ca.crt"), "{text}");
+    assert!(text.starts_with(&format!("{config}users:\n- name: authctl-work\n")) && text.contains(AUTHCTL), "{text}");
+    assert!(!shown.contains("warning"), "{shown}");
     assert!(helper("--write").starts_with("already set up\n"));
     helper("--remove");
-    assert_eq!(copies(), 1);
+    assert_eq!(fs::read_to_string(&first).unwrap(), format!("{config}users: []\n"));
+    assert_eq!(copies(), 0);
+    // One whose layout is left to kubectl, which drops each comment.
+    for (number, comments) in ["# mine\n", " # near\n"].iter().enumerate() {
+        let flow = "{apiVersion: v1, kind: Config, users: [{name: ann, user: {username: ann}}]}";
+        let config =
+            if comments.starts_with('#') { format!("{comments}{flow}\n") } else { format!("{flow}{comments}") };
+        fs::write(&first, &config).unwrap();
+        let shown = helper("--write");
+        let copy = setup.home.path().join(format!("first.before-authctl-{}", number + 1));
+        assert!(
+            shown.contains(&format!("warning: kubectl drops comments; the previous {} is saved as", first.display())),
+            "{shown}"
+        );
+        assert_eq!(fs::read_to_string(&copy).unwrap(), config);
+        assert!(fs::read_to_string(&first).unwrap().contains("username: ann"));
+        helper("--remove");
+        assert_eq!(copies(), number + 1);
+    }
     // kubectl fails, and nothing is changed.
     fs::write(&first, "users: [\n").unwrap();
     let mut command = setup.command(AUTHCTL);
     fails(command.args(["helper", "kubernetes", "--write", "--profile", "work"]));
     assert_eq!(fs::read_to_string(&first).unwrap(), "users: [\n");
+}
+
+#[test]
+fn kubeconfig_loses_neither_comments_nor_layout() {
+    let mut setup = Setup::new();
+    find_kubectl(&mut setup);
+    let file = setup.home.path().join("config");
+    setup.home.set("KUBECONFIG", &file);
+    let helper = |mode: &str, more: &[&str]| {
+        let mut command = setup.command(AUTHCTL);
+        let shown = succeeds(command.args(["helper", "kubernetes", mode, "--profile", "work"]).args(more));
+        assert!(!shown.contains("warning"), "{shown}");
+        fs::read_to_string(&file).unwrap()
+    };
+    let users = || {
+        let mut view = setup.command("kubectl");
+        let view = succeeds(view.args(["config", "view", "--raw", "-o", "json"]));
+        let view: serde_json::Value = serde_json::from_str(&view).unwrap();
+        let users = view["users"].as_array().into_iter().flatten();
+        users.map(|user| user["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let start = "# mine\napiVersion: v1\nkind: Config # the kind\nx-of-another-tool: {a: 1}\n";
+    let end = "# the clusters\nclusters:\n- cluster:\n    server: https://a.example # near\n  name: a\n# end\n";
+    for (users_before, names) in [
+        (
+            "users: # all\n# ann's\n- name: ann # she\n  user:\n    token: 'a #b' # secret\n    # more\n",
+            &["ann", "authctl-work"][..],
+        ),
+        (
+            "users:\n  - user: {token: a}\n    name: ann\n\n  # bob's\n  - name: bob\n    user: {}\n",
+            &["ann", "authctl-work", "bob"],
+        ),
+        ("users: [] # none\n", &["authctl-work"]),
+        ("users: null\n", &["authctl-work"]),
+    ] {
+        for before in
+            [format!("{start}{users_before}{end}"), format!("{start}{users_before}{end}").replace('\n', "\r\n")]
+        {
+            fs::write(&file, &before).unwrap();
+            let written = helper("--write", &[]);
+            assert_eq!(users(), names, "{written}");
+            let comments = |text: &str| text.matches('#').count();
+            assert_eq!(comments(&written), comments(&before), "{written}");
+            assert!(written.contains("x-of-another-tool: {a: 1}"), "{written}");
+            // The user's own change to authctl's entry stays when it is set up in another way.
+            let own = written.replace("interactiveMode: IfAvailable", "interactiveMode: Never");
+            fs::write(&file, &own).unwrap();
+            let changed = helper("--write", &["--id-token"]);
+            assert!(changed.contains("--id-token") && changed.contains("interactiveMode: Never"), "{changed}");
+            assert_eq!(helper("--write", &["--id-token"]), changed);
+            let removed = helper("--remove", &[]);
+            assert_eq!(removed, before.replace("users: null", "users: []"));
+            assert_eq!(helper("--remove", &[]), removed);
+        }
+    }
 }

@@ -1,17 +1,20 @@
-//! A Terraform registry. The tests do not install Terraform or OpenTofu: run this one with `--ignored terraform` where one is
-//! installed. The protocol is always tested (`tests/cli/helper`).
+//! A Terraform registry. `tests/install` installs neither Terraform nor OpenTofu: where there is none, `terraform.py` takes its
+//! steps, and the test's output says so.
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use super::{Setup, fails, succeeds};
 
 #[test]
-#[ignore = "needs terraform or tofu, which tests/install does not install"]
-fn terraform_gets_a_module_from_a_private_registry() {
+fn terraform_or_its_steps_get_a_module_from_a_private_registry() {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_in_path = |name: &&&str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
-    let terraform = ["terraform", "tofu"].iter().find(is_in_path).expect("terraform or tofu");
+    let terraform = ["terraform", "tofu"].iter().find(is_in_path);
+    if terraform.is_none() {
+        println!("neither terraform nor tofu is installed: terraform.py takes its steps");
+    }
     let setup = Setup::new();
     let (root, project) = (setup.root(), setup.home.path().join("project"));
     let place = |dir: &Path, name: &str, text: &str| {
@@ -32,16 +35,33 @@ fn terraform_gets_a_module_from_a_private_registry() {
         "main.tf",
         &format!("module \"greeting\" {{\n  source = \"{source}\"\n  version = \"1.0.0\"\n}}\n"),
     );
-    let init = || {
-        let mut terraform = setup.command(terraform);
-        terraform.args(["init", "-no-color"]).current_dir(&project);
-        terraform.env("SSL_CERT_FILE", root.join("cert.pem")).env("CHECKPOINT_DISABLE", "1");
-        terraform
+    let steps = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/tools/terraform.py");
+    let with_certificate = |mut command: Command| {
+        command.current_dir(&project).env("SSL_CERT_FILE", root.join("cert.pem")).env("CHECKPOINT_DISABLE", "1");
+        command
+    };
+    let init_by_steps = || {
+        let mut python = setup.command("python3");
+        python.arg(steps).arg(&source);
+        with_certificate(python)
+    };
+    let init = || match terraform {
+        Some(program) => {
+            let mut terraform = setup.command(program);
+            terraform.args(["init", "-no-color"]);
+            with_certificate(terraform)
+        }
+        None => init_by_steps(),
     };
     fails(&mut init());
+    fails(&mut init_by_steps());
     setup.set_up_for("terraform", &setup.encrypted);
     let token = setup.home.token("work");
     succeeds(&mut init());
+    assert!(project.join(".terraform/modules/greeting/main.tf").exists());
+    // The steps are those of the program, wherever both can be run.
+    fs::remove_dir_all(project.join(".terraform")).unwrap();
+    succeeds(&mut init_by_steps());
     assert!(project.join(".terraform/modules/greeting/main.tf").exists());
     let requests = setup.requests();
     assert!(requests.iter().any(|request| request[..2] == ["200", "Bearer"] && request[4].ends_with("/download")));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::commands::{OnCopy, Plan, printed};
+use super::commands::{OnCopy, Plan, TextEdit, printed};
 use super::hosts::set_hosts;
 use super::token_file::TokenFile;
 use crate::cmd::helper::call::Call;
@@ -16,8 +16,8 @@ pub(crate) enum Change {
     /// The hosts of the profile.
     Hosts,
     /// A file that the tool's own commands change; `shown` prints what there is, and `on_copy` returns a command for a copy of
-    /// the file.
-    Commands { file: PathBuf, shown: Vec<String>, plan: Box<Plan>, on_copy: OnCopy },
+    /// the file. `edit` does the same in the text of the file, where the commands would write all of it anew.
+    Commands { file: PathBuf, shown: Vec<String>, plan: Box<Plan>, on_copy: OnCopy, edit: Option<TextEdit> },
     /// Members of an object in a JSON file.
     Members { file: PathBuf, object: &'static str, names: Vec<String>, value: &'static str },
     /// An element of an array in a TOML file; a new array starts with `first`, the tool's default.

@@ -1,6 +1,5 @@
 //! The tool's own commands, which show and change its configuration.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -9,8 +8,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::Value;
 
-use super::files::{cannot, changed_meanwhile, read_bytes, write};
+use super::files::{cannot, changed_meanwhile, line_end, read_bytes, write};
 use crate::cmd::helper::call::{Call, foreign};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::{AtomicFile, create_private_dir, directory_of, link_target, replace, unblock};
@@ -21,6 +21,17 @@ pub(crate) type Plan = dyn Fn(&str, bool) -> Result<Vec<Vec<String>>, Error>;
 
 /// Returns a command of a tool for the file at this path, in place of its configuration.
 pub(crate) type OnCopy = fn(&[String], &str) -> Vec<String>;
+
+/// Changes the text of a tool's file as the tool's commands change a copy of it, but leaves all else in it as it is.
+pub(crate) struct TextEdit {
+    /// Prints all that the tool reads in the file, as JSON.
+    pub(crate) shown: Vec<String>,
+    pub(crate) edited: Box<Edited>,
+}
+
+/// Returns the changed text, from the text before, what the tool shows for the changed copy, and how lines end; `None` if it
+/// cannot be changed.
+pub(crate) type Edited = dyn Fn(&str, &Value, &str) -> Option<String>;
 
 /// The maximum number of copies of a file.
 const MAX_BACKUPS: usize = 99;
@@ -38,6 +49,7 @@ pub(super) struct ToolCommands<'a> {
     pub(super) shown: &'a [String],
     pub(super) plan: &'a Plan,
     pub(super) on_copy: OnCopy,
+    pub(super) edit: Option<&'a TextEdit>,
     pub(super) add: bool,
 }
 
@@ -116,7 +128,11 @@ pub(super) fn run_on_copy(call: &Call<'_>, change: ToolCommands<'_>) -> Result<b
         for command in &commands {
             run_command(call, command, &(change.on_copy)(command, &copy.to_string_lossy()), &copy, file).await?;
         }
-        let after = read_bytes(&copy)?;
+        let edited = match change.edit {
+            Some(edit) if !before.is_empty() => edited_text(edit, change.on_copy, &before, &copy).await,
+            _ => None,
+        };
+        let after = edited.map_or_else(|| read_bytes(&copy), Ok)?;
         let backup = lost_comments(&before, &after).then(|| back_up(file, &before)).transpose()?;
         let written = write(file, &before, &after);
         if let (Some(backup), false) = (&backup, matches!(written, Ok(true))) {
@@ -133,13 +149,49 @@ pub(super) fn run_on_copy(call: &Call<'_>, change: ToolCommands<'_>) -> Result<b
     })
 }
 
-/// Returns whether a tool's command has removed comments, as kubectl does.
+/// Returns the text before with the change alone, if the tool shows the same for it as for the copy that it has changed.
+async fn edited_text(edit: &TextEdit, on_copy: OnCopy, before: &[u8], copy: &Path) -> Option<Vec<u8>> {
+    let shown = async |file: &Path| {
+        let text = text_of(&on_copy(&edit.shown, &file.to_string_lossy())).await.ok()??;
+        serde_json::from_str(&text).ok().map(without_unset)
+    };
+    let (before, wanted) = (std::str::from_utf8(before).ok()?, shown(copy).await?);
+    let text = (edit.edited)(before, &wanted, line_end(before))?;
+    // Beside the copy: the tool may show paths that are relative to the file.
+    let file = copy.with_extension("edited");
+    replace(&file, text.as_bytes(), 0o600).ok()?;
+    (shown(&file).await? == wanted).then(|| text.into_bytes())
+}
+
+/// Returns the value without what is null or empty in it, which means the same.
+fn without_unset(value: Value) -> Value {
+    let is_set = |value: &Value| match value {
+        Value::Null => false,
+        Value::Array(all) => !all.is_empty(),
+        Value::Object(all) => !all.is_empty(),
+        _ => true,
+    };
+    match value {
+        Value::Array(all) => all.into_iter().map(without_unset).collect(),
+        Value::Object(all) => {
+            let all = all.into_iter().map(|(key, value)| (key, without_unset(value)));
+            all.filter(|(_, value)| is_set(value)).collect()
+        }
+        value => value,
+    }
+}
+
+/// Returns whether the file has lost a comment. What only looks like one, in a quoted text, may count too.
 fn lost_comments(before: &[u8], after: &[u8]) -> bool {
-    let after = String::from_utf8_lossy(after);
-    let before = String::from_utf8_lossy(before);
-    let left: HashSet<&str> = after.lines().map(str::trim).collect();
-    let mut comments = before.lines().map(str::trim).filter(|line| line.starts_with('#'));
-    comments.any(|comment| !left.contains(comment))
+    let (before, after) = (String::from_utf8_lossy(before), String::from_utf8_lossy(after));
+    let has = |text: &str, comment: &str| text.lines().filter(|line| line.trim_end().ends_with(comment)).count();
+    before.lines().filter_map(comment).any(|comment| has(&before, comment) > has(&after, comment))
+}
+
+/// Returns the comment at the end of a line, in YAML or in git's configuration.
+fn comment(line: &str) -> Option<&str> {
+    let is_start = |at: usize| at == 0 || line[..at].ends_with([' ', '\t']);
+    line.match_indices(['#', ';']).find(|(at, _)| is_start(*at)).map(|(at, _)| line[at..].trim_end())
 }
 
 /// Copies a tool's file beside it, and returns the path.

@@ -51,11 +51,12 @@ impl Change {
                 }
                 Some(SetupStep::Hosts)
             }
-            Self::Commands { file, shown, plan, on_copy } => match (printed(call, shown)?, add) {
+            Self::Commands { file, shown, plan, on_copy, edit } => match (printed(call, shown)?, add) {
                 (None, false) => None,
                 (text, _) => {
                     let is_any = !plan(&text.unwrap_or_default(), add)?.is_empty();
-                    is_any.then_some(SetupStep::Run(ToolCommands { file, shown, plan, on_copy: *on_copy, add }))
+                    let (on_copy, edit) = (*on_copy, edit.as_ref());
+                    is_any.then_some(SetupStep::Run(ToolCommands { file, shown, plan, on_copy, edit, add }))
                 }
             },
             Self::Members { file, object, names, value } => {
