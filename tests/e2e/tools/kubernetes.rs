@@ -195,7 +195,7 @@ fn kubeconfig_is_changed_as_a_whole_in_the_file_that_kubectl_chooses() {
 fn kubeconfig_loses_neither_comments_nor_layout() {
     let mut setup = Setup::new();
     find_kubectl(&mut setup);
-    let file = setup.home.path().join("config");
+    let file = setup.home.path().join("kubeconfig");
     setup.home.set("KUBECONFIG", &file);
     let helper = |mode: &str, more: &[&str]| {
         let mut command = setup.command(AUTHCTL);
