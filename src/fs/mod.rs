@@ -228,27 +228,52 @@ pub fn link_target(path: &Path) -> PathBuf {
 pub fn leads_through(path: &Path, places: &[PathBuf]) -> bool {
     let places: Vec<PathBuf> =
         places.iter().map(|place| place.canonicalize().unwrap_or_else(|_| place.clone())).collect();
-    let names = |path: &Path| path.components().rev().map(|part| part.as_os_str().to_owned()).collect::<Vec<_>>();
-    let mut left = names(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
-    let (mut reached, mut links) = (PathBuf::from("/"), 0);
-    while let Some(name) = left.pop() {
-        if name == ".." {
-            reached.pop();
-            continue;
+    PathEntries::of(path).any(|entry| entry.map_or(true, |entry| places.iter().any(|place| entry.starts_with(place))))
+}
+
+/// The entries of directories that the system looks up on the way to a path, also those on the way to the target of each symbolic
+/// link. In each, only the last part may be a symbolic link.
+struct PathEntries {
+    /// The parts that are left, the next one last.
+    left: Vec<OsString>,
+    reached: PathBuf,
+    links: usize,
+}
+
+impl PathEntries {
+    fn of(path: &Path) -> Self {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Self { left: Self::parts(&path), reached: PathBuf::from("/"), links: 0 }
+    }
+
+    fn parts(path: &Path) -> Vec<OsString> {
+        path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
+    }
+}
+
+impl Iterator for PathEntries {
+    /// An error if there are too many links.
+    type Item = io::Result<PathBuf>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut name = self.left.pop()?;
+        while name == ".." {
+            self.reached.pop();
+            name = self.left.pop()?;
         }
-        let entry = reached.join(name);
-        if places.iter().any(|place| entry.starts_with(place)) {
-            return true;
-        }
+        let entry = self.reached.join(name);
         match std::fs::read_link(&entry) {
-            Ok(_) if links == MAX_LINKS => return true,
+            Ok(_) if self.links == MAX_LINKS => {
+                self.left.clear();
+                return Some(Err(rustix::io::Errno::LOOP.into()));
+            }
             // Relative to the directory of the link, unless it begins with the root directory.
             Ok(target) => {
-                links += 1;
-                left.extend(names(&target));
+                self.links += 1;
+                self.left.extend(Self::parts(&target));
             }
-            Err(_) => reached = entry,
+            Err(_) => self.reached.clone_from(&entry),
         }
+        Some(Ok(entry))
     }
-    false
 }

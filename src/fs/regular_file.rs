@@ -4,11 +4,12 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::LazyLock;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatVfsMountFlags};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
-use super::directory_of;
+use super::PathEntries;
 use super::permissions::{UntrustedFile, is_trusted_owner};
 use crate::broker;
 use crate::secret::SecretBytes;
@@ -40,20 +41,16 @@ impl From<Errno> for ReadError {
     }
 }
 
-/// Reads the regular file at `path`, of at most `max_bytes`, if only this user and root can write to it and to its directory.
-/// A symbolic link is followed, and the directory of its target is checked too.
+/// Reads the regular file at `path`, of at most `max_bytes`, if only this user and root can write to it, and [`check_path`]
+/// finds that no other user can make the path lead to another file.
 ///
 /// # Errors
 /// [`ReadError`].
 pub fn read_trusted(path: &Path, max_bytes: u64) -> Result<SecretBytes, ReadError> {
-    let unreadable = |e: io::Error| ReadError::Unreadable(e.to_string());
-    let dir_path = directory_of(path);
-    let dir = open_dir(dir_path)?;
-    let name = path.file_name().ok_or(Errno::ISDIR)?;
-    let file = match rustix::fs::openat(&dir, name, FLAGS, Mode::empty()) {
+    let file = match rustix::fs::open(path, FLAGS, Mode::empty()) {
         Err(Errno::ACCESS) if broker::is_connected() => {
             let file = broker::open(path).map_err(|e| Errno::from_io_error(&e).map_or(unreadable(e), Into::into))?;
-            let (opened, there) = (rustix::fs::fstat(&file)?, rustix::fs::statat(&dir, name, AtFlags::empty())?);
+            let (opened, there) = (rustix::fs::fstat(&file)?, rustix::fs::stat(path)?);
             if (opened.st_dev, opened.st_ino) != (there.st_dev, there.st_ino) {
                 return Err(Errno::AGAIN.into());
             }
@@ -61,15 +58,11 @@ pub fn read_trusted(path: &Path, max_bytes: u64) -> Result<SecretBytes, ReadErro
         }
         opened => File::from(opened?),
     };
-    check_writers(dir_path, &dir)?;
-    let entry = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    if FileType::from_raw_mode(entry.st_mode) == FileType::Symlink {
-        let real = std::fs::canonicalize(path).map_err(unreadable)?;
-        check_writers(directory_of(&real), &open_dir(directory_of(&real))?)?;
-    }
-    let length = regular(&file).map_err(unreadable)?.len();
-    check_writers(path, &file)?;
-    if length > max_bytes {
+    // Before its path, which a pipe in `/proc` does not have.
+    let about = regular(&file).map_err(unreadable)?;
+    check_path(path)?;
+    check_writers(path, &about)?;
+    if about.len() > max_bytes {
         return Err(ReadError::Unreadable(too_large(max_bytes)));
     }
     let mut bytes = SecretBytes::default();
@@ -77,51 +70,96 @@ pub fn read_trusted(path: &Path, max_bytes: u64) -> Result<SecretBytes, ReadErro
     Ok(bytes)
 }
 
-/// Checks that a secret can be written into the directory at `path`: it belongs to this user or root, and no other user can
-/// write to it.
+/// Checks that no user but this one and root can change where `path` leads: in each directory down from the root directory, also
+/// on the way to the target of each symbolic link, only they can replace the entry. The file itself may be missing.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn check_path(path: &Path) -> Result<(), ReadError> {
+    for entry in PathEntries::of(path) {
+        let entry = entry.map_err(unreadable)?;
+        let Some(dir) = entry.parent() else { continue };
+        let about = std::fs::metadata(dir).map_err(|e| Errno::from_io_error(&e).map_or(unreadable(e), Into::into))?;
+        check_writers(dir, &about)?;
+        // In a directory such as `/tmp`, an entry of another user is replaced by that user.
+        if about.mode() & 0o022 != 0 && about.mode() & STICKY != 0 {
+            match std::fs::symlink_metadata(&entry) {
+                Ok(found) if !is_trusted_owner(found.uid()) => {
+                    return Err(UntrustedFile::NotOurs { path: entry, owner: found.uid() }.into());
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a secret can be written into the directory at `path`: it belongs to this user or root, no other user can write to
+/// it, and none can put another one in its place.
 ///
 /// # Errors
 /// [`ReadError`].
 pub fn check_directory(path: &Path) -> Result<(), ReadError> {
-    let dir = open_dir(path)?;
-    let owner = dir.metadata().map_err(|e| ReadError::Unreadable(e.to_string()))?.uid();
+    let about = std::fs::metadata(path).map_err(unreadable)?;
     // Stricter than for reading: root writes no secret where another user could take or replace it.
-    if !is_trusted_owner(owner) {
-        return Err(UntrustedFile::NotOurs { path: path.to_owned(), owner }.into());
+    if !is_trusted_owner(about.uid()) {
+        return Err(UntrustedFile::NotOurs { path: path.to_owned(), owner: about.uid() }.into());
     }
-    check_writers(path, &dir)
+    // Even in a directory such as `/tmp`, another user can create the file after it has been removed.
+    if is_writable(&about) {
+        return Err(writable(path, &about));
+    }
+    check_path(path)
 }
 
-fn open_dir(path: &Path) -> Result<File, Errno> {
-    // A directory that this user may search but not list is enough.
-    #[cfg(target_os = "linux")]
-    let access = OFlags::PATH;
-    #[cfg(not(target_os = "linux"))]
-    let access = OFlags::RDONLY;
-    Ok(rustix::fs::open(path, access | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?.into())
+fn unreadable(error: io::Error) -> ReadError {
+    ReadError::Unreadable(error.to_string())
 }
 
-/// Checks that no user but this one and root can write to an open file or directory.
-fn check_writers(path: &Path, open: &File) -> Result<(), ReadError> {
-    let about = open.metadata().map_err(|e| ReadError::Unreadable(e.to_string()))?;
-    let us = rustix::process::geteuid().as_raw();
+/// The bit of a mode that lets only the owner of a file replace it.
+const STICKY: u32 = 0o1000;
+
+/// Returns whether users other than the owner and root can write to a file or directory.
+fn is_writable(about: &Metadata) -> bool {
+    // A group with the number of a user is usually that user's private one, to which a umask of 002 allows writing.
+    let private_groups = [rustix::process::geteuid().as_raw(), about.uid(), 0];
+    about.mode() & 0o002 != 0 || (about.mode() & 0o020 != 0 && !private_groups.contains(&about.gid()))
+}
+
+fn writable(path: &Path, about: &Metadata) -> ReadError {
+    UntrustedFile::Writable { path: path.to_owned(), mode: about.mode() & 0o7777 }.into()
+}
+
+/// Checks that no user but this one and root can write to a file, or replace the files of others in a directory.
+fn check_writers(path: &Path, about: &Metadata) -> Result<(), ReadError> {
     let (is_dir, owner) = (about.is_dir(), about.uid());
     // Root uses directories of other users: in containers, the directories that are mounted belong to a user outside.
-    if !is_trusted_owner(owner) && !(is_dir && us == 0) {
+    let is_usual = is_dir && (rustix::process::geteuid().is_root() || is_unmapped(owner));
+    if !is_trusted_owner(owner) && !is_usual {
         return Err(UntrustedFile::NotOurs { path: path.to_owned(), owner }.into());
     }
-    let mode = about.mode() & 0o7777;
-    // A group with the user's own number is usually the user's private one, to which a umask of 002 allows writing.
-    let is_own_group = about.gid() == us || about.gid() == 0;
-    let writable = mode & 0o002 != 0 || (mode & 0o020 != 0 && !is_own_group);
     // In a directory like /tmp, other users cannot replace this user's files. Volumes of Kubernetes are mounted read-only
     // with mode 0777.
-    let is_protected = is_dir && mode & 0o1000 != 0;
-    let is_read_only = || rustix::fs::fstatvfs(open).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
-    if writable && !is_protected && !is_read_only() {
-        return Err(UntrustedFile::Writable { path: path.to_owned(), mode }.into());
+    let is_protected = is_dir && about.mode() & STICKY != 0;
+    let is_read_only = || rustix::fs::statvfs(path).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
+    if is_writable(about) && !is_protected && !is_read_only() {
+        return Err(writable(path, about));
     }
     Ok(())
+}
+
+/// Returns whether `owner` stands for the users outside of this process's user namespace: there, root owns the directories above
+/// those of this user.
+fn is_unmapped(owner: u32) -> bool {
+    /// Of a user without a number in the namespace, see user_namespaces(7).
+    const OVERFLOW: u32 = 65_534;
+    // Read at the first such directory: a confined agent has read its configuration before.
+    static SOME_ARE_UNMAPPED: LazyLock<bool> = LazyLock::new(|| {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let lengths = map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
+        (1..u64::from(u32::MAX)).contains(&lengths.sum())
+    });
+    owner == OVERFLOW && *SOME_ARE_UNMAPPED
 }
 
 /// Opens the file at `path` for reading. Never waits for a writer, as opening a pipe would.
@@ -177,6 +215,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::fs::directory_of;
 
     #[test]
     fn file_that_others_can_write_is_not_trusted() {
@@ -230,6 +269,60 @@ mod tests {
                 matches!(&refused, Err(ReadError::Untrusted(UntrustedFile::NotOurs { owner: 4711, .. }))),
                 "{refused:?}"
             );
+        }
+    }
+
+    #[test]
+    fn path_that_others_can_lead_elsewhere_is_not_trusted() {
+        use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+        let place = tempfile::tempdir().expect("tempdir");
+        let root = place.path().canonicalize().expect("there");
+        let at = |name: &str| root.join(name);
+        for dir in ["above/dir", "safe", "shared", "links"] {
+            std::fs::create_dir_all(at(dir)).expect("made");
+        }
+        for file in ["above/dir/file", "safe/file"] {
+            std::fs::write(at(file), "text").expect("written");
+        }
+        let link = |target: &str, name: &str| symlink(target, at(name)).expect("linked");
+        link("../shared/link", "links/chain");
+        link("../safe/file", "shared/link");
+        link("../shared/dir/file", "links/by_directory");
+        link("../safe", "shared/dir");
+        link("../shared/../safe/file", "links/by_parent");
+        for (name, dir) in [
+            ("above/dir/file", "above"),
+            ("links/../above/dir/../dir/file", "above"),
+            ("links/chain", "shared"),
+            ("links/by_directory", "shared"),
+            ("links/by_directory", "safe"),
+            ("links/by_parent", "links"),
+            ("shared/dir/file", "shared"),
+        ] {
+            let set = |mode| std::fs::set_permissions(at(dir), PermissionsExt::from_mode(mode)).expect("chmod");
+            for mode in [0o755, 0o1777] {
+                set(mode);
+                read_trusted(&at(name), 100).expect("only this user can change where it leads");
+            }
+            for mode in [0o777, 0o703] {
+                set(mode);
+                let refused = UntrustedFile::Writable { path: at(dir), mode };
+                assert_eq!(read_trusted(&at(name), 100).err(), Some(refused.into()), "{name} {dir} {mode:o}");
+            }
+            set(0o755);
+        }
+        // Only root can give a link or a directory away.
+        for (name, given) in
+            [("links/chain", "shared/link"), ("shared/dir/file", "shared/dir"), ("above/dir/file", "above/dir")]
+        {
+            let dir = directory_of(&at(given)).to_owned();
+            std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o1777)).expect("chmod");
+            if lchown(at(given), Some(4711), None).is_ok() {
+                let refused = UntrustedFile::NotOurs { path: at(given), owner: 4711 };
+                assert_eq!(read_trusted(&at(name), 100).err(), Some(refused.into()), "{name}");
+                std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).expect("chmod");
+                read_trusted(&at(name), 100).expect("the directory's owner made the link");
+            }
         }
     }
 

@@ -111,11 +111,10 @@ pub fn read(path: &Path) -> Result<Option<SecretBytes>, TokenFileError> {
 pub fn check(path: &Path) -> Result<(), TokenFileError> {
     read(path)?;
     // A write creates the directories that are missing.
-    let existing = directory_of(path).ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
-    let dir = existing.canonicalize()?;
-    regular_file::check_directory(&dir)?;
+    let dir = directory_of(path).ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+    regular_file::check_directory(dir)?;
     let access = Access::WRITE_OK | Access::EXEC_OK;
-    rustix::fs::accessat(CWD, &dir, access, AtFlags::EACCESS).map_err(|e| TokenFileError::System(e.into()))
+    rustix::fs::accessat(CWD, dir, access, AtFlags::EACCESS).map_err(|e| TokenFileError::System(e.into()))
 }
 
 /// Replaces the content by `token`, unless `is_abandoned` returns true: the caller has stopped waiting. Creates the directory if it
@@ -227,9 +226,9 @@ fn ask_broker(
 /// one.
 fn place(path: &Path) -> Result<PathBuf, TokenFileError> {
     let name = path.file_name().ok_or(io::Error::from(io::ErrorKind::InvalidFilename))?;
-    let dir = directory_of(path).canonicalize()?;
-    regular_file::check_directory(&dir)?;
-    Ok(dir.join(name))
+    let dir = directory_of(path);
+    regular_file::check_directory(dir)?;
+    Ok(dir.canonicalize()?.join(name))
 }
 
 #[cfg(test)]
@@ -289,7 +288,9 @@ mod tests {
         }
         fs::write(&path, "x".repeat(65 * 1024)).expect("written");
         assert!(matches!(put(&path, "token"), Err(TokenFileError::NotAToken)));
-        assert!(matches!(put(dir.path(), "token"), Err(TokenFileError::NotAToken)), "a directory");
+        let path = dir.path().join("directory");
+        fs::create_dir(&path).expect("made");
+        assert!(matches!(put(&path, "token"), Err(TokenFileError::NotAToken)));
     }
 
     #[test]
@@ -299,7 +300,7 @@ mod tests {
         fs::create_dir(&dir).expect("made");
         let path = dir.join("token");
         let set = |mode| fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).expect("chmod");
-        for (mode, trusted) in [(0o700, true), (0o755, true), (0o1777, true), (0o777, false), (0o703, false)] {
+        for (mode, trusted) in [(0o700, true), (0o755, true), (0o1777, false), (0o777, false), (0o703, false)] {
             set(mode);
             assert_eq!(check(&path).is_ok(), trusted, "{mode:o}");
             assert_eq!(put(&path, "token").is_ok(), trusted, "{mode:o}");

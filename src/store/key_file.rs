@@ -12,6 +12,7 @@ use age::x25519::Identity;
 use zeroize::Zeroizing;
 
 use super::StoreError;
+use crate::fs::regular_file::ReadError;
 use crate::fs::{AtomicFile, create_private_dir, is_trusted_owner, link_target, regular_file};
 use crate::secret::Secret;
 
@@ -210,6 +211,7 @@ impl KeyFile {
         if mode & forbidden != 0 {
             return Err(wrong(KeyProblem::TooOpen { mode }));
         }
+        check_path(path)?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
         file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(unreadable)?;
         Ok(Self { path: path.clone(), bytes })
@@ -262,6 +264,14 @@ impl KeyFile {
     }
 }
 
+/// Checks that no other user can make the path lead to a key that they know.
+fn check_path(path: &Path) -> Result<(), StoreError> {
+    regular_file::check_path(path).map_err(|error| match error {
+        ReadError::Untrusted(error) => error.into(),
+        error => StoreError::io("check", path, io::Error::other(error)),
+    })
+}
+
 /// Writes `identities` to the key file at `path`, sealed with `passphrase` if there is one: in place of the one that is there, or
 /// as a new file if `is_new`. It appears complete and durable, or not at all. Returns the content.
 ///
@@ -275,8 +285,9 @@ pub(super) fn write(
 ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     let failed = |e: io::Error| StoreError::io(if is_new { "create" } else { "write" }, path, e);
     // Follow a symbolic link, as for the configuration file.
-    let path = &*link_target(path);
+    let (named, path) = (path, &*link_target(path));
     path.parent().map_or(Ok(()), create_private_dir).map_err(failed)?;
+    check_path(named)?;
     let file = AtomicFile::beside(path).map_err(failed)?;
     // A store has no clock, but the file system has.
     let created = file.created().ok().and_then(|time| jiff::Timestamp::try_from(time).ok()).unwrap_or_default();

@@ -21,7 +21,6 @@ use keyring_core::{Entry, Error as KeyringError};
 
 use super::connect_queue::{ConnectPermit, QueuePlace, ServiceHangs};
 use super::{Damage, MAX_BYTES, Store, StoreError};
-use crate::clock::receive_within;
 use crate::model::{ProfileName, RecordName, Session};
 use crate::secret::SecretBytes;
 use error::store_error;
@@ -144,7 +143,7 @@ impl Keychain {
         if let Err(e) = thread {
             return Err(StoreError::Refused { detail: format!("cannot start a thread for the keychain: {e}") });
         }
-        match receive_within(&receiver, self.limit) {
+        match receiver.recv_timeout(self.limit) {
             Ok(Err(StoreError::TimedOut { .. })) => {
                 call.release_permit(ConnectPermit::fail);
                 Err(timed_out())

@@ -172,7 +172,7 @@ pub enum StoreError {
         /// The store's error, on one line.
         detail: String,
     },
-    /// Other users can write to the directory of the sessions.
+    /// Other users can write to the directory of the sessions, or choose the key file.
     #[error(transparent)]
     Untrusted(#[from] UntrustedFile),
     /// There is a session, but it cannot be read. It is not removed.

@@ -87,6 +87,48 @@ fn configuration_that_others_can_write_is_refused() {
 }
 
 #[test]
+fn file_that_others_can_replace_by_a_link_or_directory_is_refused() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let issuer = quick_issuer();
+    let home = Sandbox::new();
+    home.log_in("work", &issuer);
+    let requests = issuer.stats().token_requests;
+    let place = home.path().canonicalize().unwrap();
+    let (shared, safe) = (place.join("shared"), place.join("safe"));
+    fs::create_dir(&shared).unwrap();
+    fs::create_dir(&safe).unwrap();
+    let open = |dir: &std::path::Path| fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).unwrap();
+    let close = |dir: &std::path::Path| fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+    let check = |dir: &std::path::Path, exit| {
+        home.run(&["token", "work"]).exits(0);
+        open(dir);
+        let error = format!("other users can write to {} (mode 0777)", dir.display());
+        home.run(&["refresh", "work"]).exits(exit).reports(&error).reports("chmod go-w");
+        close(dir);
+    };
+    check(home.config_file().parent().unwrap().parent().unwrap(), 2);
+    // The configuration and the key file are links to links in a directory that is not their target's.
+    let key = home.config_file().with_file_name("authctl.key");
+    for (file, exit) in [(home.config_file(), 2), (key, 7)] {
+        let name = file.file_name().unwrap();
+        fs::rename(&file, safe.join(name)).unwrap();
+        symlink(safe.join(name), shared.join(name)).unwrap();
+        symlink(shared.join(name), &file).unwrap();
+        check(&shared, exit);
+        fs::remove_file(&file).unwrap();
+        fs::rename(safe.join(name), &file).unwrap();
+    }
+    assert_eq!(issuer.stats().token_requests, requests, "no refresh token was sent");
+}
+
+#[test]
+fn configuration_on_stdin_that_is_a_pipe_is_no_regular_file() {
+    let mut home = Sandbox::new();
+    home.set("AUTHCTL_CONFIG", "/dev/stdin");
+    home.run(&["status"]).exits(2).reports("not a regular file");
+}
+
+#[test]
 fn configuration_that_is_a_pipe_blocks_no_command() {
     let home = Sandbox::new();
     home.configure("");

@@ -40,7 +40,6 @@ pub use confine::{Places, confine, confine_command};
 pub use harden::{close_inherited_descriptors, harden};
 
 use crate::agent::protocol::{Confinement, Listening, STOP_LIMIT};
-use crate::clock::within;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::paths::ConfigFiles;
 use crate::session::SessionService;
@@ -121,8 +120,14 @@ pub async fn serve(
         task.abort();
     }
     drop(watching);
-    within(&*agent.clock, DRAIN_LIMIT, agent.limiter.emptied()).await;
-    within(&*agent.clock, CLOSE_LIMIT, agent.sessions.close()).await;
+    tokio::select! {
+        () = agent.limiter.emptied() => {}
+        () = agent.clock.sleep(DRAIN_LIMIT) => {}
+    }
+    tokio::select! {
+        () = agent.sessions.close() => {}
+        () = agent.clock.sleep(CLOSE_LIMIT) => {}
+    }
     // The socket is removed before the socket lock is released: the next agent finds both or neither.
     drop(listening);
     match agent.sessions.unsaved().borrow().iter().next() {

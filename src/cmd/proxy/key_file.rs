@@ -43,7 +43,10 @@ pub(super) fn read_or_create(path: &Path) -> Result<Secret, Error> {
         let hint = Hint::chmod("600", path);
         return Err(Error::msg(ErrorCode::Usage, format!("other users can read the key file {shown}"), hint));
     }
-    let bytes = regular_file::read(path, MAX_FILE).map_err(|e| failed(io::Error::other(e)))?;
+    let bytes = regular_file::check_path(path)
+        .map_err(|e| e.to_string())
+        .and_then(|()| regular_file::read(path, MAX_FILE))
+        .map_err(|e| failed(io::Error::other(e)))?;
     let text = std::str::from_utf8(bytes.expose()).unwrap_or_default().trim();
     let is_key = text.len() >= MIN_KEY && text.bytes().all(|byte| byte.is_ascii_graphic());
     if !is_key {
