@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,82 @@ impl Clock for SystemClock {
     }
 }
 
+/// A time limit that does not count the time for which this process was stopped (`SIGSTOP`, a frozen container, a paused
+/// machine): a reply that has arrived in the meantime is read before the limit has passed.
+///
+/// It is divided into steps. A step that takes much longer than it should is one in which the process was stopped.
+#[derive(Debug)]
+pub struct TimeLimit {
+    left: Duration,
+    step: Duration,
+    /// When the current step began.
+    since: Instant,
+    /// How many more stops are recognized. All timers may be late on an overloaded machine, where the limit has to pass too.
+    stops: u32,
+    is_last_step: bool,
+}
+
+impl TimeLimit {
+    const STEPS: u32 = 20;
+    const MAX_STEP: Duration = Duration::from_secs(1);
+
+    /// Returns a limit that begins `now`.
+    #[must_use]
+    pub fn new(limit: Duration, now: Instant) -> Self {
+        let step = (limit / Self::STEPS).clamp(Duration::from_millis(1), Self::MAX_STEP);
+        Self { left: limit, step, since: now, stops: Self::STEPS, is_last_step: false }
+    }
+
+    /// Returns how long to wait before the next call; `None` if the limit has passed. The last step follows the limit: in it,
+    /// what has arrived before is read.
+    pub fn next_step(&mut self, now: Instant) -> Option<Duration> {
+        let passed = now.saturating_duration_since(std::mem::replace(&mut self.since, now));
+        let was_stopped = passed > 2 * self.step && self.stops > 0;
+        if was_stopped {
+            self.stops -= 1;
+        } else {
+            self.left = self.left.saturating_sub(passed);
+        }
+        match self.left.is_zero() {
+            false => Some(self.step.min(self.left)),
+            true if self.is_last_step && !was_stopped => None,
+            true => {
+                self.is_last_step = true;
+                Some(self.step)
+            }
+        }
+    }
+}
+
+/// Awaits `work` within a [`TimeLimit`]. Returns `None` if it has passed. Needs a tokio runtime.
+pub async fn within<T>(clock: &dyn Clock, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    let mut limit = TimeLimit::new(limit, clock.monotonic());
+    while let Some(step) = limit.next_step(clock.monotonic()) {
+        tokio::select! {
+            biased;
+            output = &mut work => return Some(output),
+            () = clock.sleep(step) => {}
+        }
+    }
+    None
+}
+
+/// Receives from another thread within a [`TimeLimit`].
+///
+/// # Errors
+/// As [`Receiver::recv_timeout`].
+pub fn receive_within<T>(receiver: &Receiver<T>, limit: Duration) -> Result<T, RecvTimeoutError> {
+    let mut limit = TimeLimit::new(limit, SystemClock.monotonic());
+    while let Some(step) = limit.next_step(SystemClock.monotonic()) {
+        match receiver.recv_timeout(step) {
+            Err(RecvTimeoutError::Timeout) => {}
+            result => return result,
+        }
+    }
+    Err(RecvTimeoutError::Timeout)
+}
+
 /// Returns a wait that begins with `first` and doubles `times` times, to `max` at most.
 #[must_use]
 pub fn doubled(first: Duration, times: u32, max: Duration) -> Duration {
@@ -179,6 +256,37 @@ mod tests {
     fn time_is_displayed_as_rfc_3339() {
         assert_eq!(UnixTime(1_700_000_000).to_string(), "2023-11-14T22:13:20Z");
         assert_eq!(UnixTime(i64::MAX).to_string(), "9223372036854775807 seconds after 1970");
+    }
+
+    #[test]
+    fn time_limit_counts_no_time_in_which_the_process_was_stopped() {
+        // How long the process is stopped after so much of a limit of 20 s, and how long the rest then takes.
+        for (before, stopped, after) in
+            [(0.0, 0.0, 21.0), (5.0, 60.0, 17.0), (19.5, 0.8, 1.0), (19.9, 3600.0, 1.5), (20.5, 60.0, 1.0)]
+        {
+            let start = SystemClock.monotonic();
+            let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
+            let (mut limit, mut now) = (TimeLimit::new(Duration::from_secs(20), start), 0.0);
+            let mut rest = 0.0;
+            while let Some(step) = limit.next_step(at(now)) {
+                let end = now + step.as_secs_f64();
+                let was_stopped = now <= before && before < end && stopped > 0.0;
+                now = if was_stopped { end.max(before + stopped) } else { end };
+                rest = if was_stopped { 0.0 } else { rest + step.as_secs_f64() };
+            }
+            assert!((after - 1.0..=after + 1.0).contains(&rest), "{before} {stopped}: {rest}");
+            assert!(rest >= 0.99, "{before} {stopped}: time to read what has arrived, not {rest}");
+        }
+    }
+
+    #[test]
+    fn time_limit_passes_though_every_timer_is_late() {
+        let (mut now, mut steps) = (SystemClock.monotonic(), 0);
+        let mut limit = TimeLimit::new(Duration::from_secs(20), now);
+        while let Some(step) = limit.next_step(now) {
+            (now, steps) = (now + 10 * step, steps + 1);
+        }
+        assert!(steps <= 2 * TimeLimit::STEPS, "{steps}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::signals::TERMINATION;
 use super::{App, Signals};
+use crate::clock::within;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::session::{MAX_REFRESH, Settled, UNSAVED_LIMIT, UnsavedSession};
 use crate::text::without_error_numbers;
@@ -111,9 +112,10 @@ impl App {
                 signals.discard();
                 self.ui().notice("Finishing the refresh; press Ctrl-C again to abort, which may lose the session");
                 tokio::select! {
-                    error = settled => error,
+                    error = within(&*self.clock, MAX_REFRESH, settled) => {
+                        error.unwrap_or_else(Error::interrupted_during_refresh)
+                    }
                     _ = signals.next() => Error::interrupted_during_refresh(),
-                    () = self.clock.sleep(MAX_REFRESH) => Error::interrupted_during_refresh(),
                 }
             }
         };

@@ -18,7 +18,7 @@ use super::metadata::Metadata;
 use super::par;
 use super::random::random;
 use super::token_endpoint::{TokenEndpoint, add_single_resource};
-use crate::clock::Clock;
+use crate::clock::{Clock, within};
 use crate::model::{RedirectUri, TokenSet, TokenTarget};
 use crate::secret::Secret;
 
@@ -184,12 +184,9 @@ impl AuthorizationCodeLogin {
     pub async fn wait(&self, clock: &dyn Clock, limit: Duration) -> Result<BrowserResponse, IssuerError> {
         let expected = Arc::clone(&self.expected);
         let classify = Arc::new(move |query: &str| expected.check(query, "the browser"));
-        tokio::select! {
-            (outcome, browser) = self.listener.wait_for_response(classify, clock) => {
-                Ok(BrowserResponse { code: outcome.map(AuthorizationCode), browser })
-            }
-            () = clock.sleep(limit) => Err(IssuerError::LoginTimedOut { limit }),
-        }
+        let response = within(clock, limit, self.listener.wait_for_response(classify, clock)).await;
+        let (outcome, browser) = response.ok_or(IssuerError::LoginTimedOut { limit })?;
+        Ok(BrowserResponse { code: outcome.map(AuthorizationCode), browser })
     }
 
     /// Accepts the URL that the browser ended at, whole or from its `?` on, with the same checks.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hyper::body::Bytes;
 use hyper_util::client::proxy::matcher::Intercept;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Certificate, Method, redirect};
+use reqwest::{Certificate, Method, RequestBuilder, redirect};
 use url::Url;
 
 use super::ca_certificates;
@@ -17,7 +17,7 @@ use super::http_response::HttpResponse;
 use super::reqwest_clients::{ApiVersion, Clients, Limits};
 use super::resolver::{Lookup, NetworkLimit, limited, system_lookup};
 use super::transport_error::Destination;
-use crate::clock::UnixTime;
+use crate::clock::{SystemClock, UnixTime, within};
 use crate::model::{ApiUrl, InsecureUrl, IssuerUrl, Server, is_loopback, named_url, secure_url};
 use crate::secret::{Secret, SecretBytes};
 
@@ -54,6 +54,17 @@ pub(super) struct Credentials {
     pub(super) authorization: Option<HeaderValue>,
     /// A DPoP proof.
     pub(super) proof: Option<HeaderValue>,
+}
+
+/// A request that may be sent.
+struct PreparedRequest {
+    request: RequestBuilder,
+    method: Method,
+    url: Url,
+    host: String,
+    /// The host and port of the proxy.
+    proxy: Option<String>,
+    limit: Option<NetworkLimit>,
 }
 
 impl From<Option<HeaderValue>> for Credentials {
@@ -202,7 +213,8 @@ impl Http {
 
     /// Sends a GET without a token to an API, and returns the head of the response: its body may be of any length.
     pub(super) async fn get_head(&self, url: &Url) -> Result<HttpResponse, IssuerError> {
-        Ok(self.open(Method::GET, url, "application/json", Credentials::default(), None).await?.0)
+        let request = self.prepare(Method::GET, url, "application/json", Credentials::default(), None).await?;
+        Ok(self.open(request).await?.0)
     }
 
     /// Sends a DELETE to `url` with this `Authorization`.
@@ -243,26 +255,40 @@ impl Http {
         if let Some(issuer) = super::testing::simulated_issuer() {
             return super::testing::exchange(issuer, &host_of(url), url, body).await;
         }
-        let (mut response, mut reply, proxy) = self.open(method, url, accept, credentials, body).await?;
-        let host = response.host.clone();
+        let request = self.prepare(method, url, accept, credentials, body).await?;
+        let (host, proxy) = (request.host.clone(), request.proxy.clone());
         let destination = Destination { host: &host, proxy: proxy.as_deref() };
-        while let Some(chunk) = reply.chunk().await.map_err(|error| destination.error(&error))? {
-            response.append(&chunk)?;
-        }
-        Ok(response)
+        let exchange = async {
+            let (mut response, mut reply) = self.open(request).await?;
+            while let Some(chunk) = self.receive(destination, reply.chunk()).await? {
+                response.append(&chunk)?;
+            }
+            Ok(response)
+        };
+        let response = within(&SystemClock, self.shared.clients.limits().total, exchange).await;
+        response.unwrap_or_else(|| Err(destination.timed_out()))
     }
 
-    /// Sends a request, and returns the head of the response, the rest of it, and the host and port of the proxy.
-    async fn open(
+    /// Awaits a part of a response.
+    async fn receive<T>(
+        &self,
+        destination: Destination<'_>,
+        part: impl Future<Output = Result<T, reqwest::Error>>,
+    ) -> Result<T, IssuerError> {
+        let received = within(&SystemClock, self.shared.clients.limits().read, part).await;
+        received.ok_or_else(|| destination.timed_out())?.map_err(|error| destination.error(&error))
+    }
+
+    /// Builds a request, unless it may not be sent.
+    async fn prepare(
         &self,
         method: Method,
         url: &Url,
         accept: &'static str,
         Credentials { authorization, proof }: Credentials,
         body: Option<(&'static str, Bytes)>,
-    ) -> Result<(HttpResponse, reqwest::Response, Option<String>), IssuerError> {
+    ) -> Result<PreparedRequest, IssuerError> {
         let url = secure_url(url.as_str())?;
-        let host = host_of(&url);
         let clients = &self.shared.clients;
         let proxy = clients.proxies().for_url(&url)?;
         let limit = self.network_limit(&url)?;
@@ -281,9 +307,17 @@ impl Http {
         if let Some(proof) = proof {
             request = request.header(DPOP, proof);
         }
-        let proxy = proxy.as_ref().and_then(authority);
+        let (host, proxy) = (host_of(&url), proxy.as_ref().and_then(authority));
+        Ok(PreparedRequest { request, method, url, host, proxy, limit })
+    }
+
+    /// Sends a request, and returns the head of the response and the rest of it.
+    async fn open(
+        &self,
+        PreparedRequest { request, method, url, host, proxy, limit }: PreparedRequest,
+    ) -> Result<(HttpResponse, reqwest::Response), IssuerError> {
         let destination = Destination { host: &host, proxy: proxy.as_deref() };
-        let sent = limited(limit, request.send()).await.map_err(|error| destination.error(&error));
+        let sent = self.receive(destination, limited(limit, request.send())).await;
         let reply = sent.inspect_err(|error| tracing::debug!("{method} {host}{} -> {error}", url.path()))?;
         let status = reply.status().as_u16();
         tracing::debug!("{method} {host}{} -> {status}", url.path());
@@ -294,7 +328,7 @@ impl Http {
         if let Some(nonce) = &response.dpop_nonce {
             self.shared.proof_servers.remember_nonce(&url, nonce);
         }
-        Ok((response, reply, proxy))
+        Ok((response, reply))
     }
 
     /// Returns a client for an API at `url` and how to name it in errors.

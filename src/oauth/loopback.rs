@@ -299,6 +299,8 @@ async fn serve_connection(
         }
     };
     tokio::select! {
+        // What has arrived while the process was stopped is read first.
+        biased;
         () = serving => {}
         () = too_slow => {}
     }

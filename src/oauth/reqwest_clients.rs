@@ -25,7 +25,9 @@ const API_IDLE_LIMIT: Duration = Duration::from_secs(4);
 pub(super) struct Limits {
     /// To resolve the host, connect to one of its addresses and complete the TLS handshake.
     pub(super) connect: Duration,
-    /// From the start to the response's head, and between two parts of its body.
+    /// From the start to the response's head, and between two parts of its body. Like `total`, it does not count the time for
+    /// which the process is stopped ([`crate::clock::TimeLimit`]): a code or a refresh token is not sent again, so a reply that
+    /// has arrived must not be lost.
     pub(super) read: Duration,
     /// For everything together.
     pub(super) total: Duration,
@@ -142,8 +144,6 @@ impl Clients {
         self.builder(route)?
             .user_agent(USER_AGENT)
             .http1_only()
-            .read_timeout(self.limits.read)
-            .timeout(self.limits.total)
             // Each request has a connection of its own. The server may have closed an idle one, and a request sent on it would
             // count as lost: codes and refresh tokens must not be sent twice.
             .pool_max_idle_per_host(0)

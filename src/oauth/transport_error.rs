@@ -37,11 +37,17 @@ impl Destination<'_> {
             let message = format!("connection to {host} closed before the request was sent");
             return self.unreachable(Phase::Connect, Delivery::NotSent, message);
         }
-        let (delivery, message) = match error.is_timeout() {
-            true => (Delivery::MaybeSent, format!("{host} did not respond in time")),
-            false => (Delivery::ResponseLost, format!("connection to {host} closed before the response was complete")),
-        };
-        self.unreachable(Phase::Exchange, delivery, message)
+        if error.is_timeout() {
+            return self.timed_out();
+        }
+        let message = format!("connection to {host} closed before the response was complete");
+        self.unreachable(Phase::Exchange, Delivery::ResponseLost, message)
+    }
+
+    /// Returns the error of a request whose response did not arrive in time.
+    pub(super) fn timed_out(&self) -> IssuerError {
+        let message = format!("{} did not respond in time", self.host);
+        self.unreachable(Phase::Exchange, Delivery::MaybeSent, message)
     }
 
     fn connection_error(&self, error: &reqwest::Error) -> IssuerError {

@@ -134,12 +134,13 @@ impl SessionService {
         before: &Session,
         limit: Duration,
     ) -> Result<StoreOutcome, SessionError> {
-        let (start, mut took, mut attempts) = (self.clock.monotonic(), Duration::ZERO, 0);
+        // The time for which the process is stopped between two attempts does not count.
+        let (mut passed, mut took, mut attempts) = (Duration::ZERO, Duration::ZERO, 0);
         loop {
             // The last attempt ends in time if it takes as long as the one before.
-            let wait = doubled(LATER_WAIT, attempts, MAX_WAIT);
+            let wait = doubled(LATER_WAIT, attempts, MAX_WAIT).min(limit.saturating_sub(passed + took));
             attempts += 1;
-            self.clock.sleep(wait.min(limit.saturating_sub(self.since(start) + took))).await;
+            self.clock.sleep(wait).await;
             let attempted = self.clock.monotonic();
             let stored = match self.write_over(profile, session, &before.generation).await {
                 Ok(None) => StoreOutcome::Done,
@@ -147,7 +148,8 @@ impl SessionService {
                 Err(error) => {
                     self.set_unsaved(profile, session, before, error);
                     took = self.since(attempted);
-                    if self.since(start) + took < limit {
+                    passed += wait + took;
+                    if passed + took < limit {
                         continue;
                     }
                     let unsaved = self.unsaved.borrow();
@@ -267,6 +269,25 @@ mod tests {
             assert_eq!(waited, UNSAVED_LIMIT);
             assert_eq!(error.to_string().ends_with("; the session is lost"), rotated, "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn time_in_which_the_process_is_stopped_does_not_count() {
+        let (dir, clock) = (tempfile::tempdir().expect("tempdir"), Arc::new(TestClock::new()));
+        let blocked = dir.path().join("sessions");
+        std::fs::write(&blocked, "").expect("written");
+        let service = service(dir.path(), &clock);
+        let (mut unsaved, stopped) = (service.unsaved(), Arc::clone(&clock));
+        tokio::spawn(async move {
+            unsaved.wait_for(|unsaved| !unsaved.is_empty()).await.expect("unsaved");
+            drop(stopped.sleep(Duration::from_secs(3600)));
+            // Another attempt has failed since.
+            unsaved.changed().await.expect("unsaved");
+            std::fs::remove_file(&blocked).expect("removed");
+        });
+        let (read, new) = refreshed(true);
+        let stored = service.store_refreshed(&profile(), &new, &read, &mut held(&service).await).await;
+        assert!(matches!(stored, Ok(StoreOutcome::Done)));
     }
 
     #[tokio::test]

@@ -21,6 +21,7 @@ use keyring_core::{Entry, Error as KeyringError};
 
 use super::connect_queue::{ConnectPermit, QueuePlace, ServiceHangs};
 use super::{Damage, MAX_BYTES, Store, StoreError};
+use crate::clock::receive_within;
 use crate::model::{ProfileName, RecordName, Session};
 use crate::secret::SecretBytes;
 use error::store_error;
@@ -143,7 +144,7 @@ impl Keychain {
         if let Err(e) = thread {
             return Err(StoreError::Refused { detail: format!("cannot start a thread for the keychain: {e}") });
         }
-        match receiver.recv_timeout(self.limit) {
+        match receive_within(&receiver, self.limit) {
             Ok(Err(StoreError::TimedOut { .. })) => {
                 call.release_permit(ConnectPermit::fail);
                 Err(timed_out())

@@ -1,6 +1,6 @@
 //! A client of the agent that uses only the standard library: one connection, one request, one reply of limited size.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::messages::Problem;
 use super::socket::owner_of;
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, SystemClock, TimeLimit};
 use crate::secret::SecretBytes;
 
 /// Why there is no reply.
@@ -110,19 +110,21 @@ impl AgentClient {
         let mut received = SecretBytes::default();
         let mut waiting = Some(waiting);
         // For the whole reply, however slowly it arrives.
-        let mut deadline = SystemClock.monotonic() + delay;
+        let mut time = TimeLimit::new(delay, SystemClock.monotonic());
         loop {
             if let Some(reply) = complete(received.expose())? {
                 return Ok(reply);
             }
             let mut piece = [0u8; 4096];
-            let left = deadline.saturating_duration_since(SystemClock.monotonic());
-            let read = if left.is_zero() {
-                Err(io::ErrorKind::TimedOut.into())
-            } else {
-                self.stream.set_read_timeout(Some(left)).and_then(|()| self.stream.read(&mut piece))
+            let Some(step) = time.next_step(SystemClock.monotonic()) else {
+                let go_on = waiting.take().is_some_and(|waiting| waiting());
+                if !go_on {
+                    return Err(ClientError::NoResponse);
+                }
+                time = TimeLimit::new(limit, SystemClock.monotonic());
+                continue;
             };
-            match read {
+            match self.stream.set_read_timeout(Some(step)).and_then(|()| self.stream.read(&mut piece)) {
                 Ok(0) => return Err(ClientError::InvalidResponse),
                 Ok(length) => {
                     received.extend(&piece[..length]);
@@ -131,14 +133,7 @@ impl AgentClient {
                         return Err(ClientError::InvalidResponse);
                     }
                 }
-                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                    let go_on = waiting.take().is_some_and(|waiting| waiting());
-                    if !go_on {
-                        return Err(ClientError::NoResponse);
-                    }
-                    deadline = SystemClock.monotonic() + limit;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
                 Err(_) => return Err(ClientError::InvalidResponse),
             }
         }

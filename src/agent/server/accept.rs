@@ -22,6 +22,7 @@ use super::peer::Peer;
 use super::response::{AgentResponse, not_allowed, problem, see_openapi};
 use super::route::{RouteError, route};
 use super::state::Agent;
+use crate::clock::within;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::ACCEPT_RETRY;
 use crate::secret::SecretBytes;
@@ -198,10 +199,10 @@ async fn handle(agent: &Arc<Agent>, peer: &Peer, request: Request<Incoming>) -> 
     let body = if max == 0 && hyper::body::Body::is_end_stream(&body) {
         SecretBytes::default()
     } else {
-        match tokio::time::timeout(BODY_TIMEOUT, read(Limited::new(body, max))).await {
-            Ok(Some(body)) => body,
-            Ok(None) => return too_large(),
-            Err(_) => {
+        match within(&*agent.clock, BODY_TIMEOUT, read(Limited::new(body, max))).await {
+            Some(Some(body)) => body,
+            Some(None) => return too_large(),
+            None => {
                 let failure =
                     Error::msg(ErrorCode::RequestTimedOut, "the request body did not arrive in time", see_openapi());
                 return problem(&failure);

@@ -40,6 +40,7 @@ pub use confine::{Places, confine, confine_command};
 pub use harden::{close_inherited_descriptors, harden};
 
 use crate::agent::protocol::{Confinement, Listening, STOP_LIMIT};
+use crate::clock::within;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::paths::ConfigFiles;
 use crate::session::SessionService;
@@ -120,14 +121,8 @@ pub async fn serve(
         task.abort();
     }
     drop(watching);
-    tokio::select! {
-        () = agent.limiter.emptied() => {}
-        () = agent.clock.sleep(DRAIN_LIMIT) => {}
-    }
-    tokio::select! {
-        () = agent.sessions.close() => {}
-        () = agent.clock.sleep(CLOSE_LIMIT) => {}
-    }
+    within(&*agent.clock, DRAIN_LIMIT, agent.limiter.emptied()).await;
+    within(&*agent.clock, CLOSE_LIMIT, agent.sessions.close()).await;
     // The socket is removed before the socket lock is released: the next agent finds both or neither.
     drop(listening);
     match agent.sessions.unsaved().borrow().iter().next() {

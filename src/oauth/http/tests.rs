@@ -1,5 +1,6 @@
 //! Requests to servers that redirect, hang up, have no TLS, or are where the issuer must not lead.
 
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -7,6 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::super::error::{Delivery, Phase};
 use super::super::testing::{TestServer, answer, fetch, http, json, unused_address};
 use super::*;
+use crate::clock::Clock as _;
 
 #[tokio::test]
 async fn unsent_request_is_distinguished_from_one_that_may_have_arrived() {
@@ -262,6 +264,50 @@ async fn public_issuer_does_not_lead_to_localhost() {
         assert!(matches!(error, IssuerError::Insecure(InsecureUrl::Internal { .. })), "{host}: {error:?}");
     }
     assert_eq!(server.requests().len(), 0);
+}
+
+/// The thread is blocked beyond all limits while the response arrives, as in a process that is stopped.
+#[tokio::test]
+async fn response_that_arrives_while_the_process_is_stopped_is_read() {
+    const LIMIT: Duration = Duration::from_secs(1);
+    for (first, rest) in [
+        ("", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{", "}"),
+        ("HTTP/1.1 200 OK\r\ncontent-le", "ngth: 2\r\n\r\n{}"),
+    ] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = Url::parse(&format!("http://{}/token", listener.local_addr().expect("bound"))).expect("valid");
+        let (requested, mut request) = tokio::sync::mpsc::channel(1);
+        let (stop, stopped) = std::sync::mpsc::channel();
+        let (responded, response) = std::sync::mpsc::channel();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            assert!(stream.read(&mut [0; 4096]).expect("a request") > 0);
+            stream.write_all(first.as_bytes()).expect("sent");
+            requested.blocking_send(()).expect("received");
+            stopped.recv().expect("stopped");
+            stream.write_all(rest.as_bytes()).expect("sent");
+            responded.send(stream).expect("received");
+        });
+        let limits = Limits { read: LIMIT, total: LIMIT, ..Limits::DEFAULT };
+        let http = Http::with_limits(Vec::new(), limits, system_lookup);
+        let stop = async {
+            request.recv().await.expect("a request");
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            stop.send(()).expect("received");
+            let stream = response.recv().expect("responded");
+            let start = SystemClock.monotonic();
+            while start.elapsed() < 2 * LIMIT {
+                std::thread::park_timeout(LIMIT);
+            }
+            stream
+        };
+        let (response, _stream) = tokio::join!(http.post_form(&url, Bytes::from_static(b"a=b"), None), stop);
+        assert_eq!(response.expect("a response").status, 200, "{rest}");
+        server.join().expect("ended");
+    }
 }
 
 #[tokio::test]
