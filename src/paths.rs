@@ -31,7 +31,7 @@ pub struct Environment {
     pub credentials_directory: Option<PathBuf>,
     /// `AUTHCTL_NO_INPUT`: never prompt.
     pub no_input: bool,
-    /// `AUTHCTL_TOKEN`: a supplied access token, used as it is.
+    /// `AUTHCTL_TOKEN`: a supplied access token, as it is written there.
     pub token: Option<Secret>,
     /// `NO_COLOR`, or `TERM=dumb`.
     pub no_color: bool,
@@ -66,9 +66,9 @@ impl Environment {
             key_file: os(KEY_FILE_VARIABLE).map(PathBuf::from),
             credentials_directory: os(CREDENTIALS_VARIABLE).map(PathBuf::from),
             no_input: flag("AUTHCTL_NO_INPUT"),
-            token: text(TOKEN_VARIABLE)
-                .map(|text| bare_token(&text).to_owned())
-                .filter(|token| !token.is_empty())
+            token: os(TOKEN_VARIABLE)
+                .map(|value| value.to_string_lossy().into_owned())
+                .filter(|text| !bare_token(text).is_empty())
                 .map(Secret::new),
             no_color: os("NO_COLOR").is_some() || dumb,
             force_color: flag("CLICOLOR_FORCE"),

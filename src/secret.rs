@@ -25,6 +25,12 @@ impl Secret {
         &self.0
     }
 
+    /// Returns it without all white space, with which one-time codes are shown in groups.
+    #[must_use]
+    pub fn ungrouped(&self) -> Self {
+        Self::new(self.0.split_whitespace().collect())
+    }
+
     /// Returns whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {

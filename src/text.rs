@@ -65,26 +65,55 @@ fn is_unsafe(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Returns a token without what is often pasted along with it: white space, a byte order mark, quotes, a comma, and the name and
-/// the scheme of the `Authorization` header.
+/// Returns whether it is often pasted along with an address, an ID or a token: white space, a byte order mark, quotes.
+#[must_use]
+pub fn is_around_pasted(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | '\u{feff}' | '\u{200b}' | '\u{2018}'..='\u{201f}')
+}
+
+/// Returns a pasted line without what is around it, as are the marks with which a terminal can enclose what is pasted.
+#[must_use]
+pub fn pasted_line(line: &str) -> String {
+    let line = line.replace("\u{1b}[200~", "").replace("\u{1b}[201~", "");
+    line.trim_matches(is_around_pasted).to_owned()
+}
+
+/// The schemes of an `Authorization` header with a token, in lower case.
+const SCHEMES: [&str; 3] = ["bearer", "dpop", "token"];
+
+/// Returns a token without what is often pasted along with it: quotes and the like, a comma or semicolon, the
+/// scheme of the `Authorization` header, and its name or that of a variable or member.
 #[must_use]
 pub fn bare_token(text: &str) -> &str {
-    let around = |c: char| {
-        c.is_whitespace() || matches!(c, '"' | '\'' | '`' | ',' | '\u{feff}' | '\u{200b}' | '\u{2018}'..='\u{201f}')
-    };
-    let mut text = text;
-    loop {
-        text = text.trim_matches(around);
-        let rest = [("authorization:", false), ("bearer", true)].into_iter().find_map(|(prefix, is_word)| {
-            let (begin, rest) = text.split_at_checked(prefix.len())?;
-            let ends = !is_word || rest.starts_with(char::is_whitespace);
-            (ends && begin.eq_ignore_ascii_case(prefix)).then_some(rest)
-        });
-        match rest {
-            Some(rest) => text = rest,
-            None => return text,
-        }
+    let around = |c: char| is_around_pasted(c) || matches!(c, ',' | ';');
+    let mut text = text.trim_matches(around);
+    while let Some(rest) = without_label(text) {
+        text = rest.trim_matches(around);
     }
+    text
+}
+
+/// Returns what follows a scheme, or a name with `:` or `=`.
+fn without_label(text: &str) -> Option<&str> {
+    let (name, rest) = text.split_at(text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?);
+    let name = name.to_ascii_lowercase();
+    if rest.starts_with(char::is_whitespace) && (SCHEMES.contains(&name.as_str()) || name == "export") {
+        return Some(rest);
+    }
+    let is_name = name == "authorization" || name.ends_with("token");
+    let value = rest.trim_start_matches(['"', '\'', ' ']).strip_prefix([':', '=']).filter(|_| is_name)?;
+    // A token may end with `=`.
+    (!value.trim_matches('=').is_empty()).then_some(value)
+}
+
+/// Returns whether a bearer token may look so: the characters of RFC 6750, section 2.1, and `|`, which some APIs use. The words
+/// are what an empty secret or member leaves.
+#[must_use]
+pub fn is_token(text: &str) -> bool {
+    let characters = text.trim_end_matches('=');
+    !characters.is_empty()
+        && characters.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/|".contains(&b))
+        && !SCHEMES.iter().chain(&["null", "undefined"]).any(|word| text.eq_ignore_ascii_case(word))
 }
 
 /// Returns untrusted text as one line of at most `max` characters, to be quoted in a message.
@@ -197,13 +226,44 @@ mod tests {
             "'a.b.c',\n",
             "Authorization: Bearer a.b.c\r\n",
             "\"Authorization: 'Bearer a.b.c'\"",
+            "token a.b.c",
+            "DPoP a.b.c;",
+            "AUTHCTL_TOKEN=a.b.c",
+            "export AUTHCTL_TOKEN='Bearer a.b.c';",
+            "\"access_token\": \"a.b.c\",\n",
+            "access_token: a.b.c",
         ] {
             assert_eq!(bare_token(text), "a.b.c", "{text:?}");
         }
-        for text in ["bearer", "bearer.b.c", "a b", ""] {
+        for text in ["bearer", "bearer.b.c", "a b", "", "mytoken==", "token.a=", "a:b", "name=a", "a.b.c token x"] {
             assert_eq!(bare_token(text), text);
         }
         assert_eq!(bare_token("Bearer \r\n"), "Bearer");
+    }
+
+    #[test]
+    fn token_has_the_characters_of_rfc_6750_and_is_no_scheme() {
+        for text in ["a.b.c", "gh_1-~+/==", "1|abc", "bearer1", "nullable"] {
+            assert!(is_token(text), "{text}");
+        }
+        for text in [
+            "",
+            "=",
+            "a b",
+            "a=b",
+            "{}",
+            "a;b",
+            "Bearer",
+            "TOKEN",
+            "dpop",
+            "null",
+            "$TOKEN",
+            "na\u{ef}ve",
+            "a\nb",
+            "https://a",
+        ] {
+            assert!(!is_token(text), "{text}");
+        }
     }
 
     #[test]

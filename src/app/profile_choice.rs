@@ -4,7 +4,7 @@ use super::App;
 use crate::config::{self, Config};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{InvalidProfileName, Profile, ProfileName};
-use crate::oauth::is_vschar;
+use crate::oauth::supplied_access_token;
 use crate::secret::Secret;
 
 impl App {
@@ -116,17 +116,19 @@ impl App {
     ///
     /// # Errors
     /// As [`App::config`], if both are given; [`ErrorCode::Configuration`] if it cannot be a token.
-    pub fn supplied_token(&self, argument: Option<&ProfileName>) -> Result<Option<&Secret>, Error> {
+    pub fn supplied_token(&self, argument: Option<&ProfileName>) -> Result<Option<Secret>, Error> {
         let Some(token) = &self.environment.token else { return Ok(None) };
         let named = match self.typed_profile(argument)? {
             Some(name) => self.config()?.existing(name)?.is_some(),
             None => false,
         };
-        if !named && !is_vschar(token) {
-            let message = "invalid AUTHCTL_TOKEN: a token has only printable ASCII characters";
-            return Err(Error::msg(ErrorCode::Configuration, message, Hint::shell("unset AUTHCTL_TOKEN")));
+        if named {
+            return Ok(None);
         }
-        Ok(if named { None } else { Some(token) })
+        supplied_access_token(token, self.clock.now()).map(Some).map_err(|problem| {
+            let message = format!("invalid AUTHCTL_TOKEN: {problem}");
+            Error::msg(ErrorCode::Configuration, message, Hint::shell("unset AUTHCTL_TOKEN"))
+        })
     }
 
     /// Returns the selected profile: argument, else `AUTHCTL_PROFILE`, else the directory's, else the default, else the only one.

@@ -2,11 +2,12 @@
 
 use super::App;
 use crate::secret::Secret;
+use crate::text::pasted_line;
 use crate::ui;
 
 impl App {
-    /// Prompts for a line of text without blocking the runtime; returns `None` without an answer. White space around it, which
-    /// pasted text may have, is removed.
+    /// Prompts for a line of text without blocking the runtime; returns `None` without an answer. What pasted text may have
+    /// around it is removed.
     pub async fn ask(&self, prompt: &str) -> Option<String> {
         let ui = self.ui;
         ui.prompt(prompt);
@@ -18,7 +19,7 @@ impl App {
             // Ends the line of the prompt, where the terminal has shown Ctrl-D as `^D`.
             ui.prompt_unanswered();
         }
-        line.map(|line| line.trim().to_owned())
+        line.map(|line| pasted_line(&line))
     }
 
     /// Reads a line from stdin, typed or piped; the prompt is shown only on a terminal.

@@ -152,7 +152,7 @@ fn is_searched(program: &Path) -> bool {
 fn token(app: &App, run: &Run) -> Result<Result<(Secret, Option<Validity>), u8>, Error> {
     let name = run.profile.as_ref();
     Ok(Ok(match app.supplied_token(name)? {
-        Some(token) => (token.clone(), None),
+        Some(token) => (token, None),
         None => {
             let verified = match through_agent(app, name)? {
                 Some(verified) => verified,

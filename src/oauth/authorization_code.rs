@@ -19,8 +19,9 @@ use super::par;
 use super::random::random;
 use super::token_endpoint::{TokenEndpoint, add_single_resource};
 use crate::clock::{Clock, within};
-use crate::model::{RedirectUri, TokenSet, TokenTarget};
+use crate::model::{RedirectUri, TokenSet, TokenTarget, is_loopback};
 use crate::secret::Secret;
+use crate::text::pasted_line;
 
 /// The parameters of an authorization request.
 #[derive(Clone, Debug, Default)]
@@ -189,7 +190,8 @@ impl AuthorizationCodeLogin {
         Ok(BrowserResponse { code: outcome.map(AuthorizationCode), browser })
     }
 
-    /// Accepts the URL that the browser ended at, whole or from its `?` on, with the same checks.
+    /// Accepts the URL that the browser ended at, whole or from its `?` on, with the same checks. Only the parameters decide, so
+    /// any name of this machine will do, and what the ways of copying add is removed: line breaks, escapes and a full stop.
     ///
     /// # Errors
     /// As the code of [`AuthorizationCodeLogin::wait`]; [`IssuerError::InvalidResponse`] if it is unrelated to this login.
@@ -199,8 +201,10 @@ impl AuthorizationCodeLogin {
             let what = format!("not a response to this login: {why}");
             IssuerError::InvalidResponse { from: from.into(), what, wrong_address: false }
         };
-        let around = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | '\u{feff}' | '\u{200b}');
-        let text = text.trim_matches(around);
+        // No URL contains white space or a backslash (RFC 3986).
+        let text = pasted_line(text).replace("&amp;", "&").replace(|c: char| c.is_whitespace() || c == '\\', "");
+        let text = text.trim_end_matches(['.', ',', ';']);
+        let text = text.strip_prefix("view-source:").unwrap_or(text);
         let redirect_uri = &self.expected.redirect_uri;
         let has_scheme = |scheme: &str| text.get(..scheme.len()).is_some_and(|text| text.eq_ignore_ascii_case(scheme));
         let address = match text.split_once('?') {
@@ -216,6 +220,10 @@ impl AuthorizationCodeLogin {
         let query = target.query().unwrap_or_default().to_owned();
         target.set_query(None);
         target.set_fragment(None);
+        if is_loopback(&target) {
+            let _ = target.set_scheme(redirect_uri.scheme());
+            let _ = target.set_host(redirect_uri.host_str());
+        }
         if target != *redirect_uri {
             return Err(unrelated("it is not the redirect URI"));
         }

@@ -68,6 +68,5 @@ pub use loopback_page::LoginPage;
 pub use metadata::{Endpoint, Metadata};
 pub use pass_through::{ApiBody, ApiRequestBody, PassThrough};
 pub use random::random;
-pub use supplied_tokens::parse_supplied_tokens;
+pub use supplied_tokens::{parse_supplied_tokens, supplied_access_token};
 pub use token_endpoint::TokenEndpoint;
-pub use token_response::is_vschar;

@@ -6,7 +6,7 @@ use super::token_response::{TokenEndpointResponse, parse_token_response};
 use crate::clock::UnixTime;
 use crate::model::TokenSet;
 use crate::secret::{Secret, SecretBytes};
-use crate::text::bare_token;
+use crate::text::{bare_token, is_token};
 
 /// Parses a token response (RFC 6749, section 5.1) whose lifetime counts from `now`, or a bare JWT.
 ///
@@ -48,6 +48,22 @@ pub fn parse_supplied_tokens(text: &Secret, now: UnixTime) -> Result<TokenSet, I
     }
 }
 
+/// Returns the access token in `text`, which is one of any format or a token response.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn supplied_access_token(text: &Secret, now: UnixTime) -> Result<Secret, &'static str> {
+    let bare = bare_token(text.expose());
+    if is_token(bare) {
+        return Ok(Secret::new(bare.to_owned()));
+    }
+    let supplied = parse_supplied_tokens(text, now).ok().map(|tokens| tokens.access_token);
+    supplied.filter(|token| is_token(token.expose())).ok_or(match bare.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        true => "it has no token",
+        false => "it is no token response, and a token has only letters, digits and -._~+/|=",
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +83,15 @@ mod tests {
         let tokens = read(r#"{"access_token":"a","expires_in":60,"refresh_token":"r"}"#).expect("a response");
         assert_eq!(tokens.expires_at, Some(UnixTime(160)));
         assert!(tokens.refresh_token.is_some());
+        for text in ["Bearer", "null", "Bearer Bearer", "{}", r#"{"access_token":"a b"}"#, "a b", "eyJh.eyJi. c2ln"] {
+            assert!(supplied_access_token(&Secret::new(text.into()), UnixTime(100)).is_err(), "{text}");
+        }
+        for text in
+            ["a", "token a", "a;", r#"{"access_token":"a","expires_in":60}"#, "{\n \"access_token\": \"a\"\n}\r\n"]
+        {
+            let token = supplied_access_token(&Secret::new(text.into()), UnixTime(100)).expect("a token");
+            assert_eq!(token.expose(), "a", "{text}");
+        }
         for text in ["", "{}", "hello", "a b.c.d", "<html></html>", r#"{"error":"invalid_grant"}"#] {
             assert!(read(text).is_err(), "{text}");
         }

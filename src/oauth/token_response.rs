@@ -121,8 +121,7 @@ pub(super) fn parse_error_response(response: &HttpResponse, sent: &[Secret]) -> 
 }
 
 /// Returns whether it is printable ASCII (appendix A), and so has no line end that would split a header.
-#[must_use]
-pub fn is_vschar(token: &Secret) -> bool {
+pub(super) fn is_vschar(token: &Secret) -> bool {
     token.expose().bytes().all(|b| (0x20..0x7f).contains(&b))
 }
 

@@ -151,18 +151,30 @@ fn expired_token_is_refreshed_before_command_runs() {
 #[test]
 fn token_variable_is_used_without_what_is_pasted_with_it() {
     let mut home = Sandbox::new();
-    for pasted in ["Bearer from-env", "\"from-env\"", "\u{feff}from-env", "from-env\r", " bearer 'from-env'\n"] {
+    for pasted in [
+        "Bearer from-env",
+        "\"from-env\"",
+        "\u{feff}from-env",
+        "from-env\r",
+        " bearer 'from-env'\n",
+        "DPoP from-env;",
+        "AUTHCTL_TOKEN=from-env",
+        r#"{"access_token": "from-env", "token_type": "Bearer"}"#,
+    ] {
         home.set("AUTHCTL_TOKEN", pasted);
         assert_eq!(home.run(&["token"]).exits(0).stdout, "from-env\n", "{pasted:?}");
         assert_eq!(home.run(&["exec", "--", "sh", "-c", &show("AUTHCTL_TOKEN")]).exits(0).stdout, "from-env");
     }
     home.set("AUTHCTL_TOKEN", " \r\n");
     home.run(&["token"]).exits(3);
-    // A line break would add a header to the request of a script.
-    for invalid in ["a\r\nX-Header: b", "a\nb", "a\u{1b}[31mb", "na\u{ef}ve"] {
+    // A line break would add a header to the request of a script. The scheme alone is what an empty secret leaves.
+    for invalid in
+        ["a\r\nX-Header: b", "a\nb", "a\u{1b}[31mb", "na\u{ef}ve", "hunter2 x", "{\"hunter2\":1}", "Bearer ", "null"]
+    {
         home.set("AUTHCTL_TOKEN", invalid);
-        for args in [&["token"][..], &["exec", "--", "true"]] {
-            home.run(args).exits(2).reports("invalid AUTHCTL_TOKEN");
+        for args in [&["token"][..], &["exec", "--", "true"], &["whoami"], &["status", "--check"]] {
+            let ran = home.run(args).exits(2).reports("invalid AUTHCTL_TOKEN");
+            assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
         }
     }
 }

@@ -76,6 +76,20 @@ fn pasted_address_may_be_longer_than_a_line_of_the_terminal() {
 }
 
 #[test]
+fn pasted_address_may_be_broken_into_lines() {
+    let issuer = plain();
+    let home = Sandbox::new();
+    let mut waiting = home.spawn_in_terminal(&login(&issuer, &["--no-browser"]));
+    let url = waiting.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+    waiting.reports("Paste the address: ");
+    let address = LoginPages::sign_in(&issuer, &url, USER).location;
+    let (first, rest) = address.split_at(address.find("state=").unwrap() + 10);
+    waiting.type_text(&format!("mistyped\n\u{1b}[200~{first}\n{rest}\u{1b}[201~\n"));
+    waiting.wait().exits(0);
+    home.token("work");
+}
+
+#[test]
 fn browser_variable_takes_arguments_and_wsl_uses_windows() {
     let issuer = plain();
     for (variables, program) in [

@@ -22,6 +22,9 @@ use crate::secret::Secret;
 use crate::session::NewLogin;
 use crate::text::excerpt;
 
+/// How many lines are joined to one pasted address.
+const MAX_PASTED_LINES: usize = 8;
+
 /// The number of attempts at a one-time code.
 const MAX_CODE_ATTEMPTS: u32 = 3;
 
@@ -123,6 +126,8 @@ impl SignIn<'_> {
     async fn redirect_or_pasted(&self, login: &AuthorizationCodeLogin) -> Result<AuthorizationCode, Error> {
         let wait = login.wait(self.app.clock(), SIGN_IN_LIMIT);
         let paste = async {
+            // What a copied address was broken into.
+            let mut lines = Vec::new();
             loop {
                 let Some(text) = self.app.ask_line("Paste the address: ").await else {
                     self.notice("Input is closed; waiting for a browser on this machine (Ctrl-C cancels)");
@@ -131,7 +136,14 @@ impl SignIn<'_> {
                 if text.trim().is_empty() {
                     continue;
                 }
-                match login.accept_pasted(&text) {
+                let whole = login.accept_pasted(&text);
+                lines.push(text);
+                lines.drain(..lines.len().saturating_sub(MAX_PASTED_LINES));
+                let is_response =
+                    |result: &Result<_, IssuerError>| !matches!(result, Err(IssuerError::InvalidResponse { .. }));
+                let mut joined = (0..lines.len() - 1).map(|from| login.accept_pasted(&lines[from..].concat()));
+                let result = if is_response(&whole) { None } else { joined.find(is_response) };
+                match result.unwrap_or(whole) {
                     Err(IssuerError::InvalidResponse { from, what, .. }) if self.app.ui().is_interactive() => {
                         self.notice(&format!(
                             "{from} is {what}; log in at the address above and copy the whole address"
@@ -249,7 +261,7 @@ impl SignIn<'_> {
                         .ask_secret("One-time code: ")
                         .await
                         .ok_or_else(|| missing("one-time code", "use another grant, such as --device"))?;
-                    let code = code.trimmed();
+                    let code = code.ungrouped();
                     attempts += 1;
                     match password::one_time_code(&self.endpoint()?, &mfa_token, &code).await {
                         Err(IssuerError::Refused(refusal))

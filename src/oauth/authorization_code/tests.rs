@@ -166,6 +166,14 @@ async fn pasted_url_passes_the_same_checks() {
         format!("/callback?code=C&state={state}"),
         format!("code=C&state={state}&session=a://b"),
         format!("\u{feff}`{base}?code=C&state={state}`\r\n"),
+        format!("{}?code=C&state={state}", base.replace("127.0.0.1", "localhost")),
+        format!("{}?code=C&state={state}", base.replace("http://127.0.0.1", "https://[::1]")),
+        format!("{base}?code=C\n&state={state}"),
+        format!("{base}?code=C&amp;state={state}"),
+        format!("{base}\\?code\\=C\\&state\\={state}"),
+        format!("view-source:{base}?code=C&state={state}"),
+        format!("{base}?state={state}&code=C."),
+        format!("\u{1b}[200~{base}?code=C&state={state}\u{1b}[201~"),
     ] {
         assert_eq!(login.accept_pasted(&good).expect("ours").0.expose(), "C", "{good}");
     }
@@ -177,7 +185,8 @@ async fn pasted_url_passes_the_same_checks() {
         format!("{base}x?code=hunter2&state={state}"),
         format!("evil.example/callback?code=hunter2&state={state}"),
         format!("/other?code=hunter2&state={state}"),
-        format!("{}?code=hunter2&state={state}", base.replace("127.0.0.1", "localhost")),
+        format!("http://127.0.0.1:1/callback?code=hunter2&state={state}"),
+        format!("http://localhost.evil.example/callback?code=hunter2&state={state}"),
     ] {
         let error = login.accept_pasted(&bad).expect_err(&bad).to_string();
         assert!(!error.contains("hunter2"), "{error}");
