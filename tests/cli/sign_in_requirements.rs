@@ -18,7 +18,7 @@ fn weaker_acr_than_requested_is_reported() {
     LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
     let ran = login.wait().exits(0).reports("requested acr `aal2 aal3`, the issuer confirms `aal1`");
     // The suggested command is quoted for the shell.
-    assert!(ran.stderr.contains("work required_acr='aal2 aal3'"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("authctl profile set work 'required_acr=aal2 aal3'"), "{}", ran.stderr);
     // An acr as strong as requested is not reported.
     let login = home.spawn(&[&args[..], &["--acr-values", "aal1 aal2"]].concat());
     let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
