@@ -16,7 +16,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -93,12 +93,22 @@ impl LockFile {
     /// # Errors
     /// [`LockError::Io`].
     pub fn open(path: PathBuf) -> Result<Self, LockError> {
-        let failed = |source| LockError::Io { path: path.clone(), source };
         let dir = directory_of(&path);
-        if !dir.is_dir() {
-            create_private_dir(dir).map_err(failed)?;
+        let open = || {
+            if !dir.is_dir() {
+                create_private_dir(dir)?;
+            }
+            Ok(rustix::fs::open(&path, FLAGS, Mode::RUSR | Mode::WUSR)?)
+        };
+        // The directory may be removed in between.
+        let is_removed = |error: &io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists);
+        let mut opened: io::Result<OwnedFd> = open();
+        for _ in 1..MAX_REPLACEMENTS {
+            if opened.as_ref().err().is_none_or(|error| !is_removed(error)) {
+                break;
+            }
+            opened = open();
         }
-        let opened = rustix::fs::open(&path, FLAGS, Mode::RUSR | Mode::WUSR);
         Self::opened(opened, path)
     }
 
@@ -107,13 +117,14 @@ impl LockFile {
     /// # Errors
     /// [`LockError::Io`].
     pub fn open_in(dir: impl AsFd, name: &OsStr, path: PathBuf) -> Result<Self, LockError> {
-        Self::opened(rustix::fs::openat(dir, name, FLAGS, Mode::RUSR | Mode::WUSR), path)
+        let opened = rustix::fs::openat(dir, name, FLAGS, Mode::RUSR | Mode::WUSR);
+        Self::opened(opened.map_err(Into::into), path)
     }
 
-    fn opened(opened: Result<OwnedFd, Errno>, path: PathBuf) -> Result<Self, LockError> {
+    fn opened(opened: io::Result<OwnedFd>, path: PathBuf) -> Result<Self, LockError> {
         match opened {
             Ok(fd) => Ok(Self { file: fd.into(), path }),
-            Err(e) => Err(LockError::Io { path, source: e.into() }),
+            Err(source) => Err(LockError::Io { path, source }),
         }
     }
 

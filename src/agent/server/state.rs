@@ -110,6 +110,8 @@ impl Agent {
         work: impl Future<Output = Result<T, Arc<Error>>>,
     ) -> Result<T, Arc<Error>> {
         tokio::select! {
+            // A result that is there counts, also after a stop of the process.
+            biased;
             result = work => result,
             () = self.clock.sleep(MAX_WAIT) => {
                 let message = format!("{files} did not respond within {} s", MAX_WAIT.as_secs());

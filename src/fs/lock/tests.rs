@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::clock::SystemClock;
@@ -137,6 +138,30 @@ fn removed_lock_file_lets_one_process_through() {
     let third = waiting.try_lock().expect("supported").expect("a new file, which no process holds");
     assert!(third.is_in_place());
     assert!(try_lock(&path).is_none());
+}
+
+#[test]
+fn lock_file_is_opened_though_its_directory_is_removed_meanwhile() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let locks = dir.path().join("locks");
+    for _ in 0..300 {
+        let is_open = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // An empty one can be removed: after it was created and before the lock file is.
+                let mut removals = 1..MAX_REPLACEMENTS;
+                while !is_open.load(Ordering::Relaxed) && !removals.is_empty() {
+                    if std::fs::remove_dir(&locks).is_ok() {
+                        removals.next();
+                    }
+                }
+            });
+            let opened = LockFile::open(locks.join("a.lock"));
+            is_open.store(true, Ordering::Relaxed);
+            opened.expect("opened");
+        });
+        std::fs::remove_dir_all(&locks).expect("removed");
+    }
 }
 
 #[test]
