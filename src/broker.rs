@@ -111,7 +111,7 @@ const MAX_LENGTH: u32 = 256 * 1024;
 /// How long a broker may take for what needs no other program and no file.
 const QUICK_LIMIT: Duration = Duration::from_secs(1);
 
-/// How often a caller that waits is asked whether it still does. Less than a second.
+/// How often a caller that waits is asked whether it still does.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long a message of a request may take to arrive.
@@ -222,10 +222,14 @@ pub fn is_canceled(socket: &UnixStream) -> bool {
 }
 
 /// Waits until there is something to read or the other end is closed; returns whether that is so within `limit`.
-fn has_input(socket: &UnixStream, limit: Duration) -> io::Result<bool> {
+///
+/// # Errors
+/// Of the system.
+pub fn has_input(descriptor: &impl AsFd, limit: Duration) -> io::Result<bool> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let limit = Timespec { tv_sec: 0, tv_nsec: limit.subsec_nanos().into() };
-    let ready = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&limit)))?;
+    let seconds = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
+    let limit = Timespec { tv_sec: seconds, tv_nsec: limit.subsec_nanos().into() };
+    let ready = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(descriptor, PollFlags::IN)], Some(&limit)))?;
     Ok(ready > 0)
 }
 

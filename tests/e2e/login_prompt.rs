@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::agent_support::{KillOnDrop, agent, request_json, socket_of};
 use crate::browser_login::User;
 use crate::keyring::Keyring;
@@ -14,7 +16,7 @@ use crate::webdriver::{self, BrowserSandbox, Screen};
 /// A desktop without a screen, with the notification daemon dunst.
 struct Desktop {
     // Dropped in this order.
-    _daemon: KillOnDrop,
+    daemon: KillOnDrop,
     _screen: KillOnDrop,
     bus: Keyring,
 }
@@ -35,7 +37,7 @@ impl Desktop {
         let waited = bus.run("gdbus", &["wait", "--session", "--timeout", "20", "org.freedesktop.Notifications"], b"");
         assert!(waited.status.success(), "{waited:?}");
         home.set("DBUS_SESSION_BUS_ADDRESS", bus.address());
-        Self { _daemon: daemon, _screen: screen, bus }
+        Self { daemon, _screen: screen, bus }
     }
 
     fn dunstctl(&self, arguments: &[&str]) -> String {
@@ -235,6 +237,22 @@ fn callers_fail_at_once_where_no_notification_can_be_shown() {
         assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
         assert_eq!(issuer.stats().token_requests["refresh_token"], 1);
     }
+}
+
+#[test]
+fn callers_do_not_wait_for_a_daemon_that_does_not_respond() {
+    let (mut home, issuer) = (Sandbox::new(), support::quick_issuer());
+    let desktop = Desktop::start(&mut home);
+    let _agent = ended_session(&home, &issuer, &["--login=ask"]);
+    let daemon = Pid::from_child(&desktop.daemon.0);
+    kill_process(daemon, Signal::STOP).expect("stopped");
+    let start = std::time::Instant::now();
+    for caller in callers(&home, 20) {
+        caller.wait().exits(3).reports("authctl login work");
+    }
+    // `notify-send` would wait for 100 s, twice.
+    assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
+    kill_process(daemon, Signal::CONT).expect("continued");
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl Agent {
             }
             let state = agent.ask_for_login(&asked, &login, &changed).await;
             if matches!(state, PromptState::NotShown { .. }) && is_first {
-                notification::show(&agent, &asked.name).await;
+                notification::show(&agent, &asked.name);
             }
             state
         };
@@ -82,11 +82,12 @@ impl Agent {
             }
         };
         if agrees.is_none() && !*self.stop.borrow() {
-            tracing::warn!("{}: the notification failed; `notify-send --action` needs version 0.8", profile.name);
+            let reason = "the notification daemon does not respond, or `notify-send` is older than 0.8";
+            tracing::warn!("{}: the notification failed: {reason}", profile.name);
         }
         if agrees == Some(true) {
             if !self.log_in(&profile.name).await {
-                notification::show(self, &profile.name).await;
+                notification::show(self, &profile.name);
             }
             self.forget(profile);
         }
@@ -136,8 +137,8 @@ impl Agent {
     }
 }
 
-/// Returns the platform's notifier, which ends when the notification is closed, and prints the action that was chosen. A
-/// profile's name is a plain word; nothing else is passed on.
+/// Returns the platform's notifier, which ends when the notification is closed, and prints the action that was chosen. On
+/// Linux, it first prints a line when the notification is shown. A profile's name is a plain word; nothing else is passed on.
 pub(super) fn notifier(name: &ProfileName) -> Command {
     let text = format!("{name}: login required");
     let mut command = if cfg!(target_os = "macos") {
@@ -147,11 +148,12 @@ pub(super) fn notifier(name: &ProfileName) -> Command {
         command
     } else {
         let mut command = Command::new("notify-send");
-        command.args(["--app-name=authctl", "--urgency=critical", "--expire-time=0", "--action=login=Log in"]);
+        command.args(["--print-id", "--app-name=authctl", "--urgency=critical", "--expire-time=0"]);
+        command.arg("--action=login=Log in");
         command.args(["authctl: login required", &format!("{text}. Log in opens the browser.")]);
         command
     };
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.stdin(Stdio::null()).stderr(Stdio::null());
     command
 }
 
@@ -160,7 +162,8 @@ fn agrees(asked: PendingRequest) -> Option<bool> {
     let response = asked.wait().ok()?;
     let BrokerOutcome::Ended(Some(status), _) = response.outcome else { return None };
     let status = ExitStatus::from_raw(status);
-    let answer = response.output.expose().trim_ascii();
+    let printed = response.output.expose().trim_ascii();
+    let answer = printed.rsplit(|byte| *byte == b'\n').next().unwrap_or(printed);
     let agrees = [&b"login"[..], b"button returned:Log in"].contains(&answer);
     // The dialog of macOS ends with 1 if it is declined. A signal is no answer of the user.
     let was_shown = status.success() || status.code().is_some() && cfg!(target_os = "macos");

@@ -6,16 +6,19 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::ask_login::notifier;
 use super::login_prompt::login_command;
 use super::notification::notification;
-use crate::broker::{BrokerOutcome, BrokerRequest, accept, is_canceled, read_request, respond};
+use crate::broker::{BrokerOutcome, BrokerRequest, accept, has_input, is_canceled, read_request, respond};
 use crate::config::Config;
 use crate::fs::{leads_through, regular_file, token_file};
 use crate::model::{Profile, ProfileName, Workload};
@@ -23,6 +26,9 @@ use crate::paths::{ConfigFiles, authorities_file};
 use crate::process::executables;
 use crate::secret::SecretBytes;
 use crate::session::{Hook, KUBERNETES_TOKEN, KillOnDrop, run_workload_command, start_hook_process};
+
+/// How long a notification daemon may take to show a notification.
+const SHOW_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a broker is for.
 pub struct BrokerParts {
@@ -205,11 +211,11 @@ impl Broker {
             }
             BrokerRequest::Notify { profile } if self.parts.notify || self.parts.asks_for_login => {
                 let child = self.profile(profile).and_then(|profile| notification(&profile.name).spawn());
-                child.map_or_else(Into::into, |child| interruptible(child, socket))
+                child.map_or_else(Into::into, |child| interruptible(child, socket, |_| {}))
             }
             BrokerRequest::Ask { profile } if self.parts.asks_for_login => {
-                let child = self.profile(profile).and_then(|profile| notifier(&profile.name).spawn());
-                child.map_or_else(Into::into, |child| interruptible(child, socket))
+                let asked = self.profile(profile).and_then(|profile| ask(notifier(&profile.name), socket));
+                asked.unwrap_or_else(Into::into)
             }
             BrokerRequest::Notify { .. } | BrokerRequest::Ask { .. } => refused().into(),
             BrokerRequest::Identify { .. } | BrokerRequest::Hook { .. } | BrokerRequest::LogIn { .. } => {
@@ -336,8 +342,39 @@ fn ended(child: Child) -> Done {
     }
 }
 
-/// Does the same, and interrupts the program when the agent cancels the request: `notify-send` then closes its notification.
-fn interruptible(child: Child, socket: &UnixStream) -> Done {
+/// Starts a notifier that asks the user, and waits for the answer. It is killed if it shows nothing within [`SHOW_LIMIT`]: the
+/// callers that need the login must not wait for a notification daemon that does not respond.
+fn ask(mut notifier: Command, socket: &UnixStream) -> io::Result<Done> {
+    // A program prints to a pipe only when it ends, but to a terminal each line at once.
+    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+    rustix::io::fcntl_setfd(&controller, rustix::io::FdFlags::CLOEXEC)?;
+    grantpt(&controller)?;
+    unlockpt(&controller)?;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let terminal = rustix::fs::open(ptsname(&controller, Vec::new())?, flags, Mode::empty())?;
+    let child = notifier.stdout(terminal).spawn()?;
+    // The other end of the terminal is closed with it.
+    drop(notifier);
+    let kill_if_nothing_is_shown = |pid| {
+        // The dialog of macOS prints nothing before the answer.
+        if !cfg!(target_os = "macos") && !has_input(&controller, SHOW_LIMIT).unwrap_or(false) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    };
+    let done = interruptible(child, socket, kill_if_nothing_is_shown);
+    let (mut output, mut piece) = (Vec::new(), [0; 256]);
+    while has_input(&controller, Duration::ZERO).unwrap_or(false) {
+        match rustix::io::read(&controller, &mut piece) {
+            Ok(length @ 1..) => output.extend_from_slice(&piece[..length]),
+            _ => break,
+        }
+    }
+    Ok(Done { output: SecretBytes::new(output), ..done })
+}
+
+/// Waits for a program, and interrupts it when the agent cancels the request: `notify-send` then closes its notification. Calls
+/// `started` first.
+fn interruptible(child: Child, socket: &UnixStream, started: impl FnOnce(Pid)) -> Done {
     let pid = Pid::from_child(&child);
     let running = Mutex::new(true);
     let interrupt = || {
@@ -346,6 +383,7 @@ fn interruptible(child: Child, socket: &UnixStream) -> Done {
         }
     };
     until_canceled(socket, interrupt, || {
+        started(pid);
         // It is reaped only afterwards, so no other process has its number before.
         let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         *running.lock().unwrap_or_else(PoisonError::into_inner) = false;

@@ -25,7 +25,7 @@ pub(super) fn start(agent: &Arc<Agent>, notify: bool) {
                         if let Some(profile) = event.profile
                             && is_wanted(&agent, &profile, notify).await
                         {
-                            show(&agent, &profile).await;
+                            show(&agent, &profile);
                         }
                     });
                 }
@@ -45,8 +45,14 @@ async fn is_wanted(agent: &Agent, name: &ProfileName, notify: bool) -> bool {
     }
 }
 
-/// Has the broker show the notification, until the agent is stopped: a notification daemon may not reply.
-pub(super) async fn show(agent: &Agent, profile: &ProfileName) {
+/// Has the broker show the notification in the background, until the agent is stopped: a notification daemon may not reply, and
+/// `notify-send` then waits for minutes.
+pub(super) fn show(agent: &Arc<Agent>, profile: &ProfileName) {
+    let (agent, profile) = (Arc::clone(agent), profile.clone());
+    tokio::spawn(async move { show_until_stopped(&agent, &profile).await });
+}
+
+async fn show_until_stopped(agent: &Agent, profile: &ProfileName) {
     if *agent.stop.borrow() {
         return;
     }
