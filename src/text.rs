@@ -151,6 +151,44 @@ pub fn shell_line(words: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     words.into_iter().map(|word| shell_word(word.as_ref())).collect::<Vec<_>>().join(" ")
 }
 
+/// Splits a text into words at white space, as a shell does: quotes and backslashes keep white space in a word. `None` if a
+/// quote is not closed.
+#[must_use]
+pub fn shell_words(text: &str) -> Option<Vec<String>> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match (quote, c) {
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (None, '"' | '\'') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (Some(open), c) if c == open => quote = None,
+            (None, '\\') => word.get_or_insert_default().push(rest.next()?),
+            (Some('"'), '\\') => {
+                let next = rest.next()?;
+                let is_escape = "\"\\$`".contains(next);
+                word.get_or_insert_default().extend((!is_escape).then_some('\\').into_iter().chain([next]));
+            }
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
+}
+
+/// Returns the words as a text that [`shell_words`] splits into them again, with no more quotes than that needs.
+#[must_use]
+pub fn joined_words(words: &[String]) -> String {
+    let is_split = |c: char| c.is_whitespace() || "\"'\\".contains(c);
+    let quoted = |word: &String| match word.is_empty() || word.contains(is_split) {
+        true => shell_word(word),
+        false => word.clone(),
+    };
+    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
 /// Replaces the path `home` by `~`, at the start of each path in a message or a command. In a word that is quoted for a shell
 /// the quote begins after it.
 #[must_use]
@@ -282,6 +320,27 @@ mod tests {
             ("", "''"),
         ] {
             assert_eq!(shell_word(text), word);
+        }
+    }
+
+    #[test]
+    fn words_are_split_as_in_a_shell_and_joined_again() {
+        for (text, words, joined) in [
+            ("  a  b\t", &["a", "b"][..], "a b"),
+            (r#"sh -c "cat > /tmp/x""#, &["sh", "-c", "cat > /tmp/x"], "sh -c 'cat > /tmp/x'"),
+            (r#"sh -c 'echo "$1"'"#, &["sh", "-c", "echo \"$1\""], r#"sh -c 'echo "$1"'"#),
+            (r#"a'b c'"d e"\ f '' $x *"#, &["ab cd e f", "", "$x", "*"], "'ab cd e f' '' $x *"),
+            (r#""a\"b\c""#, &["a\"b\\c"], r#"'a"b\c'"#),
+            ("it\\'s", &["it's"], r"'it'\''s'"),
+            ("", &[], ""),
+        ] {
+            let split = shell_words(text).expect("closed");
+            assert_eq!(split, words, "{text}");
+            assert_eq!(joined_words(&split), joined);
+            assert_eq!(shell_words(joined).as_deref(), Some(&split[..]), "{joined}");
+        }
+        for open in ["it's", "a \"b", "a\\", "\"a\\"] {
+            assert_eq!(shell_words(open), None, "{open}");
         }
     }
 

@@ -98,7 +98,8 @@ impl FromArgMatches for SettingArgs {
             let Some(values) = matches.get_many::<String>(setting.key) else { continue };
             let items: Vec<String> = match setting.is_list() {
                 true => values.filter(|item| !item.is_empty()).cloned().collect(),
-                false => values.flat_map(|text| setting.items(text)).collect(),
+                // Not a list: it cannot be split.
+                false => values.flat_map(|text| setting.items(text).unwrap_or_default()).collect(),
             };
             if !items.is_empty() {
                 given.push((setting, items));

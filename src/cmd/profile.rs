@@ -135,7 +135,8 @@ async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Re
         settings.iter().map(|(key, text)| Ok((setting(key)?, text.as_str()))).collect::<Result<Vec<_>, Error>>()?;
     let before = match config.profile(name) {
         Err(ConfigError::Invalid { .. }) => {
-            let values: Vec<_> = settings.iter().map(|(setting, text)| (*setting, setting.items(text))).collect();
+            let values = settings.iter().map(|(setting, text)| Ok((*setting, setting.items(text)?)));
+            let values = values.collect::<Result<Vec<_>, Error>>()?;
             config::repair(&app.paths()?.config, name, &values)?;
             app.notify_agent(name);
             app.ui().notice(&format!("updated profile {name}, which was invalid"));
@@ -147,7 +148,7 @@ async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Re
     // The issuer first: a change of it removes settings that may be set again in the same command.
     settings.sort_by_key(|(setting, _)| setting.key != "issuer");
     for (setting, text) in &settings {
-        setting.set(&mut profile, &setting.items(text))?;
+        setting.set(&mut profile, &setting.items(text)?)?;
     }
     config.check_locks(&profile)?;
     settings.iter().try_for_each(|(setting, _)| check_login_only(&before, &profile, setting))?;

@@ -9,6 +9,7 @@ use value::SettingType;
 pub use value::{Value, ValueForm, parse_pair};
 
 use crate::model::{IssuerUrl, Profile};
+use crate::text::shell_words;
 
 /// The section of a setting in the help and in the manual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,23 +212,29 @@ impl Setting {
         (self.field.set)(profile, items).map_err(|reason| self.invalid(reason))
     }
 
-    /// Returns the items that a text on the command line stands for: a list is separated by spaces, a rule has two words, and
-    /// the path of a file is made absolute, since the agent reads it from another directory.
-    #[must_use]
-    pub fn items(&self, text: &str) -> Vec<String> {
+    /// Returns the items that a text on the command line stands for: a list is separated by spaces, which quotes keep in an
+    /// item as in a shell, a rule has two words, and the path of a file is made absolute, since the agent reads it from
+    /// another directory.
+    ///
+    /// # Errors
+    /// [`InvalidSetting`] if a quote is not closed.
+    pub fn items(&self, text: &str) -> Result<Vec<String>, InvalidSetting> {
         let text = text.trim();
-        match self.form() {
+        let words = || shell_words(text).ok_or_else(|| self.invalid("a quote is not closed".to_owned()));
+        Ok(match self.form() {
             ValueForm::Rules => {
-                text.split_whitespace().collect::<Vec<_>>().chunks(2).map(|words| words.join(" ")).collect()
+                let words = words()?;
+                let words: Vec<&str> = words.iter().flat_map(|word| word.split_whitespace()).collect();
+                words.chunks(2).map(|words| words.join(" ")).collect()
             }
-            _ if self.is_list() => text.split_whitespace().map(str::to_owned).collect(),
+            _ if self.is_list() => words()?,
             _ if text.is_empty() => Vec::new(),
             ValueForm::Path => {
                 let absolute = std::path::absolute(text).unwrap_or_else(|_| text.into());
                 vec![absolute.to_string_lossy().into_owned()]
             }
             _ => vec![text.to_owned()],
-        }
+        })
     }
 
     fn invalid(&self, reason: String) -> InvalidSetting {

@@ -25,7 +25,11 @@ impl HookCommand {
     /// [`InvalidProgram`].
     pub fn new(words: &[String]) -> Result<Self, InvalidProgram> {
         match words.first() {
-            Some(program) if program.is_empty() || program.contains('/') && !program.starts_with('/') => {
+            // `["sh", "-c", ...]` on the command line is one word, not a list; `[` is a program.
+            Some(program) if program.is_empty() || program.starts_with('[') && program.len() > 1 => {
+                Err(InvalidProgram(crate::text::excerpt(program, 80)))
+            }
+            Some(program) if program.contains('/') && !program.starts_with('/') => {
                 Err(InvalidProgram(crate::text::excerpt(program, 80)))
             }
             _ => Ok(Self(words.to_vec())),

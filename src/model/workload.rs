@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::text::{joined_words, shell_words};
+
 /// Where the identity token of a workload comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Workload {
@@ -21,16 +23,23 @@ pub enum Workload {
 
 /// An invalid name of a workload.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown workload `{0}` (possible values: github, gitlab, kubernetes, file:PATH, command:CMD)")]
-pub struct InvalidWorkload(String);
+pub enum InvalidWorkload {
+    /// It is none of the known ones.
+    #[error("unknown workload `{0}` (possible values: github, gitlab, kubernetes, file:PATH, command:CMD)")]
+    Unknown(String),
+    /// The command cannot be split into words.
+    #[error("a quote in `{0}` is not closed")]
+    OpenQuote(String),
+}
 
 impl FromStr for Workload {
     type Err = InvalidWorkload;
 
-    /// Parses a source. The words of a command are separated by white space. Paths are made absolute, since the agent runs
-    /// in another directory.
+    /// Parses a source. A command is split into words as in a shell. Paths are made absolute, since the agent runs in another
+    /// directory.
     fn from_str(text: &str) -> Result<Self, InvalidWorkload> {
-        let invalid = || InvalidWorkload(text.chars().filter(|c| !c.is_control()).take(80).collect());
+        let shown = || text.chars().filter(|c| !c.is_control()).take(80).collect();
+        let invalid = || InvalidWorkload::Unknown(shown());
         let absolute = |path: &str| std::path::absolute(path).map_err(|_| invalid());
         match text.split_once(':') {
             None if text == "github" => Ok(Self::GitHub),
@@ -38,7 +47,7 @@ impl FromStr for Workload {
             None if text == "kubernetes" => Ok(Self::Kubernetes),
             Some(("file", path)) => absolute(path).map(Self::File),
             Some(("command", line)) => {
-                let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+                let mut words = shell_words(line).ok_or_else(|| InvalidWorkload::OpenQuote(shown()))?;
                 let program = words.first_mut().ok_or_else(invalid)?;
                 if program.contains('/') {
                     *program = absolute(program)?.into_os_string().into_string().map_err(|_| invalid())?;
@@ -57,7 +66,7 @@ impl fmt::Display for Workload {
             Self::GitLab => f.write_str("gitlab"),
             Self::Kubernetes => f.write_str("kubernetes"),
             Self::File(path) => write!(f, "file:{}", path.display()),
-            Self::Command(words) => write!(f, "command:{}", words.join(" ")),
+            Self::Command(words) => write!(f, "command:{}", joined_words(words)),
         }
     }
 }
@@ -71,12 +80,18 @@ mod tests {
         for text in ["github", "gitlab", "kubernetes", "file:/run/token", "command:gcloud auth print-identity-token"] {
             assert_eq!(text.parse::<Workload>().map(|workload| workload.to_string()), Ok(text.to_owned()));
         }
+        let command = |words: &[&str]| Ok(Workload::Command(words.iter().map(|word| (*word).to_owned()).collect()));
+        assert_eq!(r#"command:sh -c "cat 'a b'""#.parse(), command(&["sh", "-c", "cat 'a b'"]));
+        assert_eq!(
+            "command:sh -c 'x".parse::<Workload>(),
+            Err(InvalidWorkload::OpenQuote("command:sh -c 'x".to_owned()))
+        );
         for (text, there) in [("file:token", "token"), ("command:./get a  'b c'", "get a 'b c'")] {
             let (workload, here) = (text.parse::<Workload>().expect("valid"), std::env::current_dir().expect("known"));
             assert!(workload.to_string().ends_with(&format!("{}/{there}", here.display())), "{workload}");
         }
         for text in ["", "GitHub", "github:", "kubernetes:/x", "file", "file:", "command:", "command:  ", "exec:x"] {
-            assert_eq!(text.parse::<Workload>(), Err(InvalidWorkload(text.to_owned())), "{text}");
+            assert_eq!(text.parse::<Workload>(), Err(InvalidWorkload::Unknown(text.to_owned())), "{text}");
         }
     }
 }

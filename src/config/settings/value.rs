@@ -11,6 +11,7 @@ use crate::model::{
     InvalidToolHost, InvalidWorkload, IssuerUrl, PROVIDERS, Par, RedirectUri, RequestRule, StoreKind, ToolHost,
     Workload, format_duration, parse_duration, provider, secure_url,
 };
+use crate::text::joined_words;
 
 /// How a setting is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl Value {
             Self::Unset => String::new(),
             Self::Text(text) => text.clone(),
             Self::Duration(duration) => format_duration(*duration),
-            Self::List(items) => items.join(" "),
+            Self::List(items) => joined_words(items),
         }
     }
 
