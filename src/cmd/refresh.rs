@@ -10,6 +10,9 @@ use crate::error::{Error, ErrorCode, Hint};
 use crate::model::Profile;
 use crate::session::{Demand, LoginReason, MinTtl, SessionError, TokenRequest};
 
+/// How long to wait for the hook of a refresh, to show whether it fails.
+const HOOK_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Runs the command.
 pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
     let demand = args.if_expiring.map_or(Demand::New, |left| Demand::NewUnless(MinTtl::AtLeast(left)));
@@ -54,7 +57,19 @@ pub(super) fn refresh_one(app: &App, profile: &Profile, request: &TokenRequest) 
     // Outside of the runtime, where Ctrl-C ends the process at once; the agent finishes its refresh.
     match through_agent(app, profile, request)? {
         Some(refreshed) => Ok(refreshed),
-        None => app.run(refresh(app, profile, request)),
+        None => {
+            let sessions = app.sessions()?;
+            let mut failures = sessions.hook_failures();
+            let refreshed = app.run(async {
+                let refreshed = refresh(app, profile, request).await;
+                sessions.wait_for_hooks(HOOK_PATIENCE).await;
+                refreshed
+            });
+            while let Ok(failure) = failures.try_recv() {
+                app.ui().warn(&format!("{}: {}", failure.profile, failure.message));
+            }
+            refreshed
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::broadcast;
@@ -102,7 +103,17 @@ impl SessionService {
         self.hook_failures.subscribe()
     }
 
-    /// Starts a hook. The agent has its broker start it, and then waits for its end in the background, to report a failure.
+    /// Waits until the hooks that this process has started have ended, for at most `limit`. Without a broker, which starts those
+    /// of the agent.
+    pub async fn wait_for_hooks(&self, limit: Duration) {
+        let mut running = self.running_hooks.subscribe();
+        tokio::select! {
+            _ = running.wait_for(|count| *count == 0) => {}
+            () = self.clock.sleep(limit) => {}
+        }
+    }
+
+    /// Starts a hook, and then waits for its end in the background, to report a failure. The agent has its broker start it.
     async fn start_hook(&self, profile: &Profile, hook: Hook, event: &HookEvent<'_>) {
         if hook.command(profile).words().is_empty() {
             return;
@@ -119,8 +130,21 @@ impl SessionService {
             let config = self.config.get().cloned();
             let start = move || start_hook_process(&locks, config.as_deref(), &profile, hook, &event);
             let started = unblock(subject, start).await.flatten();
-            if let Err(error) = started {
-                failed(format!("cannot start the hook: {error}"));
+            match started {
+                Ok(child) => {
+                    let running = self.running_hooks.clone();
+                    running.send_modify(|count| *count += 1);
+                    // Not a task: one would have to end before this process does.
+                    std::thread::spawn(move || {
+                        match child.wait_with_output() {
+                            Ok(output) if output.status.success() => {}
+                            Ok(output) => failed(failure(&String::from_utf8_lossy(&output.stderr))),
+                            Err(error) => failed(format!("cannot wait for the hook: {error}")),
+                        }
+                        running.send_modify(|count| *count -= 1);
+                    });
+                }
+                Err(error) => failed(format!("cannot start the hook: {error}")),
             }
             return;
         }
@@ -133,16 +157,18 @@ impl SessionService {
                 Err(error) => Err(error),
             };
             match ended.map(|response| response.outcome) {
-                Ok(BrokerOutcome::Ended(status, stderr)) if status != Some(0) => {
-                    let message = stderr.trim().trim_start_matches("error: ");
-                    failed(excerpt(&sanitize_line(message), MAX_MESSAGE));
-                }
+                Ok(BrokerOutcome::Ended(status, stderr)) if status != Some(0) => failed(failure(&stderr)),
                 Ok(BrokerOutcome::Failed(_, error)) => failed(format!("cannot start the hook: {error}")),
                 Ok(_) => {}
                 Err(error) => failed(format!("cannot start the hook: {error}")),
             }
         });
     }
+}
+
+/// Returns why a hook has failed, from what its process printed on stderr.
+fn failure(stderr: &str) -> String {
+    excerpt(&sanitize_line(stderr.trim().trim_start_matches("error: ")), MAX_MESSAGE)
 }
 
 /// A hook of a profile.

@@ -89,6 +89,8 @@ pub struct SessionService {
     failed_token_files: FailedTokenFiles,
     token_file_records: Arc<TokenFileRecords>,
     hook_failures: broadcast::Sender<HookFailure>,
+    /// How many hooks run that this process has started itself.
+    running_hooks: watch::Sender<usize>,
     /// The configuration that was named, for the programs that are started.
     config: OnceLock<PathBuf>,
     /// Limits for each kind of store, so that one that hangs does not block the other.
@@ -174,6 +176,7 @@ impl SessionService {
             serves_unsaved: AtomicBool::new(false),
             failed_token_files: FailedTokenFiles::default(),
             hook_failures: broadcast::Sender::new(MAX_HOOK_FAILURES),
+            running_hooks: watch::Sender::default(),
             config: OnceLock::new(),
             keychain_calls: Semaphore::new(MAX_KEYCHAIN_CALLS),
             file_calls: Semaphore::new(MAX_FILE_CALLS),

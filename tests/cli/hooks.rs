@@ -142,6 +142,48 @@ fn agent_runs_hooks_without_waiting_for_them() {
 }
 
 #[test]
+fn quoted_words_of_a_hook_stay_together() {
+    let (home, _issuer) = with_hooks(RECORDS);
+    let file = home.path().join("with space");
+    let set = |value: &str| home.run(&["profile", "set", "work", value]);
+    let value = format!("on_refresh=sh -c 'cat > \"$1\"' \"hook's name\" \"{}\"", file.display());
+    set(&value).exits(0);
+    let stored = |key: &str| home.run(&["profile", "show", "work", "--json"]).exits(0).json()[key].clone();
+    let words = serde_json::json!(["sh", "-c", "cat > \"$1\"", "hook's name", file]);
+    assert_eq!(stored("on_refresh"), words);
+    home.run(&["refresh", "work"]).exits(0);
+    wait_until("the event", || fs::read_to_string(&file).ok().filter(|event| event.contains("refreshed")));
+    // What is shown sets it again.
+    let shown = home.run(&["profile", "show", "work"]).exits(0).stdout;
+    let shown = shown.lines().find_map(|line| line.strip_prefix("on_refresh")).expect("shown").trim();
+    set(&format!("on_refresh={shown}")).exits(0);
+    assert_eq!(stored("on_refresh"), words);
+    for invalid in ["on_refresh=sh -c 'cat", "on_refresh=[\"sh\", \"-c\", \"cat\"]"] {
+        set(invalid).exits(2).reports("cannot set `on_refresh`");
+    }
+    assert_eq!(stored("on_refresh"), words);
+    set("workload=command:sh -c \"cat a b\"").exits(0);
+    assert_eq!(stored("workload"), "command:sh -c 'cat a b'");
+    set("workload=command:sh -c 'x").exits(2).reports("is not closed");
+}
+
+#[test]
+fn refresh_without_agent_warns_of_a_hook_that_fails() {
+    let (home, issuer) = with_hooks("#!/bin/sh\nexit 7\n");
+    let ran = home.run(&["refresh", "work"]).exits(0).reports("refreshed work");
+    let hook = home.path().join("hook");
+    ran.reports(&format!("warning: work: the hook `{}` failed: exit status: 7", hook.display()));
+    issuer.revoke_everything();
+    home.expire("work");
+    home.run(&["refresh", "work"]).exits(3).reports("warning: work: the hook");
+    home.log_in("work", &issuer);
+    home.run(&["profile", "set", "work", "on_refresh=no-such-program-4711"]).exits(0);
+    home.run(&["refresh", "work"]).exits(0).reports("`no-such-program-4711` cannot be run");
+    home.run(&["profile", "set", "work", "on_refresh=true"]).exits(0);
+    assert!(!home.run(&["refresh", "work"]).exits(0).stderr.contains("warning"));
+}
+
+#[test]
 fn hook_that_fails_is_a_warning_in_the_log_of_the_agent() {
     let (home, _issuer) = with_hooks("#!/bin/sh\nexit 7\n");
     home.run(&["refresh", "work"]).exits(0);
