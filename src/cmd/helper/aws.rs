@@ -10,7 +10,7 @@ use super::protocol::Protocol;
 use super::setup::{Change, TokenFile};
 use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{Profile, secure_url};
+use crate::model::{ProfileName, secure_url};
 use crate::oauth::aws_sts::Role;
 use crate::paths::{self, tool_variable};
 use crate::secret::Secret;
@@ -36,7 +36,7 @@ impl Protocol for Aws {
         }
         let app = call.app;
         let profile = app.profile(None)?;
-        let (role, address) = (role(call, &profile)?, endpoint(call)?);
+        let (role, address) = (role(call, &profile.name)?, endpoint(call)?);
         let sts = secure_url(&address).map_err(|error| {
             Error::new(ErrorCode::Configuration, error, Hint::shell("unset AWS_ENDPOINT_URL_STS AWS_ENDPOINT_URL"))
         })?;
@@ -67,11 +67,9 @@ impl Protocol for Aws {
     }
 
     fn setup(&self, call: &Call<'_>) -> Result<Vec<Change>, Error> {
-        if !call.args.words.is_empty() {
-            return Err(call.unknown_words());
-        }
-        let profile = call.app.profile(None)?;
-        let name = call.args.aws_profile.as_deref().unwrap_or(profile.name.as_str());
+        call.args.region.as_deref().map_or(Ok(()), check_region)?;
+        let profile = call.profile_of_set_up()?;
+        let name = call.args.aws_profile.as_deref().unwrap_or(profile.as_str());
         if name.is_empty() || name.contains(|c: char| c.is_control() || "[]'\"\\#;".contains(c)) {
             return Err(Error::msg(ErrorCode::Usage, "invalid name of an AWS profile", help()));
         }
@@ -92,7 +90,7 @@ impl Protocol for Aws {
             true => String::new(),
             false => {
                 let mut words = program(call.app)?;
-                words.extend(["helper", "aws", "--profile", profile.name.as_str()].map(str::to_owned));
+                words.extend(["helper", "aws", "--profile", profile.as_str()].map(str::to_owned));
                 words.extend(["--role-arn".to_owned(), role(call, &profile)?.arn]);
                 for (option, value) in
                     [("--role-session-name", &call.args.role_session_name), ("--region", &call.args.region)]
@@ -130,7 +128,7 @@ fn help() -> Hint {
 }
 
 /// Returns the role on the command line.
-fn role(call: &Call<'_>, profile: &Profile) -> Result<Role, Error> {
+fn role(call: &Call<'_>, profile: &ProfileName) -> Result<Role, Error> {
     let missing = || Error::msg(ErrorCode::Usage, "the role is missing (--role-arn)", help());
     let arn = call.args.role_arn.clone().ok_or_else(missing)?;
     let is_role = arn.starts_with("arn:aws")
@@ -143,7 +141,7 @@ fn role(call: &Call<'_>, profile: &Profile) -> Result<Role, Error> {
     }
     let session_name = match &call.args.role_session_name {
         Some(name) => name.clone(),
-        None => format!("authctl-{}", profile.name).chars().take(64).collect(),
+        None => format!("authctl-{profile}").chars().take(64).collect(),
     };
     // RoleSessionName of the API.
     let fits = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
@@ -152,6 +150,16 @@ fn role(call: &Call<'_>, profile: &Profile) -> Result<Role, Error> {
         return Err(Error::msg(ErrorCode::Usage, message, help()));
     }
     Ok(Role { arn, session_name })
+}
+
+/// Requires the name of a region, which becomes a part of the address of STS.
+fn check_region(region: &str) -> Result<(), Error> {
+    if !region.is_empty()
+        && region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    {
+        return Ok(());
+    }
+    Err(Error::msg(ErrorCode::Usage, "invalid region (example: eu-central-1)", help()))
 }
 
 /// Returns the address of STS: what the variables of AWS name, else that of the region.
@@ -163,9 +171,7 @@ fn endpoint(call: &Call<'_>) -> Result<String, Error> {
     let Some(region) = call.args.region.clone().or_else(|| variable(["AWS_REGION", "AWS_DEFAULT_REGION"])) else {
         return Ok("https://sts.amazonaws.com".to_owned());
     };
-    if !region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
-        return Err(Error::msg(ErrorCode::Usage, "invalid region (example: eu-central-1)", help()));
-    }
+    check_region(&region)?;
     let domain = match region.split('-').next() {
         Some("cn") => "amazonaws.com.cn",
         Some("eusc") => "amazonaws.eu",

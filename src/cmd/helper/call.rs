@@ -67,6 +67,14 @@ impl Call<'_> {
         Error::msg(ErrorCode::Usage, message, Hint::command("helper").with_flag("--help"))
     }
 
+    /// Returns the profile whose set-up is shown, made or undone. For the last one, it need not exist any more.
+    pub(super) fn profile_of_set_up(&self) -> Result<ProfileName, Error> {
+        match &self.app.common.profile {
+            Some(name) if self.args.remove => Ok(name.clone()),
+            _ => Ok(self.app.profile(None)?.name),
+        }
+    }
+
     /// Returns what the tool wrote to stdin.
     pub(super) fn stdin(&self) -> Result<String, Error> {
         let mut text = Vec::new();

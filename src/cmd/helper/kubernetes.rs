@@ -71,11 +71,7 @@ impl Protocol for Kubernetes {
                 hint,
             ));
         }
-        let profile = match &call.app.common.profile {
-            // It need not exist any more.
-            Some(name) if call.args.remove => name.clone(),
-            _ => call.app.profile(None)?.name,
-        };
+        let profile = call.profile_of_set_up()?;
         let user = format!("authctl-{profile}");
         let mut words = program(call.app)?;
         words.extend(["helper", "kubernetes", "--profile", profile.as_str()].map(str::to_owned));

@@ -37,12 +37,14 @@ pub(super) fn program_path(app: &App) -> Result<PathBuf, Error> {
     Ok(paths::stable_link(program, &app.environment.surroundings.search_path, started_as))
 }
 
-/// Returns whether a program that a tool starts is authctl: this one, or one in another place, which need not exist any more.
+/// Returns whether a program that a tool starts is authctl: this one, or one in another place, which need not exist any more. Its
+/// name may have a version or a platform, as a download does.
 pub(super) fn is_authctl(program: impl AsRef<Path>) -> bool {
     let program = program.as_ref();
     let is_this = || {
         let this = std::env::current_exe().and_then(|this| this.canonicalize());
         this.is_ok_and(|this| program.canonicalize().is_ok_and(|program| program == this))
     };
-    program.file_name().is_some_and(|name| name == "authctl") || is_this()
+    let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name == "authctl" || name.starts_with("authctl-") || name.starts_with("authctl_") || is_this()
 }

@@ -32,6 +32,10 @@ pub(super) type SetupOf = dyn Fn(&Call<'_>) -> Result<Vec<Change>, Error>;
 /// Shows, makes or undoes the changes; `setup_of` returns those of another call.
 pub(super) fn run(call: &Call<'_>, changes: &[Change], setup_of: &SetupOf) -> Result<u8, Error> {
     let (app, args) = (call.app, call.args);
+    // Others are set up for no file.
+    if !args.words.is_empty() && !matches!(args.tool, Tool::File | Tool::Azure | Tool::Google) {
+        return Err(call.unknown_words());
+    }
     check_hosts(call, changes)?;
     let takes_no_words =
         |change: &Change| matches!(change, Change::Link { .. } | Change::LinkAt(_) | Change::Element { .. });
@@ -95,7 +99,13 @@ pub(super) fn run(call: &Call<'_>, changes: &[Change], setup_of: &SetupOf) -> Re
     if any && filled.is_ok() {
         files.for_each(|file| app.ui().notice(&file.done()));
     }
-    if !any && filled.is_ok() && !shared.iter().any(keeps) {
+    let is_by_hand = changes.iter().all(|change| matches!(change, Change::Note(_)));
+    if is_by_hand && args.remove {
+        let shown = app.next_command(
+            call.for_profile(Hint::command("helper").with_argument(args.tool.name()).with_flag("--setup"))?,
+        );
+        app.ui().notice(&format!("{} is set up by hand; remove what this shows: {shown}", args.tool.name()));
+    } else if !any && !is_by_hand && filled.is_ok() && !shared.iter().any(keeps) {
         app.ui().notice(if args.write { "already set up" } else { "not set up" });
     }
     for change in changes {

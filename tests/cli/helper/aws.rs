@@ -101,6 +101,9 @@ fn aws_configuration_is_set_up_once_and_undone() {
     assert!(shown.contains("[profile work]:\ncredential_process = "), "{shown}");
     assert!(shown.contains("work.token\n#   role_arn = arn:aws:iam::123456789012:role/deploy"), "{shown}");
     helper(&home, &["--write"]).exits(2).reports("--role-arn");
+    for region in ["EU west", "", "x.example/"] {
+        helper(&home, &["--write", "--role-arn", ROLE, "--region", region]).exits(2).reports("invalid region");
+    }
     helper(&home, &["--write", "--role-arn", ROLE, "--region", "eu-west-1"]).exits(0);
     let written = read();
     let line = written.strip_prefix(&format!("{before}\n[profile work]\ncredential_process = ")).expect("added");
@@ -110,6 +113,8 @@ fn aws_configuration_is_set_up_once_and_undone() {
     assert!(read().ends_with(&format!("--role-arn {ROLE}\n")), "{}", read());
     helper(&home, &["--write", "--role-arn", ROLE, "--aws-profile", "other"]).exits(2).reports("has role_arn");
     helper(&home, &["--write", "--role-arn", ROLE, "--aws-profile", "a]"]).exits(2);
+    // The tool still names a profile that was renamed.
+    home.run(&["profile", "rename", "work", "renamed"]).exits(0);
     helper(&home, &["--remove"]).exits(0);
     assert_eq!(read(), before);
     helper(&home, &["--remove"]).exits(0).reports("not set up");

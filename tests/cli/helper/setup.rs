@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::logged_in;
 use crate::support::Sandbox;
-use crate::support::process::wait_until;
+use crate::support::process::{copy_program, wait_until};
 
 /// Returns what git's configuration has for a key.
 fn git_config(home: &Sandbox, key: &str) -> String {
@@ -32,6 +32,45 @@ fn git_on_loopback_is_set_up_for_both_schemes() {
     home.run(&["helper", "docker", "--write", "--host", "localhost:8443", "--id-token"])
         .exits(2)
         .reports("access token");
+}
+
+#[test]
+fn set_up_refuses_words_that_it_does_not_know() {
+    let (home, _idp) = logged_in("");
+    for tool in ["git", "docker", "cargo", "keyring", "terraform"] {
+        let words = ["helper", tool, "--write", "--host", "git.example", "more"];
+        home.run(&words).exits(2).reports("unknown request `more`");
+    }
+    home.run(&["helper", "kubernetes", "--write", "more"]).exits(2).reports("unknown request `more`");
+    assert_eq!(hosts(&home), json!([]));
+}
+
+#[test]
+fn set_up_by_hand_is_not_reported_as_done() {
+    let (home, _idp) = logged_in("");
+    let helper = |mode: &str| home.run(&["helper", "google", mode, "--profile", "work"]).exits(0).stderr;
+    assert!(helper("--write").starts_with("set `credential_source`"), "{}", helper("--write"));
+    let removed = helper("--remove");
+    assert!(removed.ends_with("authctl helper google --setup --profile work\n"), "{removed}");
+}
+
+#[test]
+fn set_up_by_a_removed_download_is_replaced() {
+    let (home, _idp) = logged_in("");
+    let download = home.path().join("authctl-0.1.0-x86_64");
+    copy_program(&download);
+    let set_ups = ["git", "keyring"].map(|tool| ["helper", tool, "--write", "--host", "git.example"]);
+    for args in &set_ups {
+        home.command_for(&download, args).status().expect("started");
+    }
+    let key = "credential.https://git.example.helper";
+    assert!(git_config(&home, key).contains("authctl-0.1.0-x86_64 helper git"), "{}", git_config(&home, key));
+    fs::remove_file(&download).expect("removed");
+    for args in &set_ups {
+        home.run(args).exits(0);
+    }
+    assert!(!git_config(&home, key).contains("0.1.0"), "{}", git_config(&home, key));
+    assert!(home.path().join(".local/bin/keyring").exists(), "a link to a program that is there");
 }
 
 #[test]

@@ -167,6 +167,12 @@ fn kubeconfig_is_changed_as_a_whole_in_the_file_that_kubectl_chooses() {
     helper("--remove");
     assert_eq!(fs::read_to_string(&first).unwrap(), format!("{config}users: []\n"));
     assert_eq!(copies(), 0);
+    // A comment in authctl's own user is replaced with it.
+    let own = "users:\n- name: authctl-work\n  user:\n    exec: # mine\n      command: /old/authctl\n      apiVersion: client.authentication.k8s.io/v1beta1\n";
+    fs::write(&first, format!("{config}{own}")).unwrap();
+    let shown = helper("--write");
+    assert!(!shown.contains("warning") && !fs::read_to_string(&first).unwrap().contains("/old"), "{shown}");
+    assert_eq!(copies(), 0);
     // One whose layout is left to kubectl, which drops each comment.
     for (number, comments) in ["# mine\n", " # near\n"].iter().enumerate() {
         let flow = "{apiVersion: v1, kind: Config, users: [{name: ann, user: {username: ann}}]}";

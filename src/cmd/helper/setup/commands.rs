@@ -132,8 +132,10 @@ pub(super) fn run_on_copy(call: &Call<'_>, change: ToolCommands<'_>) -> Result<b
             Some(edit) if !before.is_empty() => edited_text(edit, change.on_copy, &before, &copy).await,
             _ => None,
         };
+        // What is edited keeps all comments but those in authctl's own entry.
+        let may_lose = edited.is_none();
         let after = edited.map_or_else(|| read_bytes(&copy), Ok)?;
-        let backup = lost_comments(&before, &after).then(|| back_up(file, &before)).transpose()?;
+        let backup = (may_lose && lost_comments(&before, &after)).then(|| back_up(file, &before)).transpose()?;
         let written = write(file, &before, &after);
         if let (Some(backup), false) = (&backup, matches!(written, Ok(true))) {
             let _ = std::fs::remove_file(backup);
