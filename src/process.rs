@@ -19,6 +19,21 @@ pub fn executables(pid: u32) -> (Option<String>, Option<String>) {
     (program(pid), parent)
 }
 
+/// Describes a process for a message: its program and subcommand, if the system shows them, and its PID.
+#[must_use]
+pub fn describe(pid: u32) -> String {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<String> = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into()).collect();
+    let program = words[0].rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("process");
+    // No other argument: those of other programs may be secret.
+    let is_subcommand = |word: &&String| program == "authctl" && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    let subcommand = words.get(1).filter(is_subcommand).map(|word| format!(" {word}")).unwrap_or_default();
+    match program {
+        "process" => format!("process {pid}"),
+        _ => format!("{program}{subcommand} (process {pid})"),
+    }
+}
+
 /// Returns the process that started the process `pid`, if the system shows it.
 pub fn parent_of(pid: u32) -> Option<u32> {
     stat_field(pid, 4)

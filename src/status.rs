@@ -311,7 +311,11 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
         Ok(session) => {
             status.problem = sessions.required_login(profile, &session).map(|error| StatusProblem::new(error, profile));
             status.token_files = sessions.token_files_blocking(profile, Some(&session));
+            let in_doubt = sessions.failure_in_doubt(profile, &session);
             fill_in(&mut status, session, sessions.clock().now());
+            if let Some(failure) = in_doubt.filter(|_| status.state != SessionState::LoginRequired) {
+                (status.state, status.last_failure) = (SessionState::RefreshFailing, Some(failure));
+            }
             // A damaged record of the keys does not concern the session; `verify` reports it.
             let trust = sessions.trust_blocking(profile).ok();
             status.keys_fetched_at = trust.and_then(|trust| trust.fetched).map(|keys| keys.fetched_at);

@@ -9,8 +9,11 @@ use super::App;
 use super::runtime::PROGRESS_DELAY;
 use crate::agent::protocol::{AgentClient, AgentStatus, ClientError, MAX_WAIT, Reply, home_id};
 use crate::error::{Error, ErrorCode, Hint};
+use crate::fs::lock_holder;
 use crate::model::ProfileName;
 use crate::secret::SecretBytes;
+use crate::session::LockWait;
+use crate::store::ProfileLock;
 
 /// How long to wait for a reply that needs no issuer.
 const SHORT_WAIT: Duration = Duration::from_secs(5);
@@ -87,13 +90,29 @@ impl App {
         let Some(mut client) = self.agent()? else { return Ok(None) };
         let waiting = || {
             // A second request shows whether it waits for an issuer or hangs.
-            let responds = matches!(self.query_agent(), Ok(Some(_)));
-            if responds && self.ui().is_interactive() {
-                self.ui().notice("Waiting for the agent to refresh; press Ctrl-C to abort");
+            let Ok(Some(state)) = self.query_agent() else { return false };
+            match self.lock_of_another(target, state.pid) {
+                Some(wait) => self.report_lock(&wait),
+                None if self.ui().is_interactive() => {
+                    self.ui().notice("Waiting for the agent to refresh; press Ctrl-C to abort");
+                }
+                None => {}
             }
-            responds
+            true
         };
         self.read_reply(client.request(method, target, body, PROGRESS_DELAY, LONG_WAIT, waiting))
+    }
+
+    /// Returns the lock that the agent waits for: the lock of the profile in `target`, if another process holds it.
+    fn lock_of_another(&self, target: &str, agent: Option<u32>) -> Option<LockWait> {
+        let profile: ProfileName = target.split(['/', '?']).nth(3)?.parse().ok()?;
+        let paths = self.paths().ok()?;
+        let holder = |dir: PathBuf| lock_holder(&ProfileLock::path(&dir, &profile), None);
+        let holder = [paths.locks.clone(), paths.shared().join("locks")]
+            .into_iter()
+            .find_map(holder)
+            .filter(|holder| Some(*holder) != agent)?;
+        Some(LockWait { profile, holder: Some(holder) })
     }
 
     /// Does the same without blocking the runtime.

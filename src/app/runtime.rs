@@ -7,12 +7,16 @@ use super::signals::TERMINATION;
 use super::{App, Signals};
 use crate::clock::within;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::session::{MAX_REFRESH, Settled, UNSAVED_LIMIT, UnsavedSession};
+use crate::process;
+use crate::session::{LockWait, MAX_REFRESH, Settled, UNSAVED_LIMIT, UnsavedSession};
 use crate::text::without_error_numbers;
 use crate::ui;
 
 /// How long to wait before a progress message.
 pub(super) const PROGRESS_DELAY: Duration = Duration::from_secs(2);
+
+/// How often a command looks whether it waits for a profile lock.
+const LOCK_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The maximum number of threads for blocking calls: stores, name lookups and prompts.
 const MAX_THREADS: usize = 512;
@@ -47,6 +51,7 @@ impl App {
         self.block_on(COMMAND_THREAD_KEEP_ALIVE, |mut signals| async move {
             let result = tokio::select! {
                 result = work => result,
+                never = self.report_lock_waits() => never,
                 _ = signals.next() => {
                     ui::end_interrupted_line(self.ui().is_interactive());
                     Err(self.finish_refresh(&mut signals).await)
@@ -129,12 +134,35 @@ impl App {
         }
     }
 
+    /// Reports each long wait for a profile lock, with the process that holds it: it may be suspended. Never returns.
+    async fn report_lock_waits<T>(&self) -> T {
+        let mut reported = None;
+        loop {
+            self.clock.sleep(LOCK_CHECK_INTERVAL).await;
+            let wait = self.sessions.get().and_then(|sessions| sessions.long_lock_wait(PROGRESS_DELAY));
+            match wait {
+                Some(wait) if reported.as_ref() != Some(&wait.profile) => {
+                    self.report_lock(&wait);
+                    reported = Some(wait.profile);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Reports a wait for a profile lock.
+    pub(super) fn report_lock(&self, LockWait { profile, holder }: &LockWait) {
+        let holder = holder.map_or_else(|| "another process".to_owned(), process::describe);
+        self.ui().notice(&format!("Waiting for {holder}, which holds the session of {profile}; press Ctrl-C to abort"));
+    }
+
     /// Awaits `work`, and shows what is waited for if it takes long and the terminal is interactive. A store that does not
     /// take a refreshed session is always reported: the user may be able to unlock it.
     pub async fn with_progress<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
         let progress = async {
             self.clock.sleep(PROGRESS_DELAY).await;
-            if self.ui().is_interactive() {
+            let waits_for_lock = self.sessions.get().is_some_and(|s| s.long_lock_wait(Duration::ZERO).is_some());
+            if self.ui().is_interactive() && !waits_for_lock {
                 self.ui().notice(&format!("Waiting for {what}; press Ctrl-C to abort"));
             }
         };

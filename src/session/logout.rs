@@ -124,11 +124,13 @@ impl SessionService {
         Ok(added.await.map_err(|_| SessionError::Interrupted)??)
     }
 
-    /// Revokes the tokens of a login that failed, unless its session is stored, or may be, and is therefore in use. A
-    /// failure is only logged.
+    /// Revokes the tokens of a login that failed, unless its session is stored, or may be, and is therefore in use. A session
+    /// that was to replace that of another issuer or client is not: the profile was not saved. A failure is only logged.
     pub async fn discard(&self, profile: &Profile, session: &Session) {
+        let is_used =
+            |stored: &Session| stored.generation.login == session.generation.login && stored.replaces.is_none();
         match self.stored(profile).await {
-            Ok(stored) if stored.as_ref().is_none_or(|stored| stored.generation.login != session.generation.login) => {}
+            Ok(stored) if !stored.as_ref().is_some_and(is_used) => {}
             _ => return tracing::warn!("the tokens of the failed login may be stored and are not revoked"),
         }
         if let Revocation::Failed(error) = self.revoke(profile, session).await {

@@ -12,6 +12,7 @@ mod hooks;
 mod http_clients;
 mod issuer;
 mod limited_command;
+mod lock_wait;
 mod login;
 mod logout;
 mod marks;
@@ -46,6 +47,7 @@ pub use api::{DiscoveredApi, DiscoveredServer};
 pub use error::{LoginReason, SessionError, WorkloadError, WorkloadProblem};
 pub use hooks::{Hook, HookFailure, start_hook_process};
 pub use limited_command::{KillOnDrop, RunningGroup, run_limited};
+pub use lock_wait::LockWait;
 pub use login::{NewLogin, VerifiedLogin};
 pub use logout::Revocation;
 pub use marks::LockDirectories;
@@ -64,6 +66,7 @@ pub use workload::{IdentityEnd, KUBERNETES_TOKEN, run_workload_command};
 
 use failed_token_files::FailedTokenFiles;
 use http_clients::HttpClients;
+use lock_wait::LockWaits;
 use marks::Marks;
 use token_file_records::TokenFileRecords;
 
@@ -84,6 +87,7 @@ pub struct SessionService {
     /// Whether the last refresh has not stored a new session.
     refresh_failed: AtomicBool,
     unsaved: watch::Sender<UnsavedSessions>,
+    lock_waits: LockWaits,
     serves_unsaved: AtomicBool,
     marks: Arc<Marks>,
     failed_token_files: FailedTokenFiles,
@@ -173,6 +177,7 @@ impl SessionService {
             uninterruptible: Arc::new(RwLock::new(())),
             refresh_failed: AtomicBool::new(false),
             unsaved: watch::Sender::default(),
+            lock_waits: LockWaits::default(),
             serves_unsaved: AtomicBool::new(false),
             failed_token_files: FailedTokenFiles::default(),
             hook_failures: broadcast::Sender::new(MAX_HOOK_FAILURES),

@@ -14,6 +14,7 @@ use super::refresh_policy::{
 };
 use super::{HeldProfile, LoginReason, MAX_REFRESH, SessionError, SessionService};
 use crate::clock::UnixTime;
+use crate::fs::is_locked;
 use crate::model::{ErrorCode, Profile, RefreshFailure, Session, TokenTarget};
 use crate::oauth::IssuerError;
 use crate::store::ProfileLock;
@@ -95,6 +96,15 @@ impl SessionService {
             .map(|obstacle| Self::obstacle_error(profile, session, &request, obstacle))
     }
 
+    /// Returns the failure of a refresh whose reply was lost or was not stored. Without the lock, `None` while a process holds
+    /// it: the refresh may still be running.
+    #[must_use]
+    pub fn failure_in_doubt(&self, profile: &Profile, session: &Session) -> Option<RefreshFailure> {
+        let failure = lost_reply(session).filter(|_| session.rotates != Some(false))?;
+        let lock = ProfileLock::path(self.locks.of(profile.store), &profile.name);
+        (!is_locked(&lock)).then_some(failure)
+    }
+
     /// Returns the error for `obstacle` to a request for a token of `session`.
     #[must_use]
     pub fn obstacle_error(
@@ -118,17 +128,7 @@ impl SessionService {
             Obstacle::NoIdToken => Some(login(LoginReason::NoIdToken { scopes: profile.scopes.clone() })),
             Obstacle::NoNewIdToken => Some(login(LoginReason::IdTokenExpired)),
             Obstacle::RecentFailure => session.last_failure.clone().map(SessionError::RecentFailure),
-            Obstacle::ReplyLost => session.refreshing_since.map(|since| {
-                SessionError::RecentFailure(RefreshFailure {
-                    at: since,
-                    failures: 1,
-                    refusals: 0,
-                    other_target: false,
-                    code: ErrorCode::RefreshInDoubt,
-                    message: format!("the issuer's reply to the refresh at {since} was lost"),
-                    retry_at: Some(refresh_policy::held_back_until(session.tokens.expires_at, since)),
-                })
-            }),
+            Obstacle::ReplyLost => lost_reply(session).map(SessionError::RecentFailure),
         };
         // The policy found the obstacle in this session, so only `NoSession` finds nothing there.
         error.unwrap_or_else(|| login(LoginReason::NoSession(profile.name.clone())))
@@ -361,6 +361,19 @@ impl SessionService {
 /// Returns the record of a refresh of `session` that failed with `error`.
 pub(super) fn issuer_failure(session: &Session, error: &IssuerError, at: UnixTime) -> RefreshFailure {
     refresh_failure(session, error.code(), error.to_string(), error.retry_after(), at)
+}
+
+/// Returns the failure of the refresh that the session records as begun.
+fn lost_reply(session: &Session) -> Option<RefreshFailure> {
+    session.refreshing_since.map(|since| RefreshFailure {
+        at: since,
+        failures: 1,
+        refusals: 0,
+        other_target: false,
+        code: ErrorCode::RefreshInDoubt,
+        message: format!("the issuer's reply to the refresh at {since} was lost"),
+        retry_at: Some(refresh_policy::held_back_until(session.tokens.expires_at, since)),
+    })
 }
 
 fn refresh_failure(

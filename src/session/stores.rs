@@ -231,7 +231,10 @@ impl SessionService {
 
     /// Takes the lock of the session that a store has for a profile, and stores that of an interrupted refresh.
     pub(super) async fn lock_session(&self, kind: StoreKind, name: &ProfileName) -> Result<ProfileLock, SessionError> {
-        let lock = ProfileLock::acquire(self.locks.of(kind), name, &*self.clock, MAX_REFRESH).await?;
+        let dir = self.locks.of(kind);
+        let waiting = self.lock_waits.begin(name, ProfileLock::path(dir, name), self.clock.monotonic());
+        let lock = ProfileLock::acquire(dir, name, &*self.clock, MAX_REFRESH).await?;
+        drop(waiting);
         let (marks, subject, name) = (Arc::clone(&self.marks), name.clone(), name.clone());
         let finish = move |store: &dyn Store| {
             let finished = store.finish_interrupted_refresh(&name);

@@ -29,7 +29,7 @@ impl ProfileLock {
         clock: &dyn Clock,
         limit: Duration,
     ) -> Result<Self, LockError> {
-        let lock = LockFile::lock(path(dir, profile), clock, limit).await?;
+        let lock = LockFile::lock(Self::path(dir, profile), clock, limit).await?;
         Ok(Self { lock: Arc::new(lock) })
     }
 
@@ -38,7 +38,7 @@ impl ProfileLock {
     /// # Errors
     /// [`LockError`], never [`LockError::TimedOut`].
     pub fn try_acquire(dir: &Path, profile: &ProfileName) -> Result<Option<Self>, LockError> {
-        let lock = LockFile::open(path(dir, profile))?.try_lock()?;
+        let lock = LockFile::open(Self::path(dir, profile))?.try_lock()?;
         Ok(lock.map(|lock| Self { lock: Arc::new(lock) }))
     }
 
@@ -84,7 +84,7 @@ impl ProfileLock {
     /// # Errors
     /// [`LockError::Io`].
     pub fn record_change(dir: &Path, profile: &ProfileName, now: UnixTime) -> Result<SystemTime, LockError> {
-        let path = path(dir, profile);
+        let path = Self::path(dir, profile);
         let fraction = u32::try_from(RandomState::new().hash_one(0u8) % 1_000_000_000).unwrap_or(0);
         let time = UNIX_EPOCH + Duration::new(u64::try_from(now.0).unwrap_or(0), fraction);
         let file = LockFile::open(path)?;
@@ -96,7 +96,13 @@ impl ProfileLock {
     /// Returns the change time that a process has recorded last for `profile` in `dir`.
     #[must_use]
     pub fn change_time(dir: &Path, profile: &ProfileName) -> Option<SystemTime> {
-        std::fs::metadata(path(dir, profile)).and_then(|metadata| metadata.modified()).ok()
+        std::fs::metadata(Self::path(dir, profile)).and_then(|metadata| metadata.modified()).ok()
+    }
+
+    /// Returns the path of the lock file of `profile` in `dir`.
+    #[must_use]
+    pub fn path(dir: &Path, profile: &ProfileName) -> PathBuf {
+        dir.join(format!("{profile}.lock"))
     }
 
     /// Returns the profile whose lock file has this name.
@@ -104,10 +110,6 @@ impl ProfileLock {
     pub fn profile_of(file_name: &str) -> Option<ProfileName> {
         file_name.strip_suffix(".lock")?.parse().ok()
     }
-}
-
-fn path(dir: &Path, profile: &ProfileName) -> PathBuf {
-    dir.join(format!("{profile}.lock"))
 }
 
 #[cfg(test)]

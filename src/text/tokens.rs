@@ -145,7 +145,8 @@ fn secrets(before: &str, text: &str, is_secret: bool) -> Vec<(usize, usize)> {
     }
     let is_authority =
         word.contains("://") && !word.contains(['?', '#']) || text.starts_with("//") && before.ends_with(':');
-    let is_path = is_authority || text.starts_with(['/', '.', '~']);
+    // A path goes on after a character that no token has, such as the `@` of a file of ours.
+    let is_path = is_authority || text.starts_with(['/', '.', '~']) || word.starts_with(['/', '.', '~']);
     if !is_path && !IDENTIFIERS.contains(&label(before).as_str()) && is_random(text) {
         return whole;
     }
@@ -192,6 +193,7 @@ mod tests {
         for (text, shown) in [
             ("unknown command `JWT`", "unknown command `TOKEN`"),
             ("cannot read /tmp/JWT: not found", "cannot read /tmp/TOKEN: not found"),
+            ("cannot read /tmp/@JWT: not found", "cannot read /tmp/@TOKEN: not found"),
             ("'https://a.example/JWT/x' and xJWT", "'https://a.example/TOKEN/x' and TOKEN"),
             ("https://a.example/?q=JWT&b=1", "https://a.example/?q=TOKEN&b=1"),
             ("authctl token --header=JWT", "authctl token --header=TOKEN"),
@@ -225,6 +227,8 @@ mod tests {
             "authctl login --client-id 123456789012-4k3v9q8w7e6r5t4y3u2i1o0p9a8s7d6f.apps.googleusercontent.com",
             "the client `kIyoKTuMdyJGFGw6qJ6mq8Zb4e4lZ3Xy` is unknown",
             "--audience=32eafc7626e737d5a1c4b8e9f0d2a3b4c5d6e7f8a9b0c1d2e3f4a5b6c7d8e9f0",
+            "cannot read /x/@issuer-1f8a0c3d5e7b92f4a6c8d0e1b3f5a7c91f8a0c3d5e7b92f4a6c8d0e1b3f5a7c9.age: not a regular file",
+            "ls -la '/j\u{fc}/a=1,b@1f8a0C3d5e7b92F4a6c8d0e1b3f5a7c9'",
             "cannot read /tmp/1f8a0C3d5e7b92F4a6c8d0e1b3f5a7c91f8a0c3d5e7b92f4a6c8d0e1b3f5a7c9: denied",
             "arn:aws:iam::123456789012:role/AWSReservedSSO_AdministratorAccess_0123456789abcdef",
             "as auth0|5f7c8ec7c33c6c004bbafe82, KEY=VALUE, eyJ, password: wrong, 2026-11-27T17:14:00Z",

@@ -4,6 +4,7 @@ use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
 use authctl::store::ProfileLock;
 use nix::errno::Errno;
 use nix::libc;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
@@ -44,6 +45,32 @@ fn logout_during_a_refresh_leaves_no_session() {
     assert!(!home.session_file("work").exists());
     home.run(&["token", "work"]).exits(3);
     assert_eq!((issuer.stats().refresh_reuses, issuer.stats().families_revoked), (0, 1));
+}
+
+#[test]
+fn command_that_waits_for_a_session_names_the_process_that_holds_it() {
+    let (home, issuer) = logged_in();
+    let refreshing = held_refresh(&home, &issuer, &["refresh", "work"]);
+    let holder = format!("Waiting for authctl refresh (process {}), which holds the session of work", refreshing.id());
+    let waiting: Vec<_> =
+        [&["token", "work"][..], &["exec", "work", "--", "true"], &["profile", "rename", "work", "new"]]
+            .into_iter()
+            .map(|args| home.spawn(args))
+            .collect();
+    waiting.iter().for_each(|command| command.reports(&holder));
+    let agent = Agent::run(&home);
+    let through_agent = home.spawn(&["refresh", "work"]);
+    through_agent.reports(&holder);
+    let quiet = home.spawn(&["logout", "work", "--quiet"]);
+    await_lock(&quiet, "work");
+    for command in waiting.into_iter().chain([through_agent]) {
+        command.signal(Signal::KILL);
+        command.wait();
+    }
+    issuer.clear_faults();
+    refreshing.wait().exits(0);
+    assert_eq!(quiet.wait().exits(0).stderr, "");
+    agent.stop();
 }
 
 #[test]

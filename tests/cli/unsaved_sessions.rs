@@ -153,3 +153,38 @@ fn stopping_agent_stores_an_unsaved_session() {
     assert_eq!(home.session("work").tokens.access_token.expose(), token);
     home.run(&["refresh", "work"]).exits(0);
 }
+
+#[test]
+fn stop_names_the_session_that_the_agent_could_not_store() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    fault(&issuer, FaultKind::HoldReply, 1);
+    home.advance_agent_time(&agent, "work", LIFETIME + 1);
+    let mut waiting = agent.start_request("GET", "/v1/token/work");
+    wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    with_store_away(&home, || {
+        issuer.clear_faults();
+        home.register_secret(&waiting.response().expect("a response").token());
+        let stopping = home.spawn(&["agent", "stop"]);
+        stopping.reports("for the agent, which tries to store the refreshed session of work: cannot");
+        // As its supervisor does when it takes too long.
+        agent.signal(Signal::KILL);
+        let ran = stopping.wait().exits(7).reports("without storing the refreshed session of work, which is lost");
+        ran.reports("hint:  authctl login work");
+    });
+    agent.wait();
+}
+
+#[test]
+fn status_shows_a_refresh_whose_reply_was_lost_once_it_has_ended() {
+    let (home, issuer) = logged_in(|_| {});
+    let refreshing = held_refresh(&home, &issuer, &["refresh", "work"]);
+    let lost = || home.run(&["status"]).exits(0).stdout.contains("reply to the refresh at");
+    assert!(!lost(), "it is running");
+    refreshing.signal(Signal::KILL);
+    refreshing.wait();
+    assert!(lost());
+    let state = home.run(&["status", "work", "--json"]).exits(0).json()["profiles"][0]["state"].clone();
+    assert_eq!(state, "refresh_failing");
+    issuer.clear_faults();
+}

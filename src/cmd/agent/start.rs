@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::run::{READY, agent_process};
-use crate::agent::protocol::{STOP_LIMIT, StopResponse, socket_lock};
+use crate::agent::protocol::{AgentStatus, STOP_LIMIT, StopResponse, UnsavedStatus, socket_lock};
 use crate::app::App;
 use crate::cli::AgentStart;
 use crate::cmd::output;
@@ -16,9 +16,13 @@ use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::{is_locked, lock_holder};
 use crate::model::StoreKind;
 use crate::paths::without_tokens;
+use crate::session::SessionError;
 
 /// How long a concurrent start may take.
 const CONCURRENT_START_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long to wait before a report of what is waited for.
+const REPORT_DELAY: Duration = Duration::from_secs(2);
 
 /// The interval between two checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -107,7 +111,8 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
     let socket = app.agent_socket()?;
     // A request may take as long as a refresh, but not this one.
     let state = app.running_agent();
-    let named = state.as_ref().ok().and_then(|state| state.as_ref()?.pid);
+    let at_stop = state.as_ref().ok().and_then(Clone::clone);
+    let named = at_stop.as_ref().and_then(|state| state.pid);
     let holder = lock_holder(&socket_lock(&socket), named);
     let process = AgentProcess::open(holder);
     let stopping = match state {
@@ -125,9 +130,15 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
     }
     let gone = app.run(async {
         let begun = app.clock().monotonic();
+        let mut is_reported = false;
         while lock_is_held(&socket) || process.is_running() {
-            if app.clock().monotonic().saturating_duration_since(begun) > STOP_LIMIT {
+            let waited = app.clock().monotonic().saturating_duration_since(begun);
+            if waited > STOP_LIMIT {
                 return Ok(false);
+            }
+            if waited > REPORT_DELAY && !is_reported {
+                is_reported = true;
+                app.ui().notice(&waits_for(at_stop.as_ref()));
             }
             app.clock().sleep(POLL_INTERVAL).await;
         }
@@ -139,6 +150,9 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
         let hint = holder.map_or(Hint::None, |pid| Hint::shell(format!("kill -KILL {pid}")));
         return Err(Error::msg(ErrorCode::AgentStopping, message, hint));
     }
+    if let Some(state) = &at_stop {
+        report_lost(app, state)?;
+    }
     let config = app.config().ok();
     let profiles = config.iter().flat_map(|config| config.profiles.values());
     let held: Vec<&str> =
@@ -147,6 +161,45 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
         app.ui().notice(&format!("note: the sessions in its memory are gone: log in again to {}", held.join(", ")));
     }
     output::done(app, "agent stopped", &app.absent_agent_status()?)
+}
+
+/// Returns what a stopping agent is waited for.
+fn waits_for(state: Option<&AgentStatus>) -> String {
+    let limit = STOP_LIMIT.as_secs() / 60;
+    match state.and_then(|state| state.unsaved.first()) {
+        Some(UnsavedStatus { profile, error, .. }) => format!(
+            "Waiting up to {limit} min for the agent, which tries to store the refreshed session of {profile}: {error}"
+        ),
+        None => format!("Waiting up to {limit} min for the agent, which may be finishing a refresh"),
+    }
+}
+
+/// Fails if the agent has ended before it stored a session that it had refreshed, or was refreshing, when it was stopped.
+///
+/// # Errors
+/// [`ErrorCode::StoreUnavailable`].
+fn report_lost(app: &App, state: &AgentStatus) -> Result<(), Error> {
+    let names = state.unsaved.iter().map(|unsaved| &unsaved.profile).chain(&state.refreshing);
+    let (Ok(config), Ok(sessions)) = (app.config(), app.sessions()) else { return Ok(()) };
+    for name in names {
+        let Ok(profile) = config.profile(name) else { continue };
+        // What is complete in a file, but not in its place, is put there under the lock.
+        let stored = app.run(async {
+            drop(sessions.wait_for_lock(profile).await);
+            Ok(sessions.session(profile).await)
+        })?;
+        let is_lost = match stored {
+            Ok(session) => sessions.failure_in_doubt(profile, &session).is_some(),
+            Err(SessionError::LoginRequired(_)) => false,
+            Err(_) => state.unsaved.iter().any(|unsaved| unsaved.profile == *name),
+        };
+        if is_lost {
+            let message =
+                format!("the agent has stopped without storing the refreshed session of {name}, which is lost");
+            return Err(Error::msg(ErrorCode::StoreUnavailable, message, Hint::login().about(name)));
+        }
+    }
+    Ok(())
 }
 
 /// A process that may have ended. On Linux its descriptor refers to it even if its ID is used again, and its parent need not

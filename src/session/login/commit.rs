@@ -115,17 +115,23 @@ impl SessionService {
     /// Restores the session that a failed login has replaced. A failure is only logged: the caller reports why the login
     /// failed, and the new session is in use.
     async fn undo_login(&self, profile: &Profile, session: &Session, before: Option<Session>) {
-        let restored = match (self.stored(profile).await, before) {
-            (Ok(Some(stored)), before) if stored.generation == session.generation => match before {
-                Some(before) => self.write(profile, &before).await,
-                None => self.delete(profile).await.map(drop),
-            },
-            (Ok(_), _) => Ok(()),
-            // Left alone: a write that the store did not confirm may still follow.
-            (Err(error), _) => Err(error),
-        };
-        if let Err(error) = restored {
-            tracing::warn!("{}: the replaced session was not restored: {error}", profile.name);
+        let (start, mut attempts) = (self.clock.monotonic(), 0);
+        loop {
+            let restored = match (self.stored(profile).await, &before) {
+                (Ok(Some(stored)), before) if stored.generation == session.generation => match before {
+                    Some(before) => self.write(profile, before).await,
+                    None => self.delete(profile).await.map(drop),
+                },
+                (Ok(_), _) => Ok(()),
+                // Left alone: a write that the store did not confirm may still follow.
+                (Err(error), _) => Err(error),
+            };
+            let Err(error) = restored else { return };
+            if self.clock.monotonic().saturating_duration_since(start) >= STORE_LIMIT {
+                return tracing::warn!("{}: the replaced session was not restored: {error}", profile.name);
+            }
+            self.clock.sleep(doubled(FIRST_WAIT, attempts, MAX_WAIT)).await;
+            attempts += 1;
         }
     }
 

@@ -118,6 +118,17 @@ async fn login_that_is_not_stored_keeps_the_old_session() {
 }
 
 #[tokio::test]
+async fn failed_login_restores_the_session_when_the_store_is_available_again() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let (sessions, profile) = (service(dir.path(), &[true, false, false, true], false), profile("https://a.example"));
+    files(dir.path()).write(&profile.name, &session("old")).expect("written");
+    let reason = || Err(SessionError::Interrupted);
+    let saved = sessions.commit_login(&profile, login(&profile, "new"), Some(profile.clone()), reason).await;
+    assert!(matches!(saved, Err(SessionError::Interrupted)), "{saved:?}");
+    assert_eq!(token(&sessions.session(&profile).await.expect("stored")), "old");
+}
+
+#[tokio::test]
 async fn failed_restore_does_not_hide_why_the_login_failed() {
     let dir = tempfile::tempdir().expect("tempdir");
     let (sessions, old, new) =
