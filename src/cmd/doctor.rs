@@ -29,9 +29,14 @@ pub fn run(app: &App, args: &Doctor) -> Result<u8, Error> {
     let mut examination = Examination::new(app);
     let profile = examination.check_config(args.profile.as_ref())?;
     examination.profile = profile.as_ref().map(|profile| profile.name.clone());
+    // Without the profile, its store is not known.
+    let unknown = examination.errors().next_back().filter(|_| profile.is_none()).map(|error| error.check);
     examination.check_agent()?;
     app.run(async {
-        let trust = examination.check_store(profile.as_ref()).await?;
+        let trust = match unknown {
+            Some(check) => examination.skip(&["store", "session"], &format!("see {check}")).map(|()| None)?,
+            None => examination.check_store(profile.as_ref()).await?,
+        };
         match &profile {
             Some(profile) => examination.check_issuer(profile, trust.as_ref()).await,
             None => examination.skip(&ISSUER_CHECKS, "no profile"),
@@ -164,7 +169,7 @@ impl Examination<'_> {
                 self.ok("store", &profile.map_or_else(String::new, |profile| sessions.location(profile)))?;
             }
             Err(error @ SessionError::Store(StoreError::Sealed)) => {
-                self.warning("store", error)?;
+                self.warning("store", self.app.with_agent_hint(error.into()))?;
                 return self.skip(&["session"], "see store").map(|()| None);
             }
             Err(error) => {

@@ -124,7 +124,9 @@ fn doctor_shows_an_invalid_configuration() {
     let report = examine(&home, 2);
     let hint = finds(&report, "config", "error", "invalid configuration ~/config/authctl/config.toml: line 1,");
     assert_eq!(hint, "${EDITOR:-vi} ~/config/authctl/config.toml");
-    assert_eq!(find(&report, "profile")["message"], "see config");
+    for unknown in ["profile", "store", "session"] {
+        assert_eq!(find(&report, unknown)["message"], "see config", "{unknown}");
+    }
     finds(&report, "agent", "warning", "no agent runs");
     let editor = format!("EDITOR='cp {}'", home.path().join("valid").display());
     fs::write(home.path().join("valid"), &valid).unwrap();
@@ -136,7 +138,12 @@ fn doctor_shows_an_invalid_configuration() {
     ));
     let report = examine(&home, 2);
     finds(&report, "config", "error", "profiles.newer: unknown setting `x`");
-    home.run(&["doctor", "unknown"]).exits(2);
+    // The store of a profile that does not exist is not the default one.
+    let report = home.run(&["doctor", "unknown", "--json"]).exits(2).json();
+    assert_eq!(
+        (&find(&report, "store")["message"], &find(&report, "store")["hint"]),
+        (&json!("see profile"), &json!(""))
+    );
 }
 
 #[test]
@@ -234,6 +241,12 @@ fn doctor_shows_why_no_agent_can_listen_at_the_socket() {
     assert_eq!(find(&report, "agent")["message"], "see socket");
     paste(&home, &hint).exits(0);
     examine(&home, 0);
+    let file = open.join("agent.sock");
+    fs::write(&file, "").unwrap();
+    let report = examine(&home, 2);
+    let hint = finds(&report, "socket", "error", "~/open/agent.sock exists, and is not a socket");
+    assert_eq!(find(&report, "agent")["message"], "see socket");
+    assert!(paste(&home, &hint).exits(0).stdout.contains("agent.sock"));
     home.set("AUTHCTL_SOCK", home.path().join("x".repeat(200)));
     finds(&examine(&home, 8), "socket", "error", "is too long for a socket address");
 }

@@ -130,7 +130,7 @@ pub fn check_socket_path(path: &Path) -> Result<(), ListenError> {
     check_length(path)?;
     match open_dir(directory_of(path)) {
         Err(ListenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-        checked => checked.map(drop),
+        dir => refuse_other_file(&dir?, path.file_name().unwrap_or_default(), path),
     }
 }
 

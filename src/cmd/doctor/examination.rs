@@ -44,8 +44,8 @@ impl CheckStatus {
 
 /// What a check found.
 #[derive(Serialize)]
-struct Finding {
-    check: &'static str,
+pub(super) struct Finding {
+    pub(super) check: &'static str,
     status: CheckStatus,
     /// The error code of a warning or an error.
     code: Option<ErrorCode>,
@@ -93,8 +93,12 @@ impl<'a> Examination<'a> {
         if self.app.common.json {
             output::json(&DoctorReport { profile: self.profile.as_ref(), checks: &self.findings })?;
         }
-        let mut errors = self.findings.iter().filter(|finding| finding.status == CheckStatus::Error);
-        Ok(errors.find_map(|finding| finding.code).map_or(0, ErrorCode::exit_code))
+        Ok(self.errors().find_map(|finding| finding.code).map_or(0, ErrorCode::exit_code))
+    }
+
+    /// Returns the errors so far.
+    pub(super) fn errors(&self) -> impl DoubleEndedIterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.status == CheckStatus::Error)
     }
 
     fn add(
