@@ -38,7 +38,7 @@ pub struct Login {
     /// Profile to log in to; created if --issuer or --provider is given
     pub profile: Option<ProfileName>,
     /// Log in with the browser on this machine (authorization code with PKCE); the default
-    #[arg(long)]
+    #[arg(long, alias = "web")]
     pub browser: bool,
     /// Log in with a browser on another device: print a URL and a code (RFC 8628)
     #[arg(long)]

@@ -88,12 +88,18 @@ fn list(app: &App) -> Result<u8, Error> {
     if config.profiles.is_empty() && config.errors().next().is_none() {
         app.ui().notice(&format!("no profiles; run `{}`", app.next_command(Hint::command("login"))));
     }
-    let width = config.profiles.keys().map(|name| name.as_str().len()).max().unwrap_or(0);
-    for profile in config.profiles.values() {
+    let lines = config.profiles.values().map(|profile| {
         let mark = if default == Some(&profile.name) { '*' } else { ' ' };
         let source = config.machine_file(&profile.name).map(|path| format!("  ({})", path.display()));
-        let source = source.unwrap_or_default();
-        output::line(&format!("{mark} {:<width$}  {}{source}", profile.name.as_str(), profile.issuer))?;
+        (format!("{mark} {}", profile.name), format!("{}{}", profile.issuer, source.unwrap_or_default()))
+    });
+    let lines: Vec<(String, String)> = lines.collect();
+    let widest = |text: fn(&(String, String)) -> usize| lines.iter().map(text).max().unwrap_or(0);
+    let (names, issuers) = (widest(|line| line.0.len()), widest(|line| line.1.len()));
+    // Aligned only where the terminal breaks no line.
+    let width = if names + 2 + issuers <= output::width() { names } else { 0 };
+    for (name, issuer) in &lines {
+        output::line(&format!("{name:<width$}  {issuer}"))?;
     }
     Ok(app.report_invalid_profiles(&config))
 }

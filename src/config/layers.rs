@@ -258,8 +258,9 @@ impl Layers {
                 }
                 _ => {
                     if let Some(requirement) = requirement_in(key, item) {
+                        let place = if requirement == key { String::new() } else { format!("{key}: ") };
                         return Err(format!(
-                            "{key}: `{requirement}` is a setting of a profile and would be ignored here"
+                            "{place}`{requirement}` is a setting of a profile and would be ignored here"
                         ));
                     }
                     self.ignored.push((path.to_path_buf(), key.to_owned()));

@@ -91,6 +91,7 @@ fn guessed_names_run_or_suggest_the_right_command() {
         .reports("hint:  authctl profile remove work");
     home.run(&["rm"]).exits(2).reports("hint:  authctl profile remove --help");
     home.run(&["tokne", "work", "--header"]).exits(2).reports("hint:  authctl token work --header");
+    home.run(&["login", "--web", "--device"]).exits(2).reports("'--browser' cannot be used with '--device'");
     home.run(&["frobnicate"]).exits(2).reports("unknown command `frobnicate`").reports("hint:  authctl --help");
 }
 

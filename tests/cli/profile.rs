@@ -6,7 +6,7 @@ use authctl::store::ProfileLock;
 use serde_json::json;
 
 use crate::support::process::wait_until;
-use crate::support::{Sandbox, quick_issuer};
+use crate::support::{AUTHCTL, Sandbox, quick_issuer};
 
 const TWO: &str = "# comment: at the top
 default_profile = \"a\" # comment: behind the default
@@ -55,6 +55,22 @@ fn list_and_show_print_the_configuration() {
     home.run(&["profile", "show", "c"]).exits(2).reports("unknown profile `c`");
     let error = home.run(&["profile", "show", "c", "--json"]).exits(2).error();
     assert_eq!(error["code"], "unknown_profile");
+}
+
+#[test]
+fn list_is_aligned_only_where_the_terminal_is_wide_enough() {
+    let home = Sandbox::new();
+    let long = "a-name-of-thirty-characters-xx";
+    home.configure(&TWO.replace("profiles.b", &format!("profiles.{long}")));
+    let aligned = format!("* a{:31}https://a.example\n  {long}  https://b.example\n", "");
+    let listed = home.run(&["profile", "list"]).exits(0).stdout;
+    assert_eq!(listed, aligned);
+    for (columns, expected) in
+        [(80, aligned.as_str()), (40, &format!("* a  https://a.example\n  {long}  https://b.example\n"))]
+    {
+        let shown = home.spawn_program_in_terminal(AUTHCTL, &["profile", "list"], columns).wait().exits(0).stderr;
+        assert_eq!(shown.replace("\r\n", "\n"), expected, "{columns} columns");
+    }
 }
 
 #[test]
@@ -184,7 +200,9 @@ fn unknown_key_of_a_newer_version_is_ignored_with_a_warning() {
     // A token requirement that is ignored would let tokens pass that it denies.
     for restriction in ["required_roles = [\"admin\"]", "[defaults]\nmax_offline = \"1h\""] {
         home.configure(&format!("{restriction}\n{profiles}"));
-        home.run(&["verify", "work"]).exits(2).reports("is a setting of a profile");
+        let error = home.run(&["verify", "work"]).exits(2).reports("is a setting of a profile").stderr;
+        let setting = if restriction.contains("max_offline") { "max_offline" } else { "required_roles" };
+        assert_eq!(error.matches(setting).count(), 1, "{error}");
     }
 }
 
