@@ -14,6 +14,7 @@ use serde::Serialize;
 
 pub use crate::model::ErrorCode;
 use crate::model::ProfileName;
+use crate::session::LoginReason;
 use crate::text::{escape_json, hide_tokens, without_error_numbers};
 use crate::ui;
 pub use conversions::{SET_CLOCK, forgotten_passphrase};
@@ -82,7 +83,9 @@ impl Error {
     #[must_use]
     pub fn of_refresh(self, profile: &ProfileName) -> Self {
         let context = format!("cannot refresh `{profile}`");
-        if self.code == ErrorCode::Interrupted || self.message().starts_with(&context) {
+        let message = self.message();
+        let is_named = message.starts_with(&context) || message == LoginReason::NoSession(profile.clone()).to_string();
+        if self.code == ErrorCode::Interrupted || is_named {
             return self;
         }
         Self { error: self.error.context(context), ..self }

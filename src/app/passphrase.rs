@@ -29,14 +29,14 @@ impl App {
         })
     }
 
-    /// Asks for a new passphrase, twice; returns `None` if none is entered. `unchanged` is what stays as it is if the two differ.
+    /// Asks for a new passphrase, twice; returns `None` if none is entered, or a prompt is closed. `unchanged` is what stays as it is if the two differ.
     ///
     /// # Errors
     /// [`ErrorCode::Usage`] with `hint` if they differ, or [`ErrorCode::Interrupted`].
     pub fn ask_new_passphrase(&self, prompt: &str, unchanged: &str, hint: Hint) -> Result<Option<Secret>, Error> {
         let Some(new) = self.ask_passphrase(prompt)?.filter(|typed| !typed.is_empty()) else { return Ok(None) };
-        let second = self.ask_passphrase("Repeat passphrase: ")?;
-        if second.is_none_or(|second| second.expose() != new.expose()) {
+        let Some(second) = self.ask_passphrase("Repeat passphrase: ")? else { return Ok(None) };
+        if second.expose() != new.expose() {
             return Err(Error::msg(ErrorCode::Usage, format!("the passphrases differ; {unchanged}"), hint));
         }
         Ok(Some(new))

@@ -233,6 +233,16 @@ fn missing_passphrase_is_piped_in_or_typed_in_a_terminal() {
         ran.reports(&format!("note:  {note}\n"));
     }
     let script = format!("authctl() {{ '{AUTHCTL}' \"$@\"; }}; authctl agent lock --after 10m");
+    // Either prompt is closed.
+    for typed in [&["\x04"][..], &["one\r", "\x04"]] {
+        let mut lock = home.spawn_program_in_terminal("sh", &["-c", &script], 0);
+        for (prompt, text) in ["Passphrase: ", "Repeat passphrase: "].iter().zip(typed) {
+            lock.reports(prompt);
+            lock.type_text(text);
+        }
+        let closed = lock.wait().exits(8).reports("no passphrase was entered");
+        closed.reports("authctl agent lock --after 10m");
+    }
     let mut lock = home.spawn_program_in_terminal("sh", &["-c", &script], 0);
     for prompt in ["Passphrase: ", "Repeat passphrase: "] {
         lock.reports(prompt);

@@ -181,6 +181,12 @@ fn login_with_a_passphrase_needs_one_and_the_file_store() {
     asked.reports("Repeat passphrase: ");
     asked.type_text("two\r");
     asked.wait().exits(2).reports("differ");
+    let mut asked = home.spawn_in_terminal(&login);
+    asked.reports("New passphrase: ");
+    asked.type_text("one\r");
+    asked.reports("Repeat passphrase: ");
+    asked.type_text("\x04");
+    asked.wait().exits(8).reports("no passphrase was entered");
     assert!(!home.key_file().exists());
     let (mut home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);
@@ -234,6 +240,9 @@ fn forgotten_passphrase_reports_what_it_cannot_delete() {
     let ran = ran.reports("not deleted, and unreadable from now on: other\n").reports("passphrase set; log in again");
     assert!(!ran.stderr.contains("are deleted"), "{}", ran.stderr);
     assert!(!home.session_file("work").exists());
+    // What is lost is reported with --quiet too.
+    let quiet = change(&home, &["--forgotten", "--quiet"], "third\n").exits(0).stderr;
+    assert_eq!(quiet, "warning: not deleted, and unreadable from now on: other\n");
 }
 
 #[test]
@@ -363,6 +372,9 @@ fn hint_for_a_locked_store_follows_the_state_of_the_agent() {
     assert_eq!(hint(), "authctl agent start");
     let _agent = Agent::run(&home);
     assert_eq!(hint(), "authctl agent unlock");
+    let doctor = home.run(&["doctor", "--json"]).exits(0).json();
+    let store = doctor["checks"].as_array().unwrap().iter().find(|found| found["check"] == "store").unwrap();
+    assert_eq!(store["hint"], "authctl agent unlock", "{doctor}");
     // One line for all profiles, with the same command.
     let status = home.run(&["status"]).exits(8).stdout;
     assert_eq!(status.matches("file store:").count(), 1, "{status}");

@@ -231,5 +231,12 @@ fn ended_session_names_its_profile() {
         home.run(args).exits(3).reports("error: cannot refresh `work`: the session has ended: ");
     }
     home.run(&["logout", "work"]).exits(0);
-    home.run(&["token"]).exits(3).reports("error: not logged in to work\n");
+    let check = || {
+        for args in [&["token"][..], &["refresh"], &["exec", "--", "true"]] {
+            home.run(args).exits(3).reports("error: not logged in to work\n");
+        }
+    };
+    check();
+    let _agent = Agent::run(&home);
+    check();
 }
