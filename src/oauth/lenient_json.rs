@@ -53,8 +53,8 @@ pub(super) fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool
     })
 }
 
-/// A number of seconds such as `expires_in`, also as a fraction or a string. A negative one counts as 0, anything else as
-/// absent.
+/// A number of seconds such as `expires_in`, also as a fraction or a string. Anything else counts as absent, also 0 and a
+/// negative number, with which some issuers state that there is no end.
 #[derive(Default)]
 pub(super) struct Lifetime(pub(super) Option<Duration>);
 
@@ -64,7 +64,7 @@ impl Lifetime {
     }
 
     fn from_seconds(seconds: f64) -> Option<Duration> {
-        (!seconds.is_nan()).then(|| Duration::from_secs_f64(seconds.clamp(0.0, MAX_LIFETIME).floor()))
+        (seconds > 0.0).then(|| Duration::from_secs_f64(seconds.min(MAX_LIFETIME).floor()))
     }
 }
 

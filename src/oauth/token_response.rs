@@ -159,9 +159,9 @@ struct Wire {
 }
 
 impl Wire {
-    /// Returns the lifetime of the refresh token. Keycloak writes 0 for one that does not expire.
+    /// Returns the lifetime of the refresh token.
     fn refresh_lifetime(&self) -> Option<Duration> {
-        self.refresh_token_expires_in.0.or(self.refresh_expires_in.0).filter(|lifetime| !lifetime.is_zero())
+        self.refresh_token_expires_in.0.or(self.refresh_expires_in.0)
     }
 
     fn error_response(&self, status: u16, sent: &[Secret]) -> Option<ErrorResponse> {

@@ -2,6 +2,7 @@
 
 use super::SessionError;
 use super::refresh_policy::TokenRequest;
+use crate::clock::UnixTime;
 use crate::model::{Profile, Session, TokenSet, TokenTarget};
 use crate::oauth::{DpopKey, IssuerError};
 use crate::secret::Secret;
@@ -75,11 +76,13 @@ pub(super) fn quote_names<'a>(names: impl Iterator<Item = &'a String>) -> String
     excerpt(&quoted.join(", "), 200)
 }
 
-/// Takes the expiry from the JWT itself if the reply has no `expires_in`.
+/// Takes the expiry from the JWT itself if the reply has no `expires_in`, or a later one: APIs go by the token. The claim is
+/// unverified, and can only shorten the lifetime. In a token that was received expired it shows that one of the two clocks is
+/// wrong, and the next refresh would bring the same: then `expires_in` counts.
 pub(super) fn fill_expiry(tokens: &mut TokenSet) {
-    if tokens.expires_at.is_none() {
-        tokens.expires_at = unverified_claims(tokens.access_token.expose()).and_then(|claims| claims.exp);
-    }
+    let own = unverified_claims(tokens.access_token.expose()).and_then(|claims| claims.exp);
+    let is_usable = |own: &UnixTime| tokens.expires_at.is_none() || *own > tokens.obtained_at;
+    tokens.expires_at = own.filter(is_usable).into_iter().chain(tokens.expires_at).min();
 }
 
 #[cfg(test)]
@@ -94,6 +97,26 @@ mod tests {
     fn jwt(claims: &Value) -> String {
         let [header, claims] = [&json!({"alg": "ES256"}), claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
         format!("{header}.{claims}.{}", URL_SAFE_NO_PAD.encode("a signature"))
+    }
+
+    #[test]
+    fn earlier_of_the_two_expiries_counts() {
+        for (stated, own, expected) in [
+            (Some(1300), json!({"exp": 1200}), Some(1200)),
+            (Some(1300), json!({"exp": 1400}), Some(1300)),
+            (None, json!({"exp": 1200}), Some(1200)),
+            (Some(1300), json!({}), Some(1300)),
+            (Some(1300), json!({"exp": "soon"}), Some(1300)),
+            // Received expired: by the other clock it is valid.
+            (Some(1300), json!({"exp": 1000}), Some(1300)),
+            (None, json!({"exp": 900}), Some(900)),
+            (None, json!({}), None),
+        ] {
+            let mut tokens = session(&jwt(&own)).tokens;
+            (tokens.obtained_at, tokens.expires_at) = (UnixTime(1000), stated.map(UnixTime));
+            fill_expiry(&mut tokens);
+            assert_eq!(tokens.expires_at, expected.map(UnixTime), "{stated:?} {own}");
+        }
     }
 
     #[test]

@@ -82,7 +82,8 @@ fn refresh_token_that_each_refresh_extends_is_enough() {
 
 #[test]
 fn session_without_refresh_token_lasts_as_long_as_its_token() {
-    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    // A JWT would expire earlier.
+    let (home, issuer) = (Sandbox::new(), support::issuer(|options| options.opaque_access_tokens = true));
     edit_tokens(&issuer, json!({"expires_in": 40_000}), &["refresh_token"]);
     home.log_in("work", &issuer);
     let requests = || issuer.stats().requests["token"];
@@ -202,7 +203,7 @@ fn login_at_the_terminal_makes_a_session_last() {
     home.advance_time("work", 80_000);
     edit_tokens(&issuer, json!({"refresh_expires_in": 10_000}), &[]);
     // Half a minute more than the two hours that are shown: the login takes some time.
-    log_in(json!({"expires_in": 7230}), &["refresh_token"])
+    log_in(json!({"access_token": "opaque", "expires_in": 7230}), &["refresh_token"])
         .exits(5)
         .reports("Logged in to work")
         .reports("a session of `work` lasts 2 h, not 10 h: the access token is valid for");

@@ -162,7 +162,9 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
             ),
             (
                 "FAILURES",
-                "If the issuer is down, slow or replaced by a captive portal, the exit code is 6 once the token has expired. \
+                "A token expires when its response states (`expires_in`), or earlier if it is a JWT whose own `exp` is earlier. An \
+                 `expires_in` of 0 or below counts as absent. A token of unknown expiry is printed until `authctl refresh`.\n\n\
+                 If the issuer is down, slow or replaced by a captive portal, the exit code is 6 once the token has expired. \
                  The session stays: only the issuer's own `invalid_grant` ends it (a login API's 401).\n\n\
                  If the reply to a refresh is lost, the request is sent once more at once; authctl-security(7) describes when.\n\n\
                  A full disk, a locked keychain and a read-only directory are detected before the refresh token is used. If the \

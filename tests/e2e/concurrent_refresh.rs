@@ -37,7 +37,7 @@ impl Setup {
         // The same tokens again as `work`, with an expired access token.
         let response = serde_json::json!({
             "access_token": token("access_token"), "refresh_token": token("refresh_token"),
-            "token_type": "Bearer", "expires_in": 0,
+            "token_type": "Bearer", "expires_in": 0.5,
         });
         home.run(&["logout", "first", "--no-revoke"]).exits(0);
         let login = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--with-token"];

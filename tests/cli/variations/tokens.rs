@@ -286,33 +286,59 @@ fn expires_in_is_accepted_in_any_form() {
         (json!({"set": {"expires_in": "soon"}}), 300),
         (json!({"set": {"expires_in": [200]}}), 300),
         (json!({"set": {"expires_in": {"seconds": 200}}}), 300),
-        // Expired at once: the token is refreshed before it is served, and is valid for 300 seconds again.
+        // Neither 0 nor a negative number is a lifetime, and none is longer than the token's own.
         (json!({"set": {"expires_in": 0}}), 300),
+        (json!({"set": {"expires_in": "0"}}), 300),
         (json!({"set": {"expires_in": -200}}), 300),
-        (json!({"set": {"expires_in": "-200"}}), 300),
+        (json!({"set": {"expires_in": "-1"}}), 300),
+        (json!({"set": {"expires_in": 86400}}), 300),
+        (json!({"set": {"expires_in": "1e300"}}), 300),
     ] {
         let home = Sandbox::new();
         edits(&issuer, "token", &edit, 1);
         log_in(&home, issuer.issuer(), &[]).exits(0);
+        assert_eq!(home.status("work")["state"], "valid", "{edit}");
+        home.run(&["verify", "work"]).exits(0);
         let left = home.run(&["token", "work", "--json"]).exits(0).json()["expires_in"].as_i64().expect("a lifetime");
         assert!((life - 30..=life).contains(&left), "RFC 6749, section 5.1: {edit}: {left}");
+        assert_eq!(issuer.stats().refreshes_committed, 0, "{edit}");
     }
+}
+
+#[test]
+fn jwt_that_expires_before_expires_in_is_refreshed() {
+    let issuer = quick_issuer();
+    let home = Sandbox::new();
+    edits(&issuer, "token", &json!({"set": {"expires_in": 86400}}), 0);
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    for (args, refreshes) in [(&["token", "work"][..], 1), (&["exec", "work", "--", "true"], 2)] {
+        home.advance_time("work", 301);
+        assert_eq!(home.status("work")["state"], "refreshable");
+        home.run(args).exits(0);
+        assert_eq!(issuer.stats().refreshes_committed, refreshes, "{args:?}");
+    }
+    home.run(&["token", "work", "--audience", "https://a.example"]).exits(0);
+    let tokens = &home.session("work").others[0].tokens;
+    assert_eq!(tokens.expires_at.map(|at| tokens.obtained_at.until(at).as_secs() / 10), Some(30));
 }
 
 #[test]
 fn opaque_token_without_expires_in_is_served_until_refresh() {
     let issuer = issuer(|options| options.opaque_access_tokens = true);
-    let home = Sandbox::new();
-    edits(&issuer, "token", &json!({"remove": ["expires_in"]}), 1);
-    log_in(&home, issuer.issuer(), &[]).exits(0);
-    let first = home.run(&["token", "work", "--json"]).exits(0).json();
-    assert_eq!((&first["expires_at"], &first["expires_in"]), (&Value::Null, &Value::Null));
-    let token = home.token("work");
-    assert!(!token.contains('.'), "opaque");
-    assert_eq!(home.token("work"), token);
-    home.run(&["verify", "work"]).exits(4).reports("opaque");
-    home.run(&["refresh", "work"]).exits(0);
-    assert_ne!(home.token("work"), token);
+    for edit in [json!({"remove": ["expires_in"]}), json!({"set": {"expires_in": 0}}), json!({"set": {"expires_in": "-1"}})]
+    {
+        let home = Sandbox::new();
+        edits(&issuer, "token", &edit, 1);
+        log_in(&home, issuer.issuer(), &[]).exits(0);
+        let first = home.run(&["token", "work", "--json"]).exits(0).json();
+        assert_eq!((&first["expires_at"], &first["expires_in"]), (&Value::Null, &Value::Null), "{edit}");
+        let token = home.token("work");
+        assert!(!token.contains('.'), "opaque");
+        assert_eq!(home.token("work"), token, "{edit}");
+        home.run(&["verify", "work"]).exits(4).reports("opaque");
+        home.run(&["refresh", "work"]).exits(0);
+        assert_ne!(home.token("work"), token, "{edit}");
+    }
 }
 
 #[test]
