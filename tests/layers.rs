@@ -58,7 +58,7 @@ const RESERVED: [(&str, &[&str]); 19] = [
     ("seccompiler", &["agent/server"]),
     ("listenfd", &["cmd"]),
     ("sd_notify", &["cmd"]),
-    ("miniz_oxide", &["verify", "dev_issuer"]),
+    ("miniz_oxide", &["verify", "dev_issuer", "oauth"]),
     ("percent_encoding", &["agent/protocol", "agent/server", "model", "paths"]),
 ];
 

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame};
 use hyper::{StatusCode, header};
+use miniz_oxide::deflate::compress_to_vec_zlib;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -43,6 +44,9 @@ pub struct ReplyEdit {
     /// The length in bytes up to which the body is padded with spaces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pad_to: Option<usize>,
+    /// Whether the body is compressed (`Content-Encoding: deflate`), although the request does not offer that.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub deflate: bool,
     /// Whether the body is sent in small chunks without a content length.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub chunked: bool,
@@ -73,12 +77,18 @@ impl ReplyEdit {
         if let Some(status) = self.status {
             parts.status = StatusCode::from_u16(status).unwrap_or(parts.status);
         }
+        if self.deflate {
+            bytes = compress_to_vec_zlib(&bytes, 6);
+        }
         let bytes = Bytes::from(bytes);
         let body =
             if self.chunked { ChunkedBody(bytes).boxed() } else { bytes_reply(parts.status, "", bytes).into_body() };
         let mut reply = Reply::from_parts(parts, body);
         if let Some(content_type) = &self.content_type {
             set_header(&mut reply, header::CONTENT_TYPE, content_type);
+        }
+        if self.deflate {
+            set_header(&mut reply, header::CONTENT_ENCODING, "deflate");
         }
         reply
     }

@@ -272,6 +272,9 @@ impl From<IssuerError> for Error {
                 "access_denied" | "invalid_grant" | "expired_token" | "unsupported_grant_type" => Hint::login(),
                 _ => Hint::advice("ask the issuer's operator what this means for your client"),
             },
+            IssuerError::InvalidKeys { .. } => {
+                Hint::doctor("report the keys to the issuer's operator, or give their address with --jwks-uri")
+            }
             IssuerError::OtherSubject { .. } => Hint::login(),
             // Of a client without a user: the same login would have the same result.
             IssuerError::OtherAudience { .. } => Hint::advice(

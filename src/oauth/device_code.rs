@@ -256,8 +256,9 @@ mod tests {
     #[tokio::test]
     async fn interval_and_lifetime_are_limited() {
         for (more, first) in [
-            (r#","interval":0"#, 1),
-            (r#","interval":-3"#, 1),
+            (r#","interval":0"#, 5),
+            (r#","interval":-3,"expires_in":-5"#, 5),
+            (r#","interval":0.5,"expires_in":0"#, 1),
             (r#","interval":1e9"#, 60),
             (r#","interval":"7","expires_in":"600""#, 7),
             (r#","expires_in":1e18"#, 5),

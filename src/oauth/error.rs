@@ -132,6 +132,14 @@ pub enum IssuerError {
         /// Whether the server may have received it.
         delivery: Delivery,
     },
+    /// Keys that cannot be used.
+    #[error("the keys at {from} cannot be used: {what}")]
+    InvalidKeys {
+        /// The URL of the keys.
+        from: String,
+        /// Why.
+        what: String,
+    },
     /// The server is unavailable: 408, 425, 429 or 5xx.
     #[error("{host} returned HTTP {status}")]
     Unavailable {
@@ -250,6 +258,7 @@ impl IssuerError {
             | Self::Unsupported { .. }
             | Self::Refused(_)
             | Self::Rejected { .. }
+            | Self::InvalidKeys { .. }
             | Self::OtherAudience { .. } => ErrorCode::IssuerRefused,
             Self::IssuerMismatch { .. } | Self::ResourceMismatch { .. } | Self::OtherSubject { .. } => {
                 ErrorCode::IssuerMismatch
@@ -287,7 +296,7 @@ impl IssuerError {
         match self {
             Self::Unreachable { delivery, .. } => *delivery == Delivery::ResponseLost,
             // RFC 9110, sections 15.5.9 and 15.6, and those of a large network of gateways.
-            Self::Unavailable { status, .. } => matches!(status, 408 | 502..=504 | 520..=527),
+            Self::Unavailable { status, .. } => matches!(status, 408 | 502..=504 | 520..=527 | 530),
             _ => false,
         }
     }
@@ -315,6 +324,7 @@ impl IssuerError {
             | Self::Unsupported { .. }
             | Self::Refused(_)
             | Self::Rejected { .. }
+            | Self::InvalidKeys { .. }
             | Self::OtherSubject { .. }
             | Self::OtherAudience { .. }
             | Self::TokenType { .. }
@@ -436,6 +446,7 @@ mod tests {
             (unavailable(524, None), true, true),
             (unavailable(527, wait(1)), true, true),
             (unavailable(528, None), false, true),
+            (unavailable(530, None), true, true),
             (unavailable(408, None), true, true),
             (unavailable(408, wait(1)), true, true),
             (unavailable(425, None), false, false),

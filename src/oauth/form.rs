@@ -1,7 +1,13 @@
 //! Form-encoded request bodies, which hold secrets and are zeroized after sending.
 
+use std::collections::HashSet;
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use hyper::body::Bytes;
 use url::form_urlencoded;
+use zeroize::Zeroizing;
 
 use crate::secret::{Secret, SecretBytes};
 
@@ -72,14 +78,46 @@ pub(super) fn shared(body: SecretBytes) -> Bytes {
     Bytes::from_owner(Shared(body))
 }
 
-/// Returns whether `text` contains one of the secrets, as it is or in form encoding.
-pub(super) fn repeats_secret(secrets: &[Secret], text: &str) -> bool {
+/// The number of consecutive letters and digits from which a part of a secret counts as repeating it.
+const MIN_PART: usize = 10;
+
+/// Returns whether `text` repeats one of the secrets, or a part of it: as it is, or in percent, base64 or hex encoding, in upper or
+/// lower case, and with anything between its letters and digits. Other and repeated encodings are not searched.
+pub(crate) fn repeats_secret(secrets: &[Secret], text: &str) -> bool {
+    let mut decoded = SecretBytes::default();
+    for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+        [&*name, " ", &*value, " "].iter().for_each(|piece| decoded.extend(piece.as_bytes()));
+    }
+    let texts = [text, std::str::from_utf8(decoded.expose()).unwrap_or_default()];
+    let letters_of_texts = texts.map(letters);
+    let parts: HashSet<&[u8]> = letters_of_texts.iter().flat_map(|letters| letters.expose().windows(MIN_PART)).collect();
+    let has_part = |secret: &str| letters(secret).expose().windows(MIN_PART).any(|part| parts.contains(part));
     secrets.iter().map(Secret::expose).any(|secret| {
-        let mut encoded = SecretBytes::default();
-        encode(&mut encoded, secret);
-        let encoded = std::str::from_utf8(encoded.expose()).unwrap_or(secret);
-        contains(text, secret) || encoded != secret && contains(text, encoded)
+        texts.iter().any(|text| contains(text, secret))
+            || !parts.is_empty() && (has_part(secret) || encoded(secret).iter().any(|text| has_part(text)))
     })
+}
+
+/// Returns the letters and digits of a text, in lower case.
+fn letters(text: &str) -> SecretBytes {
+    let mut letters = SecretBytes::with_capacity(text.len());
+    for byte in text.bytes().filter(u8::is_ascii_alphanumeric) {
+        letters.extend(&[byte.to_ascii_lowercase()]);
+    }
+    letters
+}
+
+/// Returns the secret in hex, and in base64 as it begins at each of the three offsets of a group.
+fn encoded(secret: &str) -> [Zeroizing<String>; 4] {
+    let mut hex = Zeroizing::new(String::with_capacity(secret.len() * 2));
+    for byte in secret.bytes() {
+        let _ = write!(hex, "{byte:02x}");
+    }
+    let base64 = |skipped: usize| {
+        let rest = secret.as_bytes().get(skipped..).unwrap_or_default();
+        Zeroizing::new(STANDARD_NO_PAD.encode(rest))
+    };
+    [hex, base64(0), base64(1), base64(2)]
 }
 
 /// Returns whether `text` contains the secret; one of fewer than four characters only as a word, since it is a part of many.
@@ -113,6 +151,25 @@ mod tests {
         assert!(repeats_secret(&secrets, "password=p%26q%3Dr+s%2B%C3%BC%25"));
         let short = [Secret::new("abc".into())];
         assert!(repeats_secret(&short, "no user with `abc`") && !repeats_secret(&short, "no abcde, xabc"));
+        let token = [Secret::new("rt-17-SecretRefresh".into())];
+        for echo in [
+            "17-SecretRefr",
+            "RT-17-SECRETREFRESH",
+            "/portal/rt17secretrefresh",
+            "r t-1 7-S e.c.r.e.t",
+            "%72%74%2D%31%37%2DSecret",
+            "cnQtMTctU2VjcmV0UmVmcmVzaA==",
+            "eHJ0LTE3LVNlY3JldFJlZnJlc2g",
+            "eHhydC0xNy1TZWNyZXRSZWZyZXNo",
+            "72742d31372d536563726574",
+            "72:74:2D:31:37:2D:53",
+        ] {
+            assert!(repeats_secret(&token, echo), "{echo}");
+        }
+        for other in ["", "rt-17-Secr", "the refresh token is invalid", "secret", "invalid_grant", "rt"] {
+            assert!(!repeats_secret(&token, other), "{other}");
+        }
+        assert!(!repeats_secret(&[], "anything at all") && !repeats_secret(&[Secret::new(String::new())], ""));
         assert_eq!(body.as_ref(), b"grant_type=password&password=p%26q%3Dr+s%2B%C3%BC%25");
         let back: Vec<_> = form_urlencoded::parse(&body).into_owned().collect();
         assert_eq!(back[1].1, "p&q=r s+ü%");

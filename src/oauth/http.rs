@@ -263,6 +263,7 @@ impl Http {
             while let Some(chunk) = self.receive(destination, reply.chunk()).await? {
                 response.append(&chunk)?;
             }
+            response.decode();
             Ok(response)
         };
         let response = within(&SystemClock, self.shared.clients.limits().total, exchange).await;

@@ -9,9 +9,11 @@ use reqwest::header::{
 use serde::de::{DeserializeOwned, IgnoredAny};
 use url::Url;
 
+use super::content_coding::{decoded, from_utf16};
 use super::error::{Delivery, IssuerError, Phase, is_refusal_status};
+use super::form::repeats_secret;
 use crate::clock::UnixTime;
-use crate::secret::SecretBytes;
+use crate::secret::{Secret, SecretBytes};
 use crate::text::excerpt;
 
 /// The maximum size of a response body in bytes.
@@ -28,7 +30,7 @@ pub(super) struct HttpResponse {
     pub(super) retry_after: Option<Duration>,
     /// Where a redirect leads, without its query, which may hold secrets.
     pub(super) location: Option<String>,
-    /// The `Content-Encoding`. None is offered, and none is decoded.
+    /// The `Content-Encoding`, unless it was decoded. None is offered.
     pub(super) content_coding: Option<String>,
     /// The values of `WWW-Authenticate`.
     pub(super) challenges: Vec<String>,
@@ -52,8 +54,8 @@ impl HttpResponse {
             let _ = location.set_username("");
             excerpt(location.as_str(), 200)
         });
-        let content_coding = text(headers, CONTENT_ENCODING).map(|coding| excerpt(coding, 40));
-        let content_coding = content_coding.filter(|coding| !coding.eq_ignore_ascii_case("identity"));
+        let codings = headers.get_all(CONTENT_ENCODING).iter().filter_map(|coding| coding.to_str().ok());
+        let content_coding = Some(codings.collect::<Vec<_>>().join(", ")).filter(|codings| !codings.is_empty());
         let challenges = headers.get_all(WWW_AUTHENTICATE).iter();
         let challenges = challenges.filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();
         let date = date(headers).and_then(|date| date.duration_since(UNIX_EPOCH).ok());
@@ -87,6 +89,18 @@ impl HttpResponse {
         Ok(())
     }
 
+    /// Decodes the complete body, as far as it can be.
+    pub(super) fn decode(&mut self) {
+        if let Some(codings) = &self.content_coding
+            && let Some(body) = decoded(self.body.expose(), codings)
+        {
+            (self.body, self.content_coding) = (body, None);
+        }
+        if let Some(body) = from_utf16(self.body.expose()) {
+            self.body = body;
+        }
+    }
+
     /// Returns whether the status is 2xx.
     pub(super) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
@@ -106,15 +120,22 @@ impl HttpResponse {
     /// Returns the error for a response that is not `expected`.
     pub(super) fn unexpected(&self, expected: &str) -> IssuerError {
         let (host, status, kind) = (&self.host, self.status, self.kind());
-        if self.is_success() && self.is_cut_off() {
-            let message = format!("the connection to {host} ended in the middle of the response");
+        // Without a `Content-Length` the end of the connection ends the body.
+        if self.is_success() && matches!(kind, BodyKind::Empty | BodyKind::CutOff) {
+            let message = match kind {
+                BodyKind::Empty => format!("{host} returned HTTP {status} with an empty body instead of {expected}"),
+                _ => format!("the connection to {host} ended in the middle of the response"),
+            };
             let (proxy, phase, delivery) = (None, Phase::Exchange, Delivery::ResponseLost);
             return IssuerError::Unreachable { message, proxy, phase, delivery };
         }
         // Only an issuer asks for authentication in plain text. With another status a proxy may be the author of a text that
         // shows more than the status.
-        let is_own = matches!(kind, BodyKind::Empty | BodyKind::Reason | BodyKind::OtherObject | BodyKind::OtherJson)
-            || (kind == BodyKind::Text && status == 401);
+        let is_own = match kind {
+            BodyKind::Empty | BodyKind::Reason | BodyKind::OtherObject | BodyKind::OtherJson | BodyKind::CutOff => true,
+            BodyKind::Text => status == 401,
+            BodyKind::WebPage | BodyKind::Xml => false,
+        };
         if is_own && is_refusal_status(status) {
             let message = match status {
                 404 | 405 => format!("{host} returned HTTP {status} with {} instead of {expected}", kind.as_str()),
@@ -126,6 +147,7 @@ impl HttpResponse {
             (300..400, Some(location), _) => format!("HTTP {status} (a redirect to {location}) instead of {expected}"),
             (300..400, None, _) => format!("HTTP {status} (a redirect) instead of {expected}"),
             (_, _, Some(coding)) if kind == BodyKind::Text => {
+                let coding = excerpt(coding, 40);
                 format!("HTTP {status} with the content coding `{coding}`, which was not offered")
             }
             _ => format!("HTTP {status} with {} instead of {expected}", kind.as_str()),
@@ -134,31 +156,57 @@ impl HttpResponse {
         IssuerError::InvalidResponse { from: host.clone(), what, wrong_address }
     }
 
-    /// Returns whether the body is the beginning of a JSON object: without a `Content-Length` the end of the connection ends it.
-    fn is_cut_off(&self) -> bool {
-        let text = self.text().trim_ascii_start();
-        text.first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(text).is_err_and(|error| error.is_eof())
+    /// Returns the error for JSON of a success that is not `expected`, but says something: issuers also refuse with HTTP 200, and
+    /// with members of their own.
+    pub(super) fn own_refusal(&self, expected: &str) -> Option<IssuerError> {
+        let text: Vec<u8> = self.content().iter().filter(|byte| !byte.is_ascii_whitespace()).take(5).copied().collect();
+        let is_refusal = matches!(self.kind(), BodyKind::OtherObject | BodyKind::OtherJson)
+            && !matches!(&*text, b"{}" | b"[]" | b"\"\"" | b"null" | b"true" | b"false");
+        is_refusal.then(|| IssuerError::Rejected {
+            message: format!("{} refused the request: HTTP {} with JSON that is not {expected}", self.host, self.status),
+            status: self.status,
+        })
+    }
+
+    /// Leaves out what repeats one of the `secrets` of the request: the headers that an error shows.
+    pub(super) fn leave_out(&mut self, secrets: &[Secret]) {
+        for shown in [&mut self.location, &mut self.content_coding] {
+            shown.take_if(|text| repeats_secret(secrets, text));
+        }
     }
 
     fn is_html(&self) -> bool {
         matches!(self.content_type.as_deref(), Some("text/html" | "application/xhtml+xml"))
     }
 
+    /// Returns the body without white space, and without the NUL bytes that stand for a lost part of it, around it.
+    fn content(&self) -> &[u8] {
+        let is_content = |byte: &u8| !byte.is_ascii_whitespace() && *byte != 0;
+        let text = self.text();
+        let begin = text.iter().position(is_content).unwrap_or(text.len());
+        let end = text.iter().rposition(is_content).map_or(begin, |last| last + 1);
+        &text[begin..end]
+    }
+
+    fn is_xml(&self) -> bool {
+        let subtype = self.content_type.as_deref().unwrap_or_default();
+        !self.is_html() && (subtype.ends_with("/xml") || subtype.ends_with("+xml"))
+    }
+
     fn kind(&self) -> BodyKind {
-        let text = self.text().trim_ascii();
+        let text = self.content();
         match text.first() {
             None => BodyKind::Empty,
             Some(_) if !self.is_html() && is_reason(self.status, text) => BodyKind::Reason,
+            Some(b'<') if self.is_xml() => BodyKind::Xml,
             Some(b'<') => BodyKind::WebPage,
-            Some(_) if serde_json::from_slice::<IgnoredAny>(text).is_err() => {
-                if self.is_html() {
-                    BodyKind::WebPage
-                } else {
-                    BodyKind::Text
-                }
-            }
-            Some(b'{') => BodyKind::OtherObject,
-            Some(_) => BodyKind::OtherJson,
+            Some(first) => match serde_json::from_slice::<IgnoredAny>(text) {
+                Ok(_) if *first == b'{' => BodyKind::OtherObject,
+                Ok(_) => BodyKind::OtherJson,
+                Err(error) if *first == b'{' && error.is_eof() => BodyKind::CutOff,
+                Err(_) if self.is_html() => BodyKind::WebPage,
+                Err(_) => BodyKind::Text,
+            },
         }
     }
 
@@ -199,9 +247,12 @@ enum BodyKind {
     /// The status in words.
     Reason,
     WebPage,
+    Xml,
     Text,
     OtherObject,
     OtherJson,
+    /// The beginning of a JSON object.
+    CutOff,
 }
 
 impl BodyKind {
@@ -211,9 +262,11 @@ impl BodyKind {
             Self::Empty => "an empty body",
             Self::Reason => "no more text than that",
             Self::WebPage => "a web page",
+            Self::Xml => "XML",
             Self::Text => "text that is not JSON",
             Self::OtherObject => "other JSON",
             Self::OtherJson => "JSON that is not an object",
+            Self::CutOff => "JSON that was cut off",
         }
     }
 }
@@ -272,6 +325,10 @@ mod tests {
             (302, text, "", false, true),
             (407, text, "{}", false, false),
             (200, text, "{}", false, false),
+            (400, text, "{\"error\":\"a", true, false),
+            (400, text, "{\"error\":1,\"error\":2}", true, false),
+            (400, html, "{\"error\":\"a", true, false),
+            (400, "content-type: application/xml\r\n", "<error/>", false, false),
         ] {
             let response = fetch(answer(status, headers, body)).await.expect("a response");
             let found = match response.unexpected("tokens") {
@@ -308,6 +365,12 @@ mod tests {
             (405, "", "7", "returned HTTP 405 with JSON that is not an object instead of tokens"),
             (200, "", "hunter2", "HTTP 200 with text that is not JSON instead of tokens"),
             (200, "", "<p>hunter2", "HTTP 200 with a web page instead of tokens"),
+            (400, "content-type: application/xml; charset=utf-8\r\n", "<e>hunter2", "HTTP 400 with XML instead of tokens"),
+            (400, "content-type: application/problem+xml\r\n", "<e>hunter2", "HTTP 400 with XML instead of tokens"),
+            (400, "content-type: application/xhtml+xml\r\n", "<p>hunter2", "HTTP 400 with a web page instead of tokens"),
+            (400, "", "{\"error\":\"hunter2", "refused the request: HTTP 400 with JSON that was cut off"),
+            (200, "", "\0\0\0 ", "HTTP 200 with an empty body instead of tokens"),
+            (200, "", "", "HTTP 200 with an empty body instead of tokens"),
             (200, gzip, "{}", "HTTP 200 with other JSON instead of tokens"),
             (302, "", "", "HTTP 302 (a redirect) instead of tokens"),
         ] {

@@ -42,9 +42,15 @@ pub fn parse_supplied_tokens(text: &Secret, now: UnixTime) -> Result<TokenSet, I
         dpop_nonce: None,
         body: SecretBytes::new(supplied.as_bytes().to_vec()),
     };
-    match parse_token_response(&response, std::slice::from_ref(text), now)? {
-        TokenEndpointResponse::Tokens(tokens) => Ok(tokens),
-        TokenEndpointResponse::Error(response) => Err(IssuerError::Refused(response.error)),
+    match parse_token_response(&response, &[], now) {
+        Ok(TokenEndpointResponse::Tokens(tokens)) => Ok(tokens),
+        Ok(TokenEndpointResponse::Error(response)) => Err(IssuerError::Refused(response.error)),
+        // No issuer has refused or lost anything.
+        Err(IssuerError::Rejected { .. } | IssuerError::Unreachable { .. }) => {
+            let what = "a token response without access_token".to_owned();
+            Err(IssuerError::InvalidResponse { from: response.host, what, wrong_address: false })
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -92,7 +98,11 @@ mod tests {
             let token = supplied_access_token(&Secret::new(text.into()), UnixTime(100)).expect("a token");
             assert_eq!(token.expose(), "a", "{text}");
         }
-        for text in ["", "{}", "hello", "a b.c.d", "<html></html>", r#"{"error":"invalid_grant"}"#] {
+        for text in [r#"{"code":1}"#, "", "{\"access_token\":"] {
+            let error = read(text).expect_err(text).to_string();
+            assert!(error.contains("stdin returned a token response without access_token"), "{text}: {error}");
+        }
+        for text in ["{}", "hello", "a b.c.d", "<html></html>", r#"{"error":"invalid_grant"}"#] {
             assert!(read(text).is_err(), "{text}");
         }
     }

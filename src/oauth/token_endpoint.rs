@@ -114,7 +114,9 @@ pub(super) async fn post(
 ) -> Result<(HttpResponse, Vec<Secret>), IssuerError> {
     let authorization = client.authenticate(&mut form)?;
     let (body, sent) = form.into_parts();
-    Ok((http.post_form(url, body, Credentials { authorization, proof }).await?, sent))
+    let mut response = http.post_form(url, body, Credentials { authorization, proof }).await?;
+    response.leave_out(&sent);
+    Ok((response, sent))
 }
 
 /// Returns the error for a response that is not `expected`.

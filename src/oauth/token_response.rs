@@ -66,9 +66,12 @@ pub(super) fn parse_token_response(
         what: what.to_owned(),
         wrong_address: false,
     };
-    let wire = parse(response).ok_or_else(|| match response.object::<Members>() {
-        Some(_) => invalid(&format!("{expected} with a duplicate or mistyped member")),
-        None => response.unexpected(expected),
+    let members = response.object::<Members>();
+    // Without tokens nothing was redeemed.
+    let has_tokens = members.as_ref().is_none_or(|members| TOKENS.iter().any(|name| members.contains_key(*name)));
+    let wire = parse(response).ok_or_else(|| match &members {
+        Some(_) if success => invalid("a token response with a duplicate or mistyped member"),
+        _ => response.unexpected(expected),
     })?;
     // An `error` beside tokens is ignored: they are redeemed.
     let has_token = success && wire.access_token.as_ref().is_some_and(|token| !token.is_empty() && is_vschar(token));
@@ -82,6 +85,9 @@ pub(super) fn parse_token_response(
     if !success {
         return Err(response.unexpected(expected));
     }
+    if let Some(refusal) = response.own_refusal(expected).filter(|_| !has_tokens) {
+        return Err(refusal);
+    }
     let refresh_lifetime = wire.refresh_lifetime();
     let access_token =
         wire.access_token.filter(|t| !t.is_empty()).ok_or_else(|| invalid("a token response without access_token"))?;
@@ -93,10 +99,7 @@ pub(super) fn parse_token_response(
     // The type and the scope are shown: neither may repeat a secret.
     let secrets = [&wire.refresh_token, &wire.id_token, &wire.mfa_token].into_iter().flatten().chain([&access_token]);
     let secrets: Vec<Secret> = secrets.cloned().collect();
-    let is_echo = |text: &String| {
-        let is_part = |secret: &Secret| text.len() >= MIN_ECHO && secret.expose().contains(text.as_str());
-        repeats_secret(&secrets, text) || repeats_secret(sent, text) || secrets.iter().any(is_part)
-    };
+    let is_echo = |text: &String| repeats_secret(&secrets, text) || repeats_secret(sent, text);
     let is_type =
         |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:/".contains(&b)) && !is_echo(name);
     let token_type = wire.token_type.0.map(|name| name.trim().to_owned()).filter(is_type);
@@ -112,8 +115,8 @@ pub(super) fn parse_token_response(
     }))
 }
 
-/// The length from which a part of a secret counts as repeating it.
-const MIN_ECHO: usize = 12;
+/// The members that are tokens. A response without them has redeemed nothing.
+const TOKENS: [&str; 3] = ["access_token", "refresh_token", "id_token"];
 
 /// Parses an error response (section 5.2) of any endpoint.
 pub(super) fn parse_error_response(response: &HttpResponse, sent: &[Secret]) -> Option<OAuthError> {

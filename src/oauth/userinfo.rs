@@ -42,7 +42,8 @@ pub async fn fetch(
         let proof = bound_to.map(|(key, clock)| http.proof(key, &request, clock.now())).transpose()?;
         let (proof, nonce) = proof.map(Proof::into_parts).transpose()?.unzip();
         let credentials = Credentials { authorization: Some(authorization.clone()), proof };
-        let response = http.get(userinfo_endpoint, "application/json", credentials).await?;
+        let mut response = http.get(userinfo_endpoint, "application/json", credentials).await?;
+        response.leave_out(std::slice::from_ref(access_token));
         // The server wants a nonce (RFC 9449, section 9).
         let wants_nonce = response.dpop_nonce.is_some() && response.dpop_nonce != nonce.flatten();
         if bound_to.is_none() || response.status != 401 || !wants_nonce || std::mem::replace(&mut is_again, true) {

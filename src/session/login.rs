@@ -131,7 +131,7 @@ impl SessionService {
         if pinned.is_some() {
             trust.pinned.clone_from(&pinned);
         }
-        let fetched = self.fetch_keys(profile, metadata).await;
+        let fetched = self.fetch_keys(profile, metadata, trust.fetched.as_ref()).await;
         // Published keys are not needed if keys are pinned, or if there is nothing to verify now.
         let needed = trust.pinned.is_none() && (tokens.id_token.is_some() || grant == Grant::Token);
         let keys = match fetched {

@@ -4,7 +4,7 @@ use super::SessionError;
 use super::refresh_policy::TokenRequest;
 use crate::clock::UnixTime;
 use crate::model::{Profile, Session, TokenSet, TokenTarget};
-use crate::oauth::{DpopKey, IssuerError};
+use crate::oauth::{DpopKey, IssuerError, repeats_secret};
 use crate::secret::Secret;
 use crate::text::excerpt;
 use crate::verify::unverified_claims;
@@ -38,11 +38,20 @@ pub(super) fn of_same_subject(
         if let (Some(first), Some(found)) = (expected.peek().cloned(), found)
             && expected.all(|expected| expected != found)
         {
-            let (expected, found) = (excerpt(&first, 80), excerpt(&found, 80));
+            let (expected, found) = (shown(session, &tokens, &first), shown(session, &tokens, &found));
             return Err(IssuerError::OtherSubject { expected, found }.into());
         }
     }
     Ok(tokens)
+}
+
+/// Returns a subject for a message, one line of at most 80 characters, unless it repeats a token.
+fn shown(session: &Session, tokens: &TokenSet, sub: &str) -> String {
+    let secrets = [&session.tokens, tokens].into_iter().flat_map(|of| {
+        [Some(&of.access_token), of.refresh_token.as_ref(), of.id_token.as_ref()].into_iter().flatten().cloned()
+    });
+    let secrets: Vec<Secret> = secrets.chain(session.client_secret.clone()).collect();
+    if repeats_secret(&secrets, sub) { "<redacted>".to_owned() } else { excerpt(sub, 80) }
 }
 
 /// Returns the error for `tokens` that cannot be used: of another type than was requested, or bound to another key than the

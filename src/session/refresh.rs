@@ -371,7 +371,10 @@ fn lost_reply(session: &Session) -> Option<RefreshFailure> {
         refusals: 0,
         other_target: false,
         code: ErrorCode::RefreshInDoubt,
-        message: format!("the issuer's reply to the refresh at {since} was lost"),
+        message: match session.last_failure.as_ref().filter(|failure| failure.at >= since) {
+            Some(failure) => format!("the refresh at {since} may have been processed: {}", failure.message),
+            None => format!("the issuer's reply to the refresh at {since} was lost"),
+        },
         retry_at: Some(refresh_policy::held_back_until(session.tokens.expires_at, since)),
     })
 }

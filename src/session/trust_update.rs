@@ -8,9 +8,9 @@ use super::trust::trusted_keys;
 use super::{SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::model::{ClockMark, Profile, Session, StoredStatusList, Trust, TrustedKeys};
-use crate::oauth::{Endpoint, Metadata, jwks, status_list};
+use crate::oauth::{Endpoint, IssuerError, Metadata, jwks, status_list};
 use crate::secret::Secret;
-use crate::verify::{CLOCK_TOLERANCE, StatusList, StatusListPolicy, unverified_status};
+use crate::verify::{CLOCK_TOLERANCE, KeySet, StatusList, StatusListPolicy, unverified_status};
 
 /// The age at which a refresh fetches the keys again.
 const KEYS_DUE: Duration = Duration::from_secs(3600);
@@ -43,7 +43,11 @@ impl SessionService {
     /// As [`SessionService::change_trust`], and [`SessionError::Issuer`]; the stored keys then stay as they are.
     pub async fn update_keys(&self, profile: &Profile) -> Result<Trust, SessionError> {
         let metadata = self.metadata_with(profile, &[Endpoint::Jwks]).await?;
-        let keys = self.fetch_keys(profile, &metadata).await?;
+        let stored = self.trust(profile).await?.fetched;
+        let keys = self.fetch_keys(profile, &metadata, stored.as_ref()).await?;
+        if keys.is_none() && stored.is_some() {
+            return Err(IssuerError::Unsupported { what: "jwks_uri" }.into());
+        }
         let update = IssuerUpdate { keys, issuer_time: self.issuer_time(profile).await, ..IssuerUpdate::default() };
         self.store_update(profile, update).await
     }
@@ -97,7 +101,7 @@ impl SessionService {
         let needed: &[Endpoint] = if trust.fetched.is_some() || needs_key { &[Endpoint::Jwks] } else { &[] };
         let fetch = async {
             let metadata = self.metadata_with(profile, needed).await?;
-            self.fetch_keys(profile, &metadata).await
+            self.fetch_keys(profile, &metadata, trust.fetched.as_ref()).await
         };
         let fetched = tokio::select! {
             fetched = fetch => fetched.map_err(|error| error.to_string()),
@@ -201,15 +205,28 @@ impl SessionService {
     /// Fetches the issuer's keys; returns `None` if its metadata names none.
     ///
     /// # Errors
-    /// [`SessionError::Issuer`].
+    /// [`SessionError::Issuer`], also if they would replace the `stored` keys, of which one is usable, and none of them is: a
+    /// publishing server that fails must not take away the means to verify tokens.
     pub async fn fetch_keys(
         &self,
         profile: &Profile,
         metadata: &Metadata,
+        stored: Option<&TrustedKeys>,
     ) -> Result<Option<TrustedKeys>, SessionError> {
         let Some(source) = &metadata.jwks_uri else { return Ok(None) };
         let fetched_at = self.clock.now();
         let jwks = jwks::fetch(&self.http(profile).await?, source).await?;
+        let is_usable = |jwks: &str| KeySet::from_jwks(jwks).is_ok_and(|keys| keys.is_usable());
+        let unusable = match KeySet::from_jwks(&jwks) {
+            Err(error) => Some(error.to_string()),
+            Ok(keys) if !keys.is_usable() && stored.is_some_and(|stored| is_usable(&stored.jwks)) => {
+                Some(format!("a JWK Set without a usable key{}; the stored keys stay trusted", keys.skipped_suffix()))
+            }
+            Ok(_) => None,
+        };
+        if let Some(what) = unusable {
+            return Err(IssuerError::InvalidKeys { from: source.to_string(), what }.into());
+        }
         Ok(Some(TrustedKeys { jwks, source: source.to_string(), fetched_at }))
     }
 

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::header;
 use super::key::{Key, KeyType, MALFORMED, UNSUPPORTED};
 use super::pem::{self, PublicKey};
 use super::policy::Algorithm;
 use super::reason::{Reason, ReasonCode, quoted};
-use super::strict_json;
+use super::strict_json::{self, StrictJsonError};
 use crate::model::MAX_JWKS_LENGTH;
 
 /// Why a text is not a key set. Quotes nothing of it.
@@ -22,15 +22,22 @@ pub enum KeySetError {
     /// More than [`KeySet::MAX_KEYS`].
     #[error("the key set has more than {} keys", KeySet::MAX_KEYS)]
     TooMany,
-    /// Not a JSON object, or one with a duplicate member.
+    /// Not a JSON object, or one with several members `keys`.
     #[error("invalid JWK Set: {0}")]
-    NotJson(String),
+    NotJson(&'static str),
     /// `keys` is not an array (RFC 7517, section 5).
     #[error("invalid JWK Set: `keys` is not an array")]
     NoKeys,
     /// Neither a JWK Set nor PEM.
     #[error("neither a JWK Set nor PEM public keys")]
     NotPem,
+}
+
+/// A JWK Set whose keys are parsed one by one, so that an invalid one is left out by itself.
+#[derive(Deserialize)]
+struct JwkSet<'a> {
+    #[serde(borrow, default)]
+    keys: Option<&'a RawValue>,
 }
 
 /// The key that a token was verified with.
@@ -84,18 +91,24 @@ impl KeySet {
         if text.len() > Self::MAX_LENGTH {
             return Err(KeySetError::TooLong);
         }
-        let set = strict_json::object(text.as_bytes(), Self::MAX_LENGTH);
-        let set = set.map_err(|e| KeySetError::NotJson(e.to_string()))?;
-        let members = match set.get("keys") {
-            Some(Value::Array(members)) => members,
-            None | Some(Value::Null) => return Ok(Self { has_no_keys: true, ..Self::default() }),
-            Some(_) => return Err(KeySetError::NoKeys),
+        let is_object = text.trim_start().starts_with('{');
+        let set: JwkSet<'_> = match serde_json::from_str(text) {
+            Ok(set) if is_object => set,
+            Err(error) if is_object && error.is_data() => return Err(KeySetError::NotJson("duplicate member `keys`")),
+            _ => return Err(KeySetError::NotJson("not a JSON object")),
         };
+        let Some(members) = set.keys else { return Ok(Self { has_no_keys: true, ..Self::default() }) };
+        let members: Vec<&RawValue> = serde_json::from_str(members.get()).map_err(|_| KeySetError::NoKeys)?;
         if members.len() > Self::MAX_KEYS {
             return Err(KeySetError::TooMany);
         }
-        let parse = |member: &Value| Key::from_jwk(member.as_object().ok_or(MALFORMED)?);
-        Ok(Self::collect(members.iter().map(parse), true))
+        let parse = |member: &RawValue| match strict_json::object(member.get().as_bytes(), Self::MAX_LENGTH) {
+            Ok(members) => Key::from_jwk(&members),
+            Err(StrictJsonError::DuplicateMember) => Err("with a duplicate member"),
+            Err(StrictJsonError::TooDeep) => Err("nested too deeply"),
+            Err(_) => Err(MALFORMED),
+        };
+        Ok(Self::collect(members.into_iter().map(parse), true))
     }
 
     /// Parses PEM: public keys (`PUBLIC KEY`, `RSA PUBLIC KEY`) and certificates, of which only the key is used. Skips and
@@ -144,6 +157,12 @@ impl KeySet {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// Returns whether a token can be verified with one of the keys.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.keys.iter().any(|key| key.weakness.is_none())
     }
 
     /// Returns the number of skipped keys.

@@ -80,6 +80,45 @@ fn keys_are_replaced_only_by_a_successful_update() {
 }
 
 #[test]
+fn keys_without_a_usable_one_do_not_replace_stored_ones() {
+    let (home, issuer) = logged_in();
+    let before = home.trust(&issuer).fetched;
+    let reply = |edit: Value| {
+        let mut fault = serde_json::json!({"endpoint": "jwks", "kind": "replaced", "times": 0});
+        fault.as_object_mut().unwrap().extend(edit.as_object().unwrap().clone());
+        issuer.clear_faults();
+        issuer.fault(serde_json::from_value(fault).unwrap());
+    };
+    let mut encrypts: Value = serde_json::from_str(&get(&issuer, "jwks")).unwrap();
+    encrypts["keys"].as_array_mut().unwrap().iter_mut().for_each(|key| key["use"] = "enc".into());
+    let own = get(&issuer, "jwks");
+    for (edit, why) in [
+        (serde_json::json!({"set": {"keys": []}}), "without a usable key"),
+        (serde_json::json!({"set": {"keys": null}}), "no `keys`"),
+        (serde_json::json!({"body": "{}"}), "no `keys`"),
+        (serde_json::json!({"set": encrypts}), "not for signatures"),
+        (serde_json::json!({"set": {"keys": vec![0; 257]}}), "more than 256 keys"),
+        (serde_json::json!({"body": own.replacen("\"kty\"", "\"kty\":\"EC\",\"kty\"", 9)}), "with a duplicate member"),
+    ] {
+        reply(edit.clone());
+        let ran = home.run(&["keys", "update"]).exits(5).reports("cannot be used").reports(why);
+        assert!(ran.stdout.is_empty(), "{edit}");
+        assert_eq!(home.trust(&issuer).fetched, before, "{edit}");
+        // Old keys are fetched again at a refresh.
+        home.change_trust(&issuer, |trust| trust.fetched.as_mut().expect("keys").fetched_at.0 -= 2 * 3600);
+        home.run(&["refresh"]).exits(0);
+        home.run(&["verify"]).exits(0);
+        home.change_trust(&issuer, |trust| trust.fetched.clone_from(&before));
+    }
+    issuer.clear_faults();
+    home.run(&["keys", "update"]).exits(0).reports("fetched");
+    // Without stored keys an empty set is what the issuer publishes.
+    home.change_trust(&issuer, |trust| trust.fetched = None);
+    reply(serde_json::json!({"set": {"keys": []}}));
+    home.run(&["keys", "update"]).exits(0).reports("fetched 0 keys");
+}
+
+#[test]
 fn stale_keys_deny_tokens_until_they_are_fetched_again() {
     let (home, issuer) = logged_in();
     home.run(&["profile", "set", "work", "keys_max_age=1h"]).exits(0);

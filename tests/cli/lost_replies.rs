@@ -27,6 +27,7 @@ fn lost_reply_keeps_sessions_where_the_issuer_accepts_a_token_twice() {
             let (content_type, body) = (Some("text/html".into()), Some("<h1>Timeout</h1>".into()));
             FaultKind::Edited(ReplyEdit { status: Some(status), content_type, body, ..ReplyEdit::default() })
         };
+        let text = |body: &str| ReplyEdit { body: Some(body.into()), ..ReplyEdit::default() };
         let cut_off = ReplyEdit { body: Some("{\"access_token\":\"a".into()), chunked: true, ..ReplyEdit::default() };
         for (name, kind, age, refreshed_before) in [
             ("first-valid", FaultKind::LostReply, DUE, false),
@@ -39,6 +40,9 @@ fn lost_reply_keeps_sessions_where_the_issuer_accepts_a_token_twice() {
             ("page-of-gateway", page(504), LIFETIME + 1, true),
             ("page-of-timeout", page(408), LIFETIME + 1, true),
             ("cut-off", FaultKind::Edited(cut_off), LIFETIME + 1, true),
+            ("empty", FaultKind::Edited(text("")), LIFETIME + 1, true),
+            ("blank", FaultKind::Edited(text("\0\0\0")), LIFETIME + 1, true),
+            ("no-origin", gateway(530), LIFETIME + 1, true),
         ] {
             home.log_in(name, &issuer);
             if refreshed_before {
@@ -125,6 +129,26 @@ fn request_is_sent_again_by_status_and_retry_after_alone() {
 }
 
 #[test]
+fn page_of_a_portal_is_not_called_a_lost_reply() {
+    let (home, issuer) = logged_in(|_| {});
+    for (status, body, shown) in [
+        (302, "", "HTTP 302 (a redirect)"),
+        (511, "<p>portal", "returned HTTP 511"),
+        (200, "<p>portal", "HTTP 200 with a web page"),
+        (500, "", "returned HTTP 500"),
+    ] {
+        let page = ReplyEdit { status: Some(status), body: Some(body.into()), ..ReplyEdit::default() };
+        fault(&issuer, FaultKind::Edited(page), 1);
+        home.run(&["refresh", "work"]).exits(6).reports(shown);
+        let before = token_requests(&issuer);
+        let ran = home.run(&["refresh", "work"]).exits(6).reports("may have been processed").reports(shown);
+        assert!(!ran.stderr.contains("was lost"), "{status}: {}", ran.stderr);
+        assert_eq!(token_requests(&issuer), before, "it may be spent: {status}");
+        home.log_in("work", &issuer);
+    }
+}
+
+#[test]
 fn refresh_token_is_held_back_after_two_lost_replies_until_expiry() {
     let (home, issuer) = logged_in(|_| {});
     let first = home.token("work");
@@ -140,7 +164,7 @@ fn refresh_token_is_held_back_after_two_lost_replies_until_expiry() {
     assert_eq!(home.run(&["token", "work"]).exits(0).line(), first);
     assert_eq!(token_requests(&issuer), before + 2, "it may be spent");
     assert!(home.status("work")["refreshing_since"].is_i64());
-    home.run(&["refresh", "work"]).exits(6).reports("was lost");
+    home.run(&["refresh", "work"]).exits(6).reports("may have been processed: connection to");
     home.advance_time("work", LIFETIME);
     home.run(&["token", "work"]).exits(0);
     assert_eq!(home.status("work")["refreshing_since"], Value::Null);

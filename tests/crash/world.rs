@@ -129,7 +129,7 @@ impl World {
     /// Returns whether the session of `profile` can still be refreshed.
     pub fn is_alive(&self, profile: &str) -> Result<bool, String> {
         let mut ran = self.home.run(&["refresh", profile]);
-        if ran.code == 6 && ran.stderr.contains("was lost") {
+        if ran.code == 6 && (ran.stderr.contains("was lost") || ran.stderr.contains("may have been processed")) {
             // The refresh token is held back until the access token expires.
             self.expire(profile);
             ran = self.home.run(&["token", profile]);

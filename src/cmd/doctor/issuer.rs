@@ -68,7 +68,7 @@ impl Examination<'_> {
                 Hint::profile_command("keys unpin"),
             );
         }
-        let keys = limited(&mut limit, sessions.fetch_keys(profile, &metadata)).await;
+        let keys = limited(&mut limit, sessions.fetch_keys(profile, &metadata, None)).await;
         match keys.unwrap_or_else(|| Err(silent(Phase::Exchange))) {
             Err(error) => self.error("keys", error),
             Ok(None) => {

@@ -151,11 +151,36 @@ fn type_and_scope_that_repeat_a_secret_count_as_absent() {
 
 #[test]
 fn response_that_was_cut_off_is_a_lost_reply() {
-    for body in ["{", r#"{"access_token":"hunter2"#, r#"{"access_token":"hunter2","scope":["a""#] {
+    for body in ["", " \r\n", "\0\0\0", "{", r#"{"access_token":"hunter2"#, r#"{"access_token":"hunter2","scope":["a""#] {
         let error = read(200, "application/json", body).err().unwrap_or_else(|| panic!("{body}: taken"));
         assert!(error.is_response_lost() && !format!("{error:?}").contains("hunter2"), "{error:?}");
         let refusal = read(400, "application/json", body).err().unwrap_or_else(|| panic!("{body}: taken"));
         assert!(!refusal.is_response_lost(), "{refusal:?}");
+    }
+}
+
+#[test]
+fn json_without_tokens_is_a_refusal_also_with_status_200() {
+    for body in [
+        r#"{"errcode":40030,"errmsg":"invalid hunter2"}"#,
+        r#"{"code":20026,"msg":"hunter2"}"#,
+        r#"{"errors":[{"message":"hunter2"}]}"#,
+        r#"{"success":false,"message":"hunter2"}"#,
+        r#"{"ok":false}"#,
+        "\u{feff} {\"a\": null}",
+    ] {
+        let error = read(200, "application/json", body).err().unwrap_or_else(|| panic!("{body}: taken"));
+        assert!(error.is_refusal() && !error.is_in_doubt() && !error.ends_session(), "{body}: {error:?}");
+        assert_eq!(
+            error.to_string(),
+            "a.example refused the request: HTTP 200 with JSON that is not a token response",
+            "{body}"
+        );
+    }
+    // What was sent may be redeemed for these.
+    for body in [r#"{"refresh_token":"hunter2"}"#, r#"{"access_token":{"value":"hunter2"}}"#, r#"{"id_token":""}"#] {
+        let error = read(200, "application/json", body).err().unwrap_or_else(|| panic!("{body}: taken"));
+        assert!(!error.is_refusal() && error.is_in_doubt(), "{body}: {error:?}");
     }
 }
 
@@ -182,9 +207,10 @@ fn members_that_cannot_be_read_drop_no_token() {
 #[test]
 fn invalid_response_is_reported_without_its_text() {
     for body in [
-        "",
         "{}",
+        " { } ",
         "null",
+        "[]",
         "hunter2",
         "<html>hunter2</html>",
         r#"["hunter2"]"#,
@@ -211,7 +237,7 @@ fn expected_kind_of_response_is_part_of_the_error() {
         (200, "<p>", "instead of a token response"),
         (404, "<p>", "instead of an OAuth error response"),
         (200, twice, "a token response with a duplicate or mistyped member"),
-        (400, twice, "an OAuth error response with a duplicate or mistyped member"),
+        (400, twice, "refused the request: HTTP 400 with other JSON"),
     ] {
         let error = read(status, "text/html", body).err().expect("neither").to_string();
         assert!(error.contains(expected), "{status}: {error}");
@@ -295,6 +321,11 @@ fn secret_in_an_error_response_is_not_shown() {
     assert_eq!(refused(400, "application/json", r#"{"error":"hunter2"}"#).to_string(), "error");
     let own = r#"{"error":"x","error_description":"no mfa for m4x","mfa_token":"m4x"}"#;
     assert_eq!(refused(400, "application/json", own).to_string(), "x");
+    for echo in ["access-tok", "refresh-toke", "ACCESS TOKEN HUNTER", "a.c.c.e.s.s.t.o.k.e.n.h.u.n.t.e.r"] {
+        let own = format!(r#"{{"error":"x","error_description":"{echo}","access_token":"access-token-hunter2","mfa_token":"refresh-token-hunter2"}}"#);
+        let expected = if echo == "access-tok" { "x: access-tok" } else { "x" };
+        assert_eq!(refused(400, "application/json", &own).to_string(), expected, "{echo}");
+    }
 }
 
 #[test]

@@ -235,15 +235,43 @@ fn invalid_keys_of_a_set_are_skipped() {
     assert_eq!(codes(&ed().token(json!({})), &keys, &policy()), []);
     assert_eq!(
         KeySet::from_jwks(r#"{"keys":[],"keys":[]}"#).err().map(|e| e.to_string()).as_deref(),
-        Some("invalid JWK Set: duplicate member name")
+        Some("invalid JWK Set: duplicate member `keys`")
     );
-    assert_eq!(KeySet::from_jwks(r#"{"keys":{}}"#).err(), Some(KeySetError::NoKeys));
+    for text in ["", "[[]]", "[{}]", "{", "{} {}", "null"] {
+        assert_eq!(KeySet::from_jwks(text).err(), Some(KeySetError::NotJson("not a JSON object")), "{text}");
+    }
+    for text in [r#"{"keys":{}}"#, r#"{"keys":"[]"}"#, r#"{"keys":7}"#] {
+        assert_eq!(KeySet::from_jwks(text).err(), Some(KeySetError::NoKeys), "{text}");
+    }
     for empty in ["{}", r#"{"keys":null}"#] {
         let set = KeySet::from_jwks(empty).expect(empty);
         assert_eq!((set.len(), set.skipped_text().as_str()), (0, "the JWK Set has no `keys`"));
     }
     assert_eq!(KeySet::from_jwks(&json!({"keys": vec![0; 257]}).to_string()).err(), Some(KeySetError::TooMany));
     assert_eq!(KeySet::parse(&format!("{{{}", " ".repeat(KeySet::MAX_LENGTH))).err(), Some(KeySetError::TooLong));
+}
+
+#[test]
+fn invalid_key_is_left_out_alone_with_its_reason() {
+    let own = ed().jwk.to_string();
+    let with = |member: &str| format!("{},{member}}}", own.trim_end_matches('}'));
+    let deep = format!("{}{}", "[".repeat(130), "]".repeat(130));
+    for (odd, reason) in [
+        (with(r#""use":"sig","use":"sig""#), "with a duplicate member"),
+        (with(r#""x":{"a":1,"\u0061":2}"#), "with a duplicate member"),
+        (with(&format!(r#""odd":{deep}"#)), "nested too deeply"),
+        (deep.clone(), "nested too deeply"),
+        (with(r#""n":1e999"#), "malformed"),
+    ] {
+        for text in [format!(r#"{{"keys":[{own},{odd}]}}"#), format!(r#"{{"keys":[{odd},{own}]}}"#)] {
+            let keys = KeySet::from_jwks(&text).expect("a set");
+            assert_eq!((keys.len(), keys.skipped_text()), (1, format!("left out: 1 {reason}")), "{text}");
+            assert_eq!(codes(&ed().token(json!({})), &keys, &policy()), [], "{text}");
+        }
+    }
+    // What is not a key does not matter.
+    let set = KeySet::from_jwks(&format!(r#"{{"x":{deep},"y":1,"y":2,"keys":[{own}]}}"#)).expect("a set");
+    assert_eq!((set.len(), set.skipped()), (1, 0));
 }
 
 #[test]

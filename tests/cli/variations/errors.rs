@@ -65,12 +65,14 @@ fn invalid_response_is_described_and_not_quoted() {
         &[
             row(section, "token", body(400, "text/html", "<h1>UNSEEN</h1>"), 6, page.leak()),
             row(section, "token", body(403, "text/plain", "invalid_grant UNSEEN"), 6, text.leak()),
-            row(section, "token", body(400, "application/json", "{\"error\":\"UNSEEN"), 6, &["not JSON"]),
+            row(section, "token", body(400, "application/json", "{\"error\":\"UNSEEN"), 5, &["JSON that was cut off"]),
+            row(section, "token", body(400, "application/xml", "<error>UNSEEN</error>"), 6, &["with XML instead of"]),
+            row(section, "token", body(200, "application/json", r#"{"code":1,"msg":"UNSEEN"}"#), 5, &["with JSON that is not"]),
             row(section, "token", body(404, "application/json", r#"{"message":"UNSEEN"}"#), 6, other.leak()),
             row(section, "token", body(404, "application/json", r#"["UNSEEN"]"#), 6, &["JSON that is not an object"]),
             row(section, "token", body(404, "", ""), 6, nothing.leak()),
             row(section, "token", body(408, "", ""), 6, &["returned HTTP 408"]),
-            row(section, "token", body(400, "application/json", twice), 6, &["with a duplicate or mistyped member"]),
+            row(section, "token", body(400, "application/json", twice), 5, &["HTTP 400 with other JSON"]),
             row(section, "token", body(302, "text/html", "UNSEEN"), 6, &["HTTP 302 (a redirect) instead of"]),
             row(
                 section,
@@ -210,6 +212,13 @@ fn refresh_token_refused_twice_in_other_words_requires_a_login() {
         body(400, "application/json", r#""no""#),
         body(400, "application/x-www-form-urlencoded", "error=expired"),
         body(401, "text/plain", "the token is dead"),
+        refusal(200, json!({"errcode": 40030, "errmsg": "invalid refresh_token"})),
+        refusal(200, json!({"code": 20026, "msg": "refresh token invalid"})),
+        refusal(200, json!({"errors": [{"message": "expired"}]})),
+        refusal(200, json!({"success": false})),
+        body(200, "application/json", r#"["expired"]"#),
+        body(400, "application/json", r#"{"error":"a","error":"b"}"#),
+        body(400, "application/json", "{\"error\":\"a"),
     ] {
         let home = Sandbox::new();
         log_in(&home, issuer.issuer(), &[]).exits(0);
@@ -253,7 +262,7 @@ fn reply_that_is_no_refusal_never_requires_a_login() {
         (body(403, "text/html", "sign in to the network"), 6, both_ways),
         (body(200, "text/html", page), 6, both_ways),
         (body(403, "text/plain", "blocked by policy"), 6, both_ways),
-        (body(400, "application/json", "{\"error\":"), 6, both_ways),
+        (body(400, "application/xml", "<error>invalid_grant</error>"), 6, both_ways),
         (body(404, "text/html", page), 6, &["address", "authctl profile show work"]),
         (body(302, "", ""), 6, &["address"]),
         (body(407, "", ""), 6, &["try again"]),
