@@ -95,6 +95,9 @@ impl App {
             let path = path.display();
             self.ui().warn(&format!("the token file {path} is not up to date: {reason}"));
         }
+        for (name, reason) in self.sessions.get().into_iter().flat_map(|sessions| sessions.ignored_id_tokens()) {
+            self.ui().warn(&format!("the refreshed ID token of `{name}` is ignored: {reason}"));
+        }
         // An unanswered prompt blocks its thread; the process exits without it.
         runtime.shutdown_background();
         result

@@ -16,7 +16,7 @@ struct LogoutOutput<'a> {
     profile: &'a ProfileName,
     /// Whether there was a session, which is deleted.
     deleted: bool,
-    /// `revoked`, `skipped`, `unsupported` or `failed`; null if there was no session.
+    /// `revoked`, `skipped`, `unsupported`, `partial` or `failed`; null if there was no session.
     revocation: Option<&'a str>,
     /// Why the revocation failed.
     error: Option<String>,
@@ -70,6 +70,7 @@ async fn log_out(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Erro
         "revoked" => "tokens revoked",
         "skipped" => "tokens stay valid at the issuer until they expire",
         "unsupported" => "the issuer supports no revocation, tokens stay valid there until they expire",
+        "partial" => "session revoked, its access token may stay valid until it expires",
         _ => "tokens not revoked, they stay valid at the issuer until they expire",
     };
     if app.common.json {
@@ -81,7 +82,8 @@ async fn log_out(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Erro
     if !args.no_revoke {
         delete_registration(app, profile).await?;
     }
-    let code = error.map_or(0, |error| report_failed_revocation(app, profile, &error));
+    let tokens = if word == "partial" { "access token" } else { "tokens" };
+    let code = error.map_or(0, |error| report_failed_revocation(app, profile, tokens, &error));
     // Last, so that the rest is reported even if this fails.
     if args.end_session
         && let Err(error) = super::login::open_end_session(app, profile).await
@@ -110,7 +112,7 @@ pub(super) async fn delete_registration(app: &App, profile: &Profile) -> Result<
 
 fn failure(revocation: Revocation) -> Option<Error> {
     match revocation {
-        Revocation::Failed(error) => Some(error.into()),
+        Revocation::Failed(error) | Revocation::Partial(error) => Some(error.into()),
         Revocation::Revoked | Revocation::Skipped | Revocation::Unsupported => None,
     }
 }
@@ -122,10 +124,10 @@ fn through_agent(app: &App, name: &ProfileName, revoke: bool) -> Result<Option<(
     Ok(done.revocation.map(|word| (word, done.error.map(Error::from))))
 }
 
-/// Reports that the tokens were not revoked; returns the exit code for it.
-fn report_failed_revocation(app: &App, profile: &Profile, error: &Error) -> u8 {
+/// Reports that these tokens were not revoked; returns the exit code for it.
+fn report_failed_revocation(app: &App, profile: &Profile, tokens: &str, error: &Error) -> u8 {
     if !app.common.json {
-        let message = format!("cannot revoke the tokens of `{}`: {}", profile.name, error.message());
+        let message = format!("cannot revoke the {tokens} of `{}`: {}", profile.name, error.message());
         let hint = Hint::advice(format!(
             "if others may have the tokens, revoke this client's access in your account at {}",
             profile.issuer

@@ -281,6 +281,7 @@ impl From<IssuerError> for Error {
                 "ask the issuer's operator to allow this client that audience, or request another one with --audience",
             ),
             IssuerError::Rejected { status: 404 | 405, .. }
+            | IssuerError::NoDocument { .. }
             | IssuerError::InvalidResponse { wrong_address: true, .. }
             | IssuerError::NotAnIssuer { .. } => Hint::check_settings(WRONG_ADDRESS),
             IssuerError::Rejected { .. } => Hint::login().after_advice(
@@ -354,6 +355,9 @@ fn unlock_keychain() -> Hint {
 fn mismatch_hint(expected: &str, found: &str) -> Hint {
     let origin = |url: &str| url.split('/').take(3).collect::<Vec<_>>().join("/");
     let plain = found.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:/%".contains(&b));
+    if !found.contains("://") && !found.contains(' ') {
+        return Hint::advice("report to the issuer's operator that its metadata has an issuer that is not a URL");
+    }
     if !found.contains("://") {
         return Hint::advice(
             "report to the issuer's operator that its metadata promises `iss` in its responses (RFC 9207)",

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use url::Url;
 
 use super::error::IssuerError;
 use super::form::Form;
-use super::lenient_json::{LenientString, Lifetime};
+use super::lenient_json::{LenientString, Lifetime, text_of};
 use super::metadata::Metadata;
 use super::token_endpoint::{TokenEndpoint, add_single_resource, add_target, post, response_error};
 use super::token_response::TokenEndpointResponse;
@@ -45,11 +46,24 @@ pub struct DeviceAuthorization {
     resources: Vec<String>,
 }
 
+/// A code to type, which some issuers write as a number.
+#[derive(Default)]
+struct CodeText(Option<String>);
+
+impl<'de> Deserialize<'de> for CodeText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&'de RawValue>::deserialize(deserializer)?;
+        let is_number = raw.get().bytes().all(|byte| byte.is_ascii_digit());
+        let text = if is_number { Some(raw.get().to_owned()) } else { text_of(raw) };
+        Ok(Self(text.filter(|text| !text.is_empty())))
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Wire {
     device_code: Option<Secret>,
-    user_code: LenientString,
+    user_code: CodeText,
     verification_uri: LenientString,
     verification_url: LenientString,
     verification_uri_complete: LenientString,
@@ -288,6 +302,8 @@ mod tests {
             (json(200, "{}"), "instead of a device authorization response"),
             (json(200, r#"{"user_code":"U"}"#), "without device_code"),
             (json(200, r#"{"device_code":"DC"}"#), "without user_code"),
+            (json(200, r#"{"device_code":"DC","user_code":[1]}"#), "without user_code"),
+            (json(200, r#"{"device_code":"DC","user_code":-1.5}"#), "without user_code"),
             (json(200, r#"{"device_code":"DC","user_code":"U"}"#), "without verification_uri"),
         ] {
             let (result, _, _) = login(vec![answer]).await;

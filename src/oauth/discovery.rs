@@ -32,7 +32,7 @@ pub async fn discover(http: &Http, issuer: &IssuerUrl) -> Result<Metadata, Issue
         Some(response) if matches!(response.status, 404 | 410) => {
             IssuerError::NotAnIssuer { url: issuer.to_string(), status: response.status }
         }
-        Some(response) => response.unexpected("authorization server metadata"),
+        Some(response) => response.no_document("authorization server metadata"),
     })
 }
 

@@ -161,6 +161,12 @@ pub enum IssuerError {
         /// The HTTP status. The URL is probably wrong if it is 404 or 405.
         status: u16,
     },
+    /// The same for a document that is public, so that no client was refused.
+    #[error("{message}")]
+    NoDocument {
+        /// The host, the status and what the body is.
+        message: String,
+    },
     /// Tokens of a type that authctl cannot use (RFC 6749, section 7.1). The issuer has processed the request.
     #[error("the issuer returned a token of type `{found}`, which was not requested")]
     TokenType {
@@ -258,6 +264,7 @@ impl IssuerError {
             | Self::Unsupported { .. }
             | Self::Refused(_)
             | Self::Rejected { .. }
+            | Self::NoDocument { .. }
             | Self::InvalidKeys { .. }
             | Self::OtherAudience { .. } => ErrorCode::IssuerRefused,
             Self::IssuerMismatch { .. } | Self::ResourceMismatch { .. } | Self::OtherSubject { .. } => {
@@ -324,6 +331,7 @@ impl IssuerError {
             | Self::Unsupported { .. }
             | Self::Refused(_)
             | Self::Rejected { .. }
+            | Self::NoDocument { .. }
             | Self::InvalidKeys { .. }
             | Self::OtherSubject { .. }
             | Self::OtherAudience { .. }

@@ -156,6 +156,16 @@ impl HttpResponse {
         IssuerError::InvalidResponse { from: host.clone(), what, wrong_address }
     }
 
+    /// Returns the error for a response that is not the `expected` document, which is public: no client was refused.
+    pub(super) fn no_document(&self, expected: &str) -> IssuerError {
+        match self.unexpected(expected) {
+            IssuerError::Rejected { message, status } if !matches!(status, 404 | 405) => {
+                IssuerError::NoDocument { message }
+            }
+            error => error,
+        }
+    }
+
     /// Returns the error for JSON of a success that is not `expected`, but says something: issuers also refuse with HTTP 200, and
     /// with members of their own.
     pub(super) fn own_refusal(&self, expected: &str) -> Option<IssuerError> {

@@ -33,7 +33,7 @@ pub async fn fetch(http: &Http, jwks_uri: &Url) -> Result<String, IssuerError> {
     {
         return Ok(text.to_owned());
     }
-    Err(response.unexpected(&format!("a JWK Set of at most {} KiB", MAX_JWKS_LENGTH / 1024)))
+    Err(response.no_document(&format!("a JWK Set of at most {} KiB", MAX_JWKS_LENGTH / 1024)))
 }
 
 #[cfg(test)]

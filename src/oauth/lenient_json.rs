@@ -26,7 +26,7 @@ impl<'de> Deserialize<'de> for LenientString {
 
 /// Returns the text of a string; `None` for anything else, which is not parsed: each level of nesting would take stack, and the
 /// parser's limit starts again with every value.
-fn text_of(raw: &RawValue) -> Option<String> {
+pub(super) fn text_of(raw: &RawValue) -> Option<String> {
     raw.get().starts_with('"').then(|| serde_json::from_str(raw.get()).ok()).flatten()
 }
 

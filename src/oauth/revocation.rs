@@ -7,6 +7,7 @@ use super::error::IssuerError;
 use super::form::Form;
 use super::http::Http;
 use super::token_endpoint::{post, response_error};
+use super::token_response::parse_error_response;
 use crate::secret::Secret;
 
 /// `token_type_hint`: the kind of token that is revoked.
@@ -20,8 +21,8 @@ pub enum TokenTypeHint {
 
 /// Revokes `token` at the `revocation_endpoint`. A token that the issuer does not know counts as revoked (section 2.2), also at
 /// an issuer that refuses it as invalid.
-/// The body of a success is ignored (same section), unless it is HTML: that comes from something in between, such as a captive
-/// portal, and nothing was revoked.
+/// The body of a success is ignored (same section), unless it is an error response, or HTML: that comes from something in between,
+/// such as a captive portal, and nothing was revoked.
 ///
 /// # Errors
 /// [`IssuerError`]; `unsupported_token_type` is [`IssuerError::Refused`].
@@ -43,13 +44,13 @@ pub async fn revoke(
     );
     let (response, sent) = post(http, revocation_endpoint, client, form, None).await?;
     let expected = "a revocation response";
-    match response.is_success() {
-        true if response.text().trim_ascii_start().starts_with(b"<") => Err(response.unexpected(expected)),
-        true => Ok(()),
-        false => match response_error(&response, &sent, expected) {
-            IssuerError::Refused(error) if matches!(error.code.as_str(), "invalid_token" | "invalid_grant") => Ok(()),
-            error => Err(error),
-        },
+    let is_page = response.text().trim_ascii_start().starts_with(b"<");
+    if response.is_success() && !is_page && parse_error_response(&response, &sent).is_none() {
+        return Ok(());
+    }
+    match response_error(&response, &sent, expected) {
+        IssuerError::Refused(error) if matches!(error.code.as_str(), "invalid_token" | "invalid_grant") => Ok(()),
+        error => Err(error),
     }
 }
 
@@ -72,6 +73,11 @@ mod tests {
         assert_eq!(body, "token=R%2BT&token_type_hint=refresh_token&client_id=cli");
         let (result, _) = revoked(json(400, r#"{"error":"unsupported_token_type"}"#)).await;
         assert_eq!(result.expect_err("refused").to_string(), "the issuer refused: unsupported_token_type");
+        let (result, _) = revoked(json(200, r#"{"error":"invalid_client"}"#)).await;
+        assert_eq!(result.expect_err("refused").to_string(), "the issuer refused: invalid_client");
+        for body in [r#"{"error":null}"#, r#"{"revoked":true}"#, "{}", "OK"] {
+            revoked(json(200, body)).await.0.expect(body);
+        }
         for code in ["invalid_token", "invalid_grant"] {
             let (result, _) = revoked(json(400, &format!(r#"{{"error":"{code}"}}"#))).await;
             result.expect("a token that is not valid");

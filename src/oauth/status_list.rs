@@ -22,7 +22,7 @@ pub async fn fetch(http: &Http, uri: &Url) -> Result<String, IssuerError> {
     {
         return Ok(text.to_owned());
     }
-    Err(response.unexpected("a status list in a JWT"))
+    Err(response.no_document("a status list in a JWT"))
 }
 
 /// Returns whether it looks like a compact JWS (RFC 7515, section 7.1): three parts of base64url, none of them empty.

@@ -10,9 +10,9 @@ use super::stores::current_session;
 use super::trust::trusted_keys;
 use super::unsaved::StoreOutcome;
 use super::{HeldProfile, LoginReason, SessionError, SessionService};
-use crate::model::{Profile, Session, TokenSet, TokenTarget, Trust};
+use crate::model::{Profile, ProfileName, Session, TokenSet, TokenTarget, Trust};
 use crate::secret::Secret;
-use crate::verify::verify_id_token;
+use crate::verify::{unverified_claims, verify_id_token};
 
 impl SessionService {
     /// Stores the issuer's reply to a refresh for `request` of the session `before`, and returns the session as stored.
@@ -54,7 +54,7 @@ impl SessionService {
                     session.has_older_id_token = false;
                 }
                 IdTokenCheck::UnknownKey => unchecked = Some(id_token),
-                IdTokenCheck::Invalid(why) => tracing::warn!("the refreshed ID token is ignored: {why}"),
+                IdTokenCheck::Invalid(why) => self.ignored_id_tokens.record(&session, &profile.name, &id_token, &why),
             }
         }
         let unusable = unusable_tokens(profile, &new, before.dpop_key.as_ref());
@@ -102,6 +102,12 @@ impl SessionService {
         }
     }
 
+    /// Returns the profiles whose refreshed ID token is ignored, each with the reason.
+    #[must_use]
+    pub fn ignored_id_tokens(&self) -> Vec<(ProfileName, String)> {
+        self.ignored_id_tokens.all()
+    }
+
     /// Fetches the issuer's keys if they are due, and stores an ID token that only the newer keys verify.
     pub(super) async fn update_trust_after_refresh(
         &self,
@@ -114,16 +120,20 @@ impl SessionService {
         let others = session.others.last().map(|other| &other.tokens.access_token);
         let tokens: Vec<&Secret> = unchecked.iter().chain(stored).chain(others).collect();
         let Some(trust) = self.update_trust(profile, &trust, &tokens).await else { return };
-        if let Some(id_token) = unchecked
-            && matches!(self.refreshed_id_token(profile, session, Some(&trust), &id_token), IdTokenCheck::Valid)
-        {
-            session.tokens.id_token = Some(id_token);
-            session.has_older_id_token = false;
-            if let Err(error) = self.write(profile, session).await {
-                tracing::info!("the refreshed ID token was not stored: {error}");
+        let Some(id_token) = unchecked else { return };
+        let why = match self.refreshed_id_token(profile, session, Some(&trust), &id_token) {
+            IdTokenCheck::Valid => {
+                session.tokens.id_token = Some(id_token);
+                session.has_older_id_token = false;
+                if let Err(error) = self.write(profile, session).await {
+                    tracing::info!("the refreshed ID token was not stored: {error}");
+                }
+                return self.write_token_files(profile, Some(session), None).await;
             }
-            self.write_token_files(profile, Some(session), None).await;
-        }
+            IdTokenCheck::UnknownKey => "no trusted key verifies its signature".to_owned(),
+            IdTokenCheck::Invalid(why) => why,
+        };
+        self.ignored_id_tokens.record(session, &profile.name, &id_token, &why);
     }
 
     fn refreshed_id_token(
@@ -138,7 +148,16 @@ impl SessionService {
         let mut expected = super::login::id_token_policy(profile, None, None, now);
         // The subject of a refresh is the login's (OpenID Connect Core 1.0, section 12.2).
         expected.subject = session.subject.as_ref().map(|subject| subject.sub.as_str());
+        // Nor may the nonce be another (same section). The refreshed ID tokens between may have none.
+        let nonce = |token: &Secret| unverified_claims(token.expose()).and_then(|claims| claims.nonce);
+        let own = session.tokens.id_token.as_ref().map(nonce);
+        let is_other_nonce = match (own, nonce(id_token)) {
+            (Some(Some(own)), Some(found)) => own != found,
+            (Some(None), Some(_)) => session.refreshed_at.is_none(),
+            _ => false,
+        };
         match verify_id_token(id_token.expose(), &keys, &expected) {
+            Ok(_) if is_other_nonce => IdTokenCheck::Invalid("claim `nonce` is not that of the login".to_owned()),
             Ok(_) => IdTokenCheck::Valid,
             Err(_) if !keys.verifies(id_token.expose()) => IdTokenCheck::UnknownKey,
             Err(reasons) => IdTokenCheck::Invalid(reasons.first().map(|r| r.message.clone()).unwrap_or_default()),

@@ -22,6 +22,8 @@ pub enum Revocation {
     Skipped,
     /// The issuer has no revocation endpoint.
     Unsupported,
+    /// The issuer revoked the refresh token, and so the session. That of the access token by itself failed.
+    Partial(SessionError),
     /// It failed.
     Failed(SessionError),
 }
@@ -34,6 +36,7 @@ impl Revocation {
             Self::Revoked => "revoked",
             Self::Skipped => "skipped",
             Self::Unsupported => "unsupported",
+            Self::Partial(_) => "partial",
             Self::Failed(_) => "failed",
         }
     }
@@ -94,9 +97,11 @@ impl SessionService {
         if revoke {
             for session in interrupted.iter().map(|old| &**old).chain([&session]) {
                 let outcome = self.revoke(profile, session).await;
-                if !matches!(revocation, Revocation::Failed(_)) {
-                    revocation = outcome;
-                }
+                revocation = match (revocation, outcome) {
+                    (worse @ Revocation::Failed(_), _) => worse,
+                    (worse @ Revocation::Partial(_), outcome) if !matches!(outcome, Revocation::Failed(_)) => worse,
+                    (_, outcome) => outcome,
+                };
             }
         }
         self.delete(profile).await?;
@@ -133,22 +138,17 @@ impl SessionService {
             Ok(stored) if !stored.as_ref().is_some_and(is_used) => {}
             _ => return tracing::warn!("the tokens of the failed login may be stored and are not revoked"),
         }
-        if let Revocation::Failed(error) = self.revoke(profile, session).await {
+        if let Revocation::Failed(error) | Revocation::Partial(error) = self.revoke(profile, session).await {
             tracing::info!("the tokens of the discarded login were not revoked: {error}");
         }
     }
 
     async fn revoke(&self, profile: &Profile, session: &Session) -> Revocation {
-        match self.try_revoke(profile, session).await {
-            Ok(true) => Revocation::Revoked,
-            Ok(false) => Revocation::Unsupported,
-            Err(error) => Revocation::Failed(error),
-        }
+        self.try_revoke(profile, session).await.unwrap_or_else(Revocation::Failed)
     }
 
-    /// Revokes the refresh token first, since most issuers then revoke its access tokens (RFC 7009, section 2.1). Returns
-    /// whether the issuer offers revocation.
-    async fn try_revoke(&self, profile: &Profile, session: &Session) -> Result<bool, SessionError> {
+    /// Revokes the refresh token first, since most issuers then revoke its access tokens (RFC 7009, section 2.1).
+    async fn try_revoke(&self, profile: &Profile, session: &Session) -> Result<Revocation, SessionError> {
         // The profile may have been changed to another issuer or client, to which these tokens must not be sent.
         let (issuer, client_id) = (session.issuer.clone(), session.client_id.clone());
         let mut of_session = Profile { issuer, client_id, ..profile.clone() };
@@ -158,11 +158,11 @@ impl SessionService {
         let profile = &of_session;
         let http = self.http(profile).await?;
         if let Some(api) = profile.login_api(session.grant) {
-            let Some(url) = &api.logout else { return Ok(false) };
-            return Ok(login_api::logout(&http, api, url, &session.tokens).await.map(|()| true)?);
+            let Some(url) = &api.logout else { return Ok(Revocation::Unsupported) };
+            return Ok(login_api::logout(&http, api, url, &session.tokens).await.map(|()| Revocation::Revoked)?);
         }
         let metadata = self.metadata_with(profile, &[Endpoint::Revocation]).await?;
-        let Some(endpoint) = &metadata.revocation_endpoint else { return Ok(false) };
+        let Some(endpoint) = &metadata.revocation_endpoint else { return Ok(Revocation::Unsupported) };
         let client = self.client(profile, &metadata, session.client_secret.clone(), None).await?;
         let mut refused = None;
         if let Some(token) = &session.tokens.refresh_token {
@@ -183,9 +183,10 @@ impl SessionService {
                 Err(error) if is_done && error.is_refusal() => {
                     tracing::info!("an access token was not revoked by itself: {error}");
                 }
+                Err(error) if is_revoked => return Ok(Revocation::Partial(error.into())),
                 Err(error) => return Err(error.into()),
             }
         }
-        refused.map_or(Ok(true), |error| Err(error.into()))
+        refused.map_or(Ok(Revocation::Revoked), |error| Err(error.into()))
     }
 }

@@ -7,6 +7,7 @@ mod declined_logins;
 mod error;
 mod exchange;
 mod failed_token_files;
+mod ignored_id_tokens;
 mod handover;
 mod hooks;
 mod http_clients;
@@ -65,6 +66,7 @@ pub use verifier::{TokenVerifier, is_unverified};
 pub use workload::{IdentityEnd, KUBERNETES_TOKEN, run_workload_command};
 
 use failed_token_files::FailedTokenFiles;
+use ignored_id_tokens::IgnoredIdTokens;
 use http_clients::HttpClients;
 use lock_wait::LockWaits;
 use marks::Marks;
@@ -91,6 +93,7 @@ pub struct SessionService {
     serves_unsaved: AtomicBool,
     marks: Arc<Marks>,
     failed_token_files: FailedTokenFiles,
+    ignored_id_tokens: IgnoredIdTokens,
     token_file_records: Arc<TokenFileRecords>,
     hook_failures: broadcast::Sender<HookFailure>,
     /// How many hooks run that this process has started itself.
@@ -180,6 +183,7 @@ impl SessionService {
             lock_waits: LockWaits::default(),
             serves_unsaved: AtomicBool::new(false),
             failed_token_files: FailedTokenFiles::default(),
+            ignored_id_tokens: IgnoredIdTokens::default(),
             hook_failures: broadcast::Sender::new(MAX_HOOK_FAILURES),
             running_hooks: watch::Sender::default(),
             config: OnceLock::new(),

@@ -159,6 +159,8 @@ pub struct UnverifiedClaims {
     pub iat: Option<UnixTime>,
     /// `auth_time`.
     pub auth_time: Option<UnixTime>,
+    /// `nonce`.
+    pub nonce: Option<String>,
     /// `jkt` of `cnf`: the thumbprint of the key that the token is bound to (RFC 9449, section 6.1).
     pub jkt: Option<String>,
 }
@@ -171,6 +173,7 @@ pub fn unverified_claims(token: &str) -> Option<UnverifiedClaims> {
     Some(UnverifiedClaims {
         iss: text("iss"),
         sub: text("sub"),
+        nonce: text("nonce"),
         audiences: claims
             .get("aud")
             .and_then(claims::strings)

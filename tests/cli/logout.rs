@@ -64,7 +64,10 @@ fn access_token_that_went_with_the_refresh_token_counts_as_revoked() {
             .reports("logged out of work; tokens revoked");
     }
     for (status, body, code) in [(503, "", 6), (400, "<html>", 6), (302, "", 6)] {
-        logged_out_where_access_token_is_answered_with(status, body).exits(code).reports("tokens not revoked");
+        logged_out_where_access_token_is_answered_with(status, body)
+            .exits(code)
+            .reports("logged out of work; session revoked, its access token may stay valid until it expires")
+            .reports("cannot revoke the access token of `work`");
     }
 }
 
@@ -216,6 +219,14 @@ fn refused_revocation_differs_from_unreachable_issuer() {
     });
     home.run(&["logout"]).exits(5).reports("not revoked").reports("invalid_client");
     assert!(!home.session_file("work").exists());
+    home.log_in("work", &idp);
+    idp.clear_faults();
+    idp.fault(Fault {
+        endpoint: Endpoint::Revoke,
+        kind: FaultKind::OAuthError { status: 200, code: "invalid_client".into() },
+        times: 0,
+    });
+    home.run(&["logout"]).exits(5).reports("tokens not revoked").reports("invalid_client");
     home.log_in("work", &idp);
     idp.clear_faults();
     idp.fault(Fault { endpoint: Endpoint::Revoke, kind: FaultKind::Html, times: 0 });

@@ -176,7 +176,7 @@ pub struct LogoutResponse {
     pub profile: ProfileName,
     /// Whether there was a session, which is deleted.
     pub deleted: bool,
-    /// `revoked`, `skipped`, `unsupported` or `failed`; `None` if there was no session.
+    /// `revoked`, `skipped`, `unsupported`, `partial` or `failed`; `None` if there was no session.
     pub revocation: Option<String>,
     /// Why the revocation failed.
     pub error: Option<Problem>,

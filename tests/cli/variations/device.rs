@@ -103,9 +103,12 @@ fn device_response_may_omit_optional_members() {
         row(section, first(json!({"expires_in": "600"})), 0, &["valid for 10 min;"]),
         row(section, first(json!({"expires_in": 1e9})), 0, &["valid for 1 h;"]),
         row(section, first(json!({"interval": "1"})), 0, &["Logged in"]),
-        row(section, first(json!({"interval": 0})), 0, &["Logged in"]).polls(&[], 1),
+        row(section, first(json!({"interval": 0})), 0, &["Logged in"]).polls(&[], 5),
         row(section, json!({"remove": ["interval"]}), 0, &["Logged in"]).polls(&[], 5),
         row("RFC 8628, section 6.1", first(json!({"user_code": "WDJBMJHT"})), 0, &["\n  WDJBMJHT\n"]),
+        row("RFC 8628, section 6.1", first(json!({"user_code": 12_345_678})), 0, &["\n  12345678\n"]),
+        row(section, first(json!({"expires_in": -5})), 0, &["valid for 15 min;"]),
+        row(section, first(json!({"expires_in": "0"})), 0, &["valid for 15 min;"]),
         row("RFC 8628, section 6.1", first(json!({"user_code": "123 456 789"})), 0, &["\n  123 456 789\n"]),
         row(
             "as before RFC 8628",

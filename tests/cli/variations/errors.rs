@@ -141,8 +141,8 @@ fn refusal_without_error_member_is_named_by_its_status() {
             row(section, "token", body(401, "application/json", "{}"), 5, &["HTTP 401 with other JSON"]),
             row(section, "token", refusal(403, json!({"message": UNSEEN})), 5, &["HTTP 403 with other JSON"]),
             row(section, "token", body(403, "application/json", r#""UNSEEN""#), 5, &["JSON that is not an object"]),
-            row("RFC 8414", "metadata", body(403, "", ""), 5, &["HTTP 403 with an empty body"]),
-            row("RFC 7517", "jwks", body(401, "", ""), 5, &["HTTP 401 with an empty body"]),
+            row("RFC 8414", "metadata", body(403, "", ""), 5, &["HTTP 403 with an empty body", "address"]),
+            row("RFC 7517", "jwks", body(401, "", ""), 5, &["HTTP 401 with an empty body", "address"]),
         ],
         answers,
     );

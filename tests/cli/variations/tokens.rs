@@ -156,6 +156,74 @@ fn refresh_that_brings_another_subject_is_refused_whole() {
 }
 
 #[test]
+fn invalid_refreshed_id_token_is_ignored_with_a_warning() {
+    let issuer = without_rotation();
+    let (signer, other) = (Signer::new(), Signer::new());
+    for (claims, why) in [
+        (json!({"nonce": "other"}), "`nonce`"),
+        (json!({"iss": "https://other.example"}), "issuer"),
+        (json!({"aud": "other"}), "audience"),
+        (json!({"sub": null}), "`sub`"),
+        (Value::Null, "no trusted key verifies its signature"),
+    ] {
+        let home = Sandbox::new();
+        issue(&issuer, &signer, "opaque", Some(json!({"sub": "alice"})));
+        log_in(&home, issuer.issuer(), &[]).exits(0);
+        let first = home.session("work").tokens.id_token.expect("one").expose().to_owned();
+        match &claims {
+            Value::Null => {
+                let id_token = signed(&issuer, &other, json!({"sub": "alice"}));
+                edits(&issuer, "token", &json!({"set": {"access_token": "opaque", "id_token": id_token}}), 0);
+            }
+            claims => {
+                let mut of_alice = json!({"sub": "alice"});
+                of_alice.as_object_mut().expect("an object").extend(claims.as_object().expect("claims").clone());
+                issue(&issuer, &signer, "opaque", Some(of_alice));
+            }
+        }
+        let ran = home.run(&["refresh", "work"]).exits(0);
+        let warnings: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("refreshed ID token")).collect();
+        assert!(warnings.len() == 1 && warnings[0].contains(why), "{claims}: {}", ran.stderr);
+        assert_eq!(home.session("work").tokens.id_token.expect("one").expose(), first, "{claims}");
+    }
+    // The nonce of the login may be repeated, and left out.
+    let home = Sandbox::new();
+    issue(&issuer, &signer, "opaque", Some(json!({"sub": "alice", "nonce": "n"})));
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    for claims in [json!({"nonce": "n"}), json!({}), json!({"nonce": "n"})] {
+        let mut of_alice = json!({"sub": "alice"});
+        of_alice.as_object_mut().expect("an object").extend(claims.as_object().expect("claims").clone());
+        issue(&issuer, &signer, "opaque", Some(of_alice));
+        let ran = home.run(&["refresh", "work"]).exits(0);
+        assert!(!ran.stderr.contains("ID token"), "{claims}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn secret_that_the_issuer_repeats_is_not_shown() {
+    let issuer = without_rotation();
+    let home = Sandbox::new();
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    let token = home.session("work").tokens.refresh_token.expect("one").expose().to_owned();
+    let part = &token[..token.len() - 2];
+    let (upper, spaced) = (token.to_uppercase(), token.chars().map(|c| format!("{c} ")).collect::<String>());
+    let percent: String = token.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let shown = |ran: &crate::support::CommandOutput, echo: &str| {
+        let has = |text: &str| ran.stderr.contains(text) || home.status("work").to_string().contains(text);
+        assert!(!has(echo) && !has(&token) && !has(&echo[..echo.len() / 2]), "{echo}: {}", ran.stderr);
+    };
+    for echo in [token.as_str(), part, &upper, &spaced, &percent] {
+        let refusal = json!({"status": 400, "set": {"error": "own_word", "error_description": format!("no {echo}")}});
+        answers(&issuer, "token", &refusal, 1);
+        shown(&home.run(&["refresh", "work"]).exits(5).reports("own_word"), echo);
+        issuer.clear_faults();
+    }
+    let signer = Signer::new();
+    issue(&issuer, &signer, "opaque", Some(json!({"sub": token})));
+    shown(&home.run(&["refresh", "work"]).exits(5).reports("tokens of `<redacted>` for the session of"), &token);
+}
+
+#[test]
 fn first_token_for_another_audience_is_of_the_same_subject() {
     let signer = Signer::new();
     for exchanges in [false, true] {
