@@ -173,6 +173,8 @@ fn invalid_refreshed_id_token_is_ignored_with_a_warning() {
         match &claims {
             Value::Null => {
                 let id_token = signed(&issuer, &other, json!({"sub": "alice"}));
+                issuer.clear_faults();
+                edits(&issuer, "jwks", &json!({"set": signer.jwks()}), 0);
                 edits(&issuer, "token", &json!({"set": {"access_token": "opaque", "id_token": id_token}}), 0);
             }
             claims => {
