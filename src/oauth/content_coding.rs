@@ -27,8 +27,9 @@ pub(super) fn decoded(body: &[u8], codings: &str) -> Option<SecretBytes> {
         decoded = match coding.to_ascii_lowercase().as_str() {
             "gzip" | "x-gzip" => inflated(without_gzip_header(decoded.expose())?, 0)?,
             // Some servers leave out the header of zlib.
-            "deflate" => inflated(decoded.expose(), TINFL_FLAG_PARSE_ZLIB_HEADER)
-                .or_else(|| inflated(decoded.expose(), 0))?,
+            "deflate" => {
+                inflated(decoded.expose(), TINFL_FLAG_PARSE_ZLIB_HEADER).or_else(|| inflated(decoded.expose(), 0))?
+            }
             _ => return None,
         };
     }
@@ -38,8 +39,7 @@ pub(super) fn decoded(body: &[u8], codings: &str) -> Option<SecretBytes> {
 /// Inflates into a buffer of the limit, since one that grows would leave copies in memory.
 fn inflated(compressed: &[u8], flags: u32) -> Option<SecretBytes> {
     let mut output = vec![0; MAX_BODY_SIZE];
-    let (status, _, length) =
-        decompress(&mut DecompressorOxide::new(), compressed, &mut output, 0, flags | ONE_BUFFER);
+    let (status, _, length) = decompress(&mut DecompressorOxide::new(), compressed, &mut output, 0, flags | ONE_BUFFER);
     output.truncate(length);
     let output = SecretBytes::new(output);
     matches!(status, TINFLStatus::Done | TINFLStatus::FailedCannotMakeProgress).then_some(output)

@@ -90,7 +90,8 @@ pub(crate) fn repeats_secret(secrets: &[Secret], text: &str) -> bool {
     }
     let texts = [text, std::str::from_utf8(decoded.expose()).unwrap_or_default()];
     let letters_of_texts = texts.map(letters);
-    let parts: HashSet<&[u8]> = letters_of_texts.iter().flat_map(|letters| letters.expose().windows(MIN_PART)).collect();
+    let parts: HashSet<&[u8]> =
+        letters_of_texts.iter().flat_map(|letters| letters.expose().windows(MIN_PART)).collect();
     let has_part = |secret: &str| letters(secret).expose().windows(MIN_PART).any(|part| parts.contains(part));
     secrets.iter().map(Secret::expose).any(|secret| {
         texts.iter().any(|text| contains(text, secret))

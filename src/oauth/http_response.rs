@@ -173,7 +173,10 @@ impl HttpResponse {
         let is_refusal = matches!(self.kind(), BodyKind::OtherObject | BodyKind::OtherJson)
             && !matches!(&*text, b"{}" | b"[]" | b"\"\"" | b"null" | b"true" | b"false");
         is_refusal.then(|| IssuerError::Rejected {
-            message: format!("{} refused the request: HTTP {} with JSON that is not {expected}", self.host, self.status),
+            message: format!(
+                "{} refused the request: HTTP {} with JSON that is not {expected}",
+                self.host, self.status
+            ),
             status: self.status,
         })
     }
@@ -375,9 +378,19 @@ mod tests {
             (405, "", "7", "returned HTTP 405 with JSON that is not an object instead of tokens"),
             (200, "", "hunter2", "HTTP 200 with text that is not JSON instead of tokens"),
             (200, "", "<p>hunter2", "HTTP 200 with a web page instead of tokens"),
-            (400, "content-type: application/xml; charset=utf-8\r\n", "<e>hunter2", "HTTP 400 with XML instead of tokens"),
+            (
+                400,
+                "content-type: application/xml; charset=utf-8\r\n",
+                "<e>hunter2",
+                "HTTP 400 with XML instead of tokens",
+            ),
             (400, "content-type: application/problem+xml\r\n", "<e>hunter2", "HTTP 400 with XML instead of tokens"),
-            (400, "content-type: application/xhtml+xml\r\n", "<p>hunter2", "HTTP 400 with a web page instead of tokens"),
+            (
+                400,
+                "content-type: application/xhtml+xml\r\n",
+                "<p>hunter2",
+                "HTTP 400 with a web page instead of tokens",
+            ),
             (400, "", "{\"error\":\"hunter2", "refused the request: HTTP 400 with JSON that was cut off"),
             (200, "", "\0\0\0 ", "HTTP 200 with an empty body instead of tokens"),
             (200, "", "", "HTTP 200 with an empty body instead of tokens"),

@@ -355,7 +355,9 @@ impl Agent {
         self.audit_log.record(peer, AuditAction::Logout, Some(name), self.now());
         let word = revocation.as_ref().map(|revocation| revocation.word().to_owned());
         let error = match revocation {
-            Some(Revocation::Failed(error) | Revocation::Partial(error)) => Some(document(&Error::from(error).about(name))),
+            Some(Revocation::Failed(error) | Revocation::Partial(error)) => {
+                Some(document(&Error::from(error).about(name)))
+            }
             _ => None,
         };
         Ok(json(&LogoutResponse { profile: name.clone(), deleted: word.is_some(), revocation: word, error }))

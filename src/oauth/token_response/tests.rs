@@ -151,7 +151,8 @@ fn type_and_scope_that_repeat_a_secret_count_as_absent() {
 
 #[test]
 fn response_that_was_cut_off_is_a_lost_reply() {
-    for body in ["", " \r\n", "\0\0\0", "{", r#"{"access_token":"hunter2"#, r#"{"access_token":"hunter2","scope":["a""#] {
+    for body in ["", " \r\n", "\0\0\0", "{", r#"{"access_token":"hunter2"#, r#"{"access_token":"hunter2","scope":["a""#]
+    {
         let error = read(200, "application/json", body).err().unwrap_or_else(|| panic!("{body}: taken"));
         assert!(error.is_response_lost() && !format!("{error:?}").contains("hunter2"), "{error:?}");
         let refusal = read(400, "application/json", body).err().unwrap_or_else(|| panic!("{body}: taken"));
@@ -322,7 +323,9 @@ fn secret_in_an_error_response_is_not_shown() {
     let own = r#"{"error":"x","error_description":"no mfa for m4x","mfa_token":"m4x"}"#;
     assert_eq!(refused(400, "application/json", own).to_string(), "x");
     for echo in ["access-tok", "refresh-toke", "ACCESS TOKEN HUNTER", "a.c.c.e.s.s.t.o.k.e.n.h.u.n.t.e.r"] {
-        let own = format!(r#"{{"error":"x","error_description":"{echo}","access_token":"access-token-hunter2","mfa_token":"refresh-token-hunter2"}}"#);
+        let own = format!(
+            r#"{{"error":"x","error_description":"{echo}","access_token":"access-token-hunter2","mfa_token":"refresh-token-hunter2"}}"#
+        );
         let expected = if echo == "access-tok" { "x: access-tok" } else { "x" };
         assert_eq!(refused(400, "application/json", &own).to_string(), expected, "{echo}");
     }

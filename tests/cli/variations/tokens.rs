@@ -395,7 +395,8 @@ fn jwt_that_expires_before_expires_in_is_refreshed() {
 #[test]
 fn opaque_token_without_expires_in_is_served_until_refresh() {
     let issuer = issuer(|options| options.opaque_access_tokens = true);
-    for edit in [json!({"remove": ["expires_in"]}), json!({"set": {"expires_in": 0}}), json!({"set": {"expires_in": "-1"}})]
+    for edit in
+        [json!({"remove": ["expires_in"]}), json!({"set": {"expires_in": 0}}), json!({"set": {"expires_in": "-1"}})]
     {
         let home = Sandbox::new();
         edits(&issuer, "token", &edit, 1);
