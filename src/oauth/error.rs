@@ -24,6 +24,8 @@ pub enum Phase {
     NoTls,
     /// The connection was made, but no complete response arrived.
     Exchange,
+    /// The response is not valid HTTP.
+    InvalidResponse,
 }
 
 /// Whether the server may have received a request that failed.

@@ -19,6 +19,9 @@ pub(super) const USER_AGENT: &str = concat!("authctl/", env!("CARGO_PKG_VERSION"
 /// How long an idle connection to an API is reused.
 const API_IDLE_LIMIT: Duration = Duration::from_secs(4);
 
+/// The highest number of fields in the head of an API's response: some send a header for each of their limits.
+const API_MAX_HEADERS: usize = 256;
+
 /// The time limits of one request. A connection attempt has to end before the other limits do, or a request that was not sent
 /// would be reported as one that may have been.
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +139,7 @@ impl Clients {
                 // Many servers close a connection that has been idle for five seconds; a request sent at that moment is lost.
                 .pool_idle_timeout(API_IDLE_LIMIT)
                 .tcp_keepalive(API_IDLE_LIMIT * 8)
+                .http1_max_headers(API_MAX_HEADERS)
                 .build()
         })
     }

@@ -40,6 +40,14 @@ impl Destination<'_> {
         if error.is_timeout() {
             return self.timed_out();
         }
+        if let Some(reason) = causes(error).find_map(invalid_response) {
+            let message = format!("invalid response from {host}: {reason}");
+            return self.unreachable(Phase::InvalidResponse, Delivery::ResponseLost, message);
+        }
+        if let Some(reason) = causes(error).find_map(stream_reset) {
+            let message = format!("{host} reset the HTTP/2 stream: {reason}");
+            return self.unreachable(Phase::Exchange, Delivery::ResponseLost, message);
+        }
         let message = format!("connection to {host} closed before the response was complete");
         self.unreachable(Phase::Exchange, Delivery::ResponseLost, message)
     }
@@ -113,6 +121,17 @@ fn proxy_refusal(cause: &(dyn Error + 'static)) -> Option<&'static str> {
         | "server implements authentication incorrectly" => Some("requires another user name and password to reach"),
         _ => Some("did not connect to"),
     }
+}
+
+/// Returns why a response is not valid HTTP.
+fn invalid_response(cause: &(dyn Error + 'static)) -> Option<String> {
+    let error = cause.downcast_ref::<hyper::Error>().filter(|error| error.is_parse())?;
+    Some(error.to_string().replace(" parsed", ""))
+}
+
+/// Returns why the server ended an HTTP/2 stream. The error's type is not one that this crate names.
+fn stream_reset(cause: &(dyn Error + 'static)) -> Option<String> {
+    cause.to_string().strip_prefix("stream error received: ").map(ToOwned::to_owned)
 }
 
 fn tls_reason(error: &rustls::Error) -> &'static str {
@@ -292,6 +311,29 @@ mod tests {
         let (phase, delivery, message) = failure(LONG_LIMITS, no_lookup, &format!("https://{address}/")).await;
         assert_eq!((phase, delivery), (Phase::NoTls, Delivery::NotSent));
         assert_eq!(message, format!("{address} does not use TLS; its port may be for http, not https"));
+    }
+
+    #[tokio::test]
+    async fn invalid_response_is_reported_with_the_reason() {
+        for (response, reason) in [
+            ("garbage\r\n\r\n", "invalid HTTP version"),
+            ("HTTP/1.1 99 x\r\n\r\n", "invalid HTTP status-code"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nok", "invalid content-length"),
+            ("HTTP/1.1 200 OK\r\nX-A: b\r\n c\r\n\r\n", "invalid HTTP header"),
+        ] {
+            let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+            let address = listener.local_addr().expect("bound");
+            tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                assert!(stream.read(&mut [0; 4096]).await.expect("a request") > 0);
+                stream.write_all(response.as_bytes()).await.expect("sent");
+                // Until the client closes it.
+                let _ = stream.read(&mut [0; 1]).await;
+            });
+            let (phase, delivery, message) = failure(LONG_LIMITS, no_lookup, &format!("http://{address}/")).await;
+            assert_eq!((phase, delivery), (Phase::InvalidResponse, Delivery::ResponseLost), "{response}: {message}");
+            assert_eq!(message, format!("invalid response from {address}: {reason}"));
+        }
     }
 
     #[tokio::test]

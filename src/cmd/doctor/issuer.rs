@@ -154,7 +154,7 @@ fn failed_check(error: &SessionError) -> &'static str {
             (Phase::Dns, None) => "dns",
             (Phase::Connect, None) => "connection",
             (Phase::Tls | Phase::UnknownAuthority | Phase::NoTls, _) => "tls",
-            (Phase::Exchange, _) => "metadata",
+            (Phase::Exchange | Phase::InvalidResponse, _) => "metadata",
         },
         _ => "metadata",
     }
