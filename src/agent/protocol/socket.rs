@@ -155,10 +155,15 @@ fn open_dir(path: &Path) -> Result<OwnedFd, ListenError> {
 
 /// Refuses a path at which there is something else than a socket: it would be replaced.
 fn refuse_other_file(dir: &OwnedFd, name: &std::ffi::OsStr, path: &Path) -> Result<(), ListenError> {
+    let is = |about: &rustix::fs::Stat, kind| FileType::from_raw_mode(about.st_mode) == kind;
     match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => Ok(()),
-        // The link is replaced, not what it leads to.
-        Ok(about) if matches!(FileType::from_raw_mode(about.st_mode), FileType::Socket | FileType::Symlink) => Ok(()),
+        Ok(about) if is(&about, FileType::Socket) => Ok(()),
+        // The link is replaced, not what it leads to. One to a socket is the user's other name for it.
+        Ok(about) if is(&about, FileType::Symlink) => match rustix::fs::statat(dir, name, AtFlags::empty()) {
+            Ok(about) if is(&about, FileType::Socket) => Err(ListenError::Occupied(path.to_owned())),
+            _ => Ok(()),
+        },
         Ok(_) => Err(ListenError::Occupied(path.to_owned())),
         Err(e) => Err(ListenError::Io { doing: "check", path: path.to_owned(), source: e.into() }),
     }

@@ -201,6 +201,14 @@ fn socket_of_a_proxy_is_its_own_and_leaves_nothing() {
     let proxy = Proxy::start(&home, &args);
     home.run(&[&["proxy"], &args[..]].concat()).exits(2).reports("a proxy is already running").reports("proxy list");
     std::os::unix::net::UnixStream::connect(directory.join("api.sock")).expect("the first proxy listens");
+    let link = directory.join("link.sock");
+    std::os::unix::fs::symlink("api.sock", &link).unwrap();
+    let at_link = format!("unix:{}", link.display());
+    home.run(&["proxy", "work", "--for", &api.url, "--listen", &at_link, "--ttl", "5s"])
+        .exits(2)
+        .reports("is not a socket");
+    assert!(link.is_symlink(), "the user's link is not replaced");
+    std::fs::remove_file(&link).unwrap();
     proxy.stop();
     let left: Vec<_> = directory.read_dir().unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
