@@ -11,6 +11,7 @@ use std::future::{Future, pending};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use hyper::Method;
 use serde::Serialize;
 
 use super::output;
@@ -31,6 +32,9 @@ use arguments::check;
 use credentials::ProxyCredentials;
 use registry::RunningProxy;
 use report::{MAX_REQUEST, Reports};
+
+/// The longest method that is logged, in characters.
+const MAX_METHOD: usize = 40;
 
 /// Runs the command.
 pub fn run(app: &App, args: ProxyArgs) -> Result<u8, Error> {
@@ -253,18 +257,24 @@ impl Prepared {
     }
 }
 
+/// Returns the method and the path as a log shows them, each shortened: a caller chooses them.
+fn shown(method: &Method, path: &str) -> String {
+    format!("{} {}", excerpt(method.as_str(), MAX_METHOD), excerpt(path, MAX_REQUEST))
+}
+
 /// Returns the line of what was refused or has failed; with -v every request is logged.
 fn line_of(now: UnixTime, event: &ProxyEvent<'_>) -> Option<String> {
     let ProxyEvent { method, path, status, outcome } = event;
     let status = status.as_u16();
+    let request = shown(method, path);
     let result = match outcome {
         RequestOutcome::Refused(rule) => format!("(refused: {rule})"),
         RequestOutcome::Failed(code) => format!("(failed: {code})"),
         RequestOutcome::PassedOn if status == 401 || status == 403 => "(from the API)".to_owned(),
         RequestOutcome::PassedOn => {
-            tracing::info!("{method} {} -> {status}", excerpt(path, MAX_REQUEST));
+            tracing::info!("{request} -> {status}");
             return None;
         }
     };
-    Some(format!("{now} {method} {} -> {status} {result}", excerpt(path, MAX_REQUEST)))
+    Some(format!("{now} {request} -> {status} {result}"))
 }

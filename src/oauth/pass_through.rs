@@ -15,7 +15,8 @@ pub type ApiRequestBody = reqwest::Body;
 /// The body of a response.
 pub type ApiBody = reqwest::Body;
 
-/// Clients for one API, which follow no redirect and add nothing.
+/// Clients for one API, which follow no redirect and add nothing but `Accept: */*`, which means the same as no such header
+/// (RFC 9110, section 12.5.1).
 #[derive(Clone)]
 pub struct PassThrough {
     /// What they were made from.

@@ -1,7 +1,7 @@
 //! Who may use the proxy: programs that have its key, or on a Unix socket the user's own, and no page in a browser.
 
 use std::future::{Future, pending};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
@@ -119,8 +119,15 @@ fn is_own(host: &str, address: SocketAddr) -> bool {
         _ => (host, "80"),
     };
     let is_name = name.eq_ignore_ascii_case("localhost") || matches!(name, "127.0.0.1" | "[::1]");
-    let is_address = name.trim_matches(['[', ']']).parse() == Ok(address.ip());
-    port.parse() == Ok(address.port()) && (is_name || is_address)
+    let is_address = match address.ip() {
+        IpAddr::V4(ip) => name.parse() == Ok(ip),
+        IpAddr::V6(ip) => {
+            let inner = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+            inner.is_some_and(|name| name.parse() == Ok(ip))
+        }
+    };
+    let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && port.parse() == Ok(address.port()) && (is_name || is_address)
 }
 
 #[cfg(test)]
@@ -158,6 +165,8 @@ mod tests {
             (vec![HOST, HOST, ("x-authctl-key", "right")], Err(InvalidCaller::Host)),
             (vec![("host", "127.0.0.1"), ("x-authctl-key", "right")], Err(InvalidCaller::Host)),
             (vec![("host", "127.0.0.1:8081"), ("x-authctl-key", "right")], Err(InvalidCaller::Host)),
+            (vec![("host", "127.0.0.1:+8080"), ("x-authctl-key", "right")], Err(InvalidCaller::Host)),
+            (vec![("host", "[127.0.0.1]:8080"), ("x-authctl-key", "right")], Err(InvalidCaller::Host)),
             (vec![("host", "rebound.example:8080"), ("x-authctl-key", "right")], Err(InvalidCaller::Host)),
             (vec![("host", "127.0.0.1.rebound.example:8080"), ("x-authctl-key", "right")], Err(InvalidCaller::Host)),
             (vec![HOST, ("x-authctl-key", "right"), ("origin", "null")], Err(InvalidCaller::Origin)),

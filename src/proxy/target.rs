@@ -32,7 +32,12 @@ impl TryFrom<&ApiUrl> for Target {
         if url.query().is_some() {
             return Err(InvalidTarget::Query);
         }
-        let prefix = CleanPath::parse(url.path())?;
+        CleanPath::parse(url.path())?;
+        // Callers get an address without a slash at its end, to which clients append paths.
+        let prefix = CleanPath::parse(match url.path().trim_end_matches('/') {
+            "" => "/",
+            path => path,
+        })?;
         Ok(Self { prefix, url })
     }
 }
@@ -91,6 +96,8 @@ mod tests {
             sent("/v1/a%2Fb", Some("x=%2F..&y")).as_deref(),
             Some("https://api.example:8443/v1/a%2Fb?x=%2F..&y")
         );
+        assert_eq!(sent("/v1", None).as_deref(), Some("https://api.example:8443/v1"), "the address that is printed");
+        assert_eq!(sent("/v10", None), None);
         assert_eq!(sent("/v1/%41", None).as_deref(), Some("https://api.example:8443/v1/%41"));
         assert_eq!(sent("/v1/../v2", None), None);
         assert_eq!(sent("/", None), None);

@@ -192,6 +192,20 @@ fn only_the_api_can_be_reached() {
 }
 
 #[test]
+fn printed_address_can_be_reached_where_the_url_ends_with_a_slash() {
+    let (home, _idp) = logged_in();
+    let api = api();
+    let proxy = Proxy::for_api(&home, &format!("{}/v1/", api.url));
+    assert!(proxy.address.ends_with("/v1"), "clients append paths to it: {}", proxy.address);
+    for (path, expected) in [("/v1", 200), ("/v1/", 200), ("/v1/a", 200), ("/v10", 403)] {
+        assert_eq!(proxy.get(path).0, expected, "{path}");
+    }
+    assert_eq!(proxy.request(&"M".repeat(3000), "/v10", "").0, 403);
+    let log = proxy.stop();
+    assert!(log.lines().all(|line| line.len() < 200), "a caller chooses the method: {log}");
+}
+
+#[test]
 fn request_of_another_caller_is_refused() {
     let (home, _idp) = logged_in();
     let api = api();

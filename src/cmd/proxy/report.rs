@@ -55,7 +55,7 @@ impl Reports {
     pub(super) fn take(&self, event: &ProxyEvent<'_>) {
         let RequestOutcome::Refused(rule) = event.outcome else { return };
         let mut refused = lock(&self.refused);
-        let request = excerpt(&format!("{} {}", event.method, event.path), MAX_REQUEST);
+        let request = excerpt(&super::shown(event.method, event.path), MAX_REQUEST);
         let count = refused.get(rule.as_str()).map_or(NonZeroU32::MIN, |(_, count, _)| count.saturating_add(1));
         refused.insert(rule.as_str(), (rule, count, request));
         self.changed.notify_one();
