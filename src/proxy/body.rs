@@ -7,13 +7,64 @@ use std::task::{Context, Poll, ready};
 use http_body_util::Either;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
+use super::headers::clean_trailers;
 use crate::oauth::ApiBody;
 
 /// The longest body that is recorded, in bytes.
 const MAX_RECORDED: usize = 1 << 20;
 
 /// A response's body: of the API, or of the proxy itself.
-pub type ProxyBody = Either<ApiBody, http_body_util::Full<Bytes>>;
+pub type ProxyBody = Either<ResponseBody, http_body_util::Full<Bytes>>;
+
+/// Returns what is passed on of a part of a body; `None` for trailers of which nothing is.
+fn passed_on(frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            clean_trailers(&mut trailers);
+            (!trailers.is_empty()).then(|| Frame::trailers(trailers))
+        }
+        Err(data) => Some(data),
+    }
+}
+
+/// The body of the API's response.
+pub struct ResponseBody {
+    body: ApiBody,
+    on_failure: Box<dyn FnMut() + Send>,
+}
+
+impl ResponseBody {
+    /// Wraps the body; `on_failure` is called if it breaks off.
+    pub fn new(body: ApiBody, on_failure: impl FnMut() + Send + 'static) -> Self {
+        Self { body, on_failure: Box::new(on_failure) }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = <ApiBody as Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        while let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            let frame = frame.inspect_err(|_| (self.on_failure)())?;
+            if let Some(frame) = passed_on(frame) {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 /// What has passed of a request's body. It may contain secrets of the caller, and ends with the request.
 #[derive(Debug, Default)]
@@ -87,6 +138,8 @@ impl Body for RecordedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context)).transpose();
         let frame = frame.inspect_err(|_| self.record.lock().has_failed = true)?;
+        // Nothing follows trailers.
+        let frame = frame.and_then(passed_on);
         self.record.add(frame.as_ref());
         // A body of a known length is not asked for its end.
         if frame.is_some() && self.body.is_end_stream() {

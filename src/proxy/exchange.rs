@@ -8,17 +8,17 @@ use hyper::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
     WWW_AUTHENTICATE,
 };
-use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
 use url::Url;
 
-use super::body::{BodyRecord, ProxyBody, RecordedBody};
+use super::body::{BodyRecord, ProxyBody, RecordedBody, ResponseBody};
 use super::caller::{self, ClientConnection, InvalidCaller};
-use super::headers::{DPOP_NONCE, clean_request, clean_response, other_method, other_path, upgrades};
+use super::headers::{DPOP_NONCE, clean_request, clean_response, has_other_coding, other_method, other_path, upgrades};
 use super::{Access, ApiProxy, ProxyEvent, RequestOutcome, Wanted};
 use crate::error::{Error, ErrorCode};
 use crate::model::{CleanPath, RuleName};
-use crate::oauth::{ApiBody, ApiChallenge, ApiRequestBody, Delivery, IssuerError};
+use crate::oauth::{ApiBody, ApiChallenge, ApiRequestBody, Delivery, IssuerError, Phase};
 
 /// Why the proxy itself answers.
 struct OwnResponse {
@@ -26,11 +26,19 @@ struct OwnResponse {
     outcome: RequestOutcome,
     title: String,
     hint: String,
+    /// Whether the same request may succeed a moment later.
+    is_temporary: bool,
 }
 
 impl OwnResponse {
     fn refused(status: StatusCode, rule: RuleName, title: impl Into<String>) -> Self {
-        Self { status, outcome: RequestOutcome::Refused(rule), title: title.into(), hint: String::new() }
+        Self {
+            status,
+            outcome: RequestOutcome::Refused(rule),
+            title: title.into(),
+            hint: String::new(),
+            is_temporary: false,
+        }
     }
 
     /// Returns the answer to a request without which the session has no token.
@@ -40,19 +48,50 @@ impl OwnResponse {
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         let (outcome, hint) = (RequestOutcome::Failed(error.code.as_str()), error.hint.to_string());
-        Self { status, outcome, title: error.message(), hint }
+        Self { status, outcome, title: error.message(), hint, is_temporary: status == StatusCode::BAD_GATEWAY }
     }
 
     /// Returns the answer to a request whose body is invalid or ends early. The API had no part in that.
     fn incomplete_request() -> Self {
         let title = "the request's body is invalid or ends early".to_owned();
-        Self { status: StatusCode::BAD_REQUEST, outcome: RequestOutcome::Failed("request"), title, hint: String::new() }
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            outcome: RequestOutcome::Failed("request"),
+            title,
+            hint: String::new(),
+            is_temporary: false,
+        }
+    }
+
+    /// Returns the answer to a request with a transfer coding that would be lost (RFC 9112, section 6.1).
+    fn unsupported_coding() -> Self {
+        let title = "the request has a transfer coding other than chunked".to_owned();
+        let outcome = RequestOutcome::Failed("request");
+        Self { status: StatusCode::NOT_IMPLEMENTED, outcome, title, hint: String::new(), is_temporary: false }
+    }
+
+    /// Returns the answer where the API's response has one.
+    fn unsupported_coding_of_api() -> Self {
+        let title = "the API's response has a transfer coding other than chunked".to_owned();
+        Self {
+            status: StatusCode::BAD_GATEWAY,
+            outcome: RequestOutcome::Failed("api"),
+            title,
+            hint: String::new(),
+            is_temporary: false,
+        }
     }
 
     /// Returns the answer where the API changes to a protocol that the request does not name (RFC 9110, section 15.2.2).
     fn unexpected_upgrade() -> Self {
         let title = "the API changed to a protocol that the request does not name".to_owned();
-        Self { status: StatusCode::BAD_GATEWAY, outcome: RequestOutcome::Failed("api"), title, hint: String::new() }
+        Self {
+            status: StatusCode::BAD_GATEWAY,
+            outcome: RequestOutcome::Failed("api"),
+            title,
+            hint: String::new(),
+            is_temporary: false,
+        }
     }
 
     /// Returns a problem document (RFC 9457).
@@ -75,10 +114,12 @@ impl OwnResponse {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"authctl proxy\""));
             }
             // The end of this request, and so the start of the next, is unknown.
-            StatusCode::BAD_REQUEST if matches!(self.outcome, RequestOutcome::Failed(_)) => {
+            StatusCode::BAD_REQUEST | StatusCode::NOT_IMPLEMENTED
+                if matches!(self.outcome, RequestOutcome::Failed(_)) =>
+            {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            StatusCode::BAD_GATEWAY => {
+            StatusCode::BAD_GATEWAY if self.is_temporary => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
@@ -90,6 +131,8 @@ impl OwnResponse {
 /// A request that may be passed on, if the profile allows it.
 struct CheckedRequest {
     method: Method,
+    /// As the caller sent it.
+    uri: Uri,
     path: CleanPath,
     url: Url,
     headers: HeaderMap,
@@ -142,7 +185,7 @@ pub(super) async fn exchange(
             let upgrades = upgrade.is_some();
             send(
                 proxy,
-                CheckedRequest { method: method.clone(), path, url, headers, other_method, upgrades },
+                CheckedRequest { method: method.clone(), uri: uri.clone(), path, url, headers, other_method, upgrades },
                 body,
                 upgrade,
             )
@@ -178,6 +221,9 @@ fn check(
         OwnResponse::refused(status, rule, error.to_string())
     })?;
     connection.accept_caller();
+    if has_other_coding(headers) {
+        return Err(OwnResponse::unsupported_coding());
+    }
     let invalid_path = |title| OwnResponse::refused(StatusCode::BAD_REQUEST, RuleName::Path, title);
     if let Some(header) = other_path(headers) {
         return Err(invalid_path(format!("{header} names another path")));
@@ -231,10 +277,12 @@ async fn send(
         let (body, copy) = RecordedBody::new(body);
         (first, record) = (ApiRequestBody::wrap(body), Some(copy));
     }
-    let record = record.as_deref();
-    let mut response = forward(proxy, &access, &request, first, record).await?;
-    if let Some(again) = resend(proxy, &request, access, &response, record).await {
+    let mut response = forward(proxy, &access, &request, first, record.as_deref()).await?;
+    if let Some(again) = resend(proxy, &request, access, &response, record.as_deref()).await {
         response = again;
+    }
+    if has_other_coding(response.headers()) {
+        return Err(OwnResponse::unsupported_coding_of_api());
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let asked = upgrade.filter(|_| upgrades(response.headers()));
@@ -250,7 +298,14 @@ async fn send(
     }
     *response.version_mut() = Version::HTTP_11;
     clean_response(response.headers_mut(), &proxy.target, &proxy.base, &request.url);
-    Ok(response.map(Either::Left))
+    let (proxy, status, CheckedRequest { method, uri, .. }) = (Arc::clone(proxy), response.status(), request);
+    // The head is sent by then.
+    let report_failure = move || {
+        let is_of_caller = record.as_ref().is_some_and(|record| record.has_failed());
+        let outcome = RequestOutcome::Failed(if is_of_caller { "request" } else { "api" });
+        proxy.report(&ProxyEvent { method: &method, path: uri.path(), status, outcome });
+    };
+    Ok(response.map(|body| Either::Left(ResponseBody::new(body, report_failure))))
 }
 
 /// Sends a request whose credentials were refused again: once with another token, and once with the nonce that the API wants.
@@ -318,7 +373,12 @@ async fn forward(
         }
         let is_late = matches!(error, IssuerError::Unreachable { delivery: Delivery::MaybeSent, .. });
         let status = if is_late { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY };
-        OwnResponse { status, outcome: RequestOutcome::Failed("api"), title: error.to_string(), hint: String::new() }
+        let is_temporary = matches!(
+            error,
+            IssuerError::Unreachable { phase: Phase::Dns | Phase::Connect | Phase::Proxy | Phase::Exchange, .. }
+        );
+        let (outcome, title) = (RequestOutcome::Failed("api"), error.to_string());
+        OwnResponse { status, outcome, title, hint: String::new(), is_temporary }
     })?;
     proxy.nonce.update(nonce(&response).as_deref());
     Ok(response)

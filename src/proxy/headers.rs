@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 
 use hyper::header::{
-    AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, COOKIE, EXPECT, HOST, HeaderMap, HeaderName,
+    HeaderValue, LINK, LOCATION, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, REFRESH, SET_COOKIE, TE,
+    TRANSFER_ENCODING, UPGRADE,
 };
+use percent_encoding::{AsciiSet, percent_encode};
 use url::Url;
 
 use super::target::Target;
@@ -32,6 +34,12 @@ pub const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 /// Credentials of the caller, and what speaks for a browser's page.
 static CALLER: [HeaderName; 8] =
     [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, HeaderName::from_static("cookie2"), DPOP, KEY_HEADER, HOST, ORIGIN];
+
+/// Credentials of the API for the caller, which the proxy has in its place.
+static API: [HeaderName; 3] = [SET_COOKIE, HeaderName::from_static("set-cookie2"), DPOP_NONCE];
+
+/// Addresses in a response, which are rewritten.
+static ADDRESSES: [HeaderName; 4] = [LOCATION, CONTENT_LOCATION, LINK, REFRESH];
 
 /// Fields by which some servers take a request for one with another method, path or host than its request line has. What the rules
 /// have checked would not be what the server does. They are removed, and a request with one of [`OTHER_PATH`] or, where rules limit
@@ -124,18 +132,39 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+fn remove_of_caller(headers: &mut HeaderMap) {
+    let of_caller: Vec<HeaderName> = headers.keys().filter(|name| is_of_caller(name)).cloned().collect();
+    for name in of_caller {
+        headers.remove(name);
+    }
+}
+
+fn remove_of_api(headers: &mut HeaderMap) {
+    for name in &API {
+        headers.remove(name);
+    }
+}
+
+/// Leaves in the trailers of a request or response what could be a header of one. Fields that need more than that are removed: a
+/// recipient may discard any (RFC 9110, section 6.5.1).
+pub fn clean_trailers(trailers: &mut HeaderMap) {
+    remove_hop_by_hop(trailers);
+    remove_of_caller(trailers);
+    remove_of_api(trailers);
+    for name in ADDRESSES.iter().chain(&[CONTENT_LENGTH, EXPECT]) {
+        trailers.remove(name);
+    }
+}
+
 /// Leaves in a request what the server may have from the caller. No `Via` is added: nginx and others then send nothing compressed.
 pub fn clean_request(headers: &mut HeaderMap) {
     let takes_trailers = headers.get_all(TE).iter().any(|value| {
         value.to_str().is_ok_and(|value| value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
     });
     remove_hop_by_hop(headers);
-    let of_caller: Vec<HeaderName> = headers.keys().filter(|name| is_of_caller(name)).cloned().collect();
-    for name in of_caller {
-        headers.remove(name);
-    }
+    remove_of_caller(headers);
     // hyper has answered it.
-    headers.remove(hyper::header::EXPECT);
+    headers.remove(EXPECT);
     if takes_trailers {
         // Not listed in Connection, as HTTP/1.1 asks for: the API may speak HTTP/2, and the client then removes what is listed.
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -146,18 +175,79 @@ pub fn clean_request(headers: &mut HeaderMap) {
 /// the proxy at `base`.
 pub fn clean_response(headers: &mut HeaderMap, target: &Target, base: &str, requested: &Url) {
     remove_hop_by_hop(headers);
-    headers.remove(SET_COOKIE);
-    headers.remove(HeaderName::from_static("set-cookie2"));
-    headers.remove(DPOP_NONCE);
-    let Some(location) = headers.get(LOCATION).and_then(|value| requested.join(value.to_str().ok()?).ok()) else {
-        return;
+    remove_of_api(headers);
+    let at_proxy = |reference: &[u8]| {
+        // Clients escape other bytes too.
+        let ascii = percent_encode(reference, &AsciiSet::EMPTY).to_string();
+        let url = requested.join(&ascii).ok().filter(|url| target.is_same_origin(url))?;
+        Some(format!("{base}{}", &url[url::Position::BeforePath..]))
     };
-    if target.is_same_origin(&location) {
-        let path = &location[url::Position::BeforePath..];
-        if let Ok(value) = HeaderValue::from_str(&format!("{base}{path}")) {
-            headers.insert(LOCATION, value);
+    for name in &ADDRESSES {
+        let hyper::header::Entry::Occupied(mut values) = headers.entry(name) else { continue };
+        for value in values.iter_mut() {
+            let rewritten = if *name == LINK {
+                Some(rewrite_link(value.as_bytes(), at_proxy))
+            } else if *name == REFRESH {
+                rewrite_refresh(value.as_bytes(), at_proxy)
+            } else {
+                at_proxy(value.as_bytes()).map(String::into_bytes)
+            };
+            if let Some(rewritten) = rewritten.and_then(|value| HeaderValue::from_bytes(&value).ok()) {
+                *value = rewritten;
+            }
         }
     }
+}
+
+/// Returns a value of `Refresh`, such as `5; url=https://api.example/v1`, with its address rewritten; `None` if it has none.
+fn rewrite_refresh(value: &[u8], at_proxy: impl Fn(&[u8]) -> Option<String>) -> Option<Vec<u8>> {
+    let (seconds, rest) = value.split_at(value.iter().position(|byte| matches!(byte, b';' | b','))?);
+    let rest = rest[1..].trim_ascii();
+    // The name is optional, as in HTML.
+    let named = rest.get(..3).filter(|name| name.eq_ignore_ascii_case(b"url"));
+    let address = named.and_then(|_| rest[3..].trim_ascii_start().strip_prefix(b"=")).unwrap_or(rest).trim_ascii();
+    let quote = address.first().filter(|byte| matches!(byte, b'"' | b'\''));
+    let address = match quote {
+        Some(quote) => address[1..].split(|byte| byte == quote).next()?,
+        None => address,
+    };
+    Some([seconds, b"; url=", at_proxy(address)?.as_bytes()].concat())
+}
+
+/// Returns a value of `Link` with the targets of its links rewritten (RFC 8288, section 3). Strings in quotes have none.
+fn rewrite_link(value: &[u8], at_proxy: impl Fn(&[u8]) -> Option<String>) -> Vec<u8> {
+    let (mut rewritten, mut rest, mut is_quoted) = (Vec::with_capacity(value.len()), value, false);
+    while let Some((&byte, after)) = rest.split_first() {
+        rewritten.push(byte);
+        rest = after;
+        match byte {
+            b'"' => is_quoted = !is_quoted,
+            b'\\' if is_quoted => {
+                rewritten.extend(rest.first());
+                rest = rest.get(1..).unwrap_or_default();
+            }
+            b'<' if !is_quoted => {
+                let end = rest.iter().position(|byte| *byte == b'>').unwrap_or(rest.len());
+                let (target, after) = rest.split_at(end);
+                match at_proxy(target) {
+                    Some(address) => rewritten.extend_from_slice(address.as_bytes()),
+                    None => rewritten.extend_from_slice(target),
+                }
+                rest = after;
+            }
+            _ => {}
+        }
+    }
+    rewritten
+}
+
+/// Returns whether a message has a transfer coding other than a single `chunked`. The proxy does not pass it on, and without it
+/// the body would be another one.
+#[must_use]
+pub fn has_other_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    codings.next().is_some_and(|first| !is_chunked(first)) || codings.next().is_some()
 }
 
 #[cfg(test)]
@@ -165,7 +255,12 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value"))).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (name.parse().expect("a name"), HeaderValue::from_bytes(value.as_bytes()).expect("a value"))
+            })
+            .collect()
     }
 
     fn shown(headers: &HeaderMap) -> Vec<String> {
@@ -267,10 +362,103 @@ mod tests {
             ("http://api.example/v1", "http://api.example/v1"),
             ("https://api.example:8443/v1", "https://api.example:8443/v1"),
             ("//other.example/v1", "//other.example/v1"),
+            ("https://api.example/v1/caf\u{e9}", "http://127.0.0.1:9/v1/caf%C3%A9"),
+            ("/v1/\u{e9}?q=\u{e9}", "http://127.0.0.1:9/v1/%C3%A9?q=%C3%A9"),
+            ("https://user@api.example/v1", "http://127.0.0.1:9/v1"),
         ] {
             let mut response = headers(&[("location", location), ("set-cookie", "session=1"), ("connection", "close")]);
             clean_response(&mut response, &target, "http://127.0.0.1:9", &requested);
             assert_eq!(shown(&response), [format!("location: {expected}")], "{location}");
         }
+    }
+
+    #[test]
+    fn every_address_at_the_api_becomes_one_at_the_proxy() {
+        let api = "https://api.example/v1".parse().expect("a URL");
+        let target = Target::try_from(&api).expect("a target");
+        let requested = Url::parse("https://api.example/v1/items").expect("a URL");
+        for (field, value, expected) in [
+            ("content-location", "https://api.example/v1/7", "http://127.0.0.1:9/v1/7"),
+            ("content-location", "https://other.example/v1/7", "https://other.example/v1/7"),
+            ("refresh", "5", "5"),
+            ("refresh", "5; url=https://api.example/v1/7", "5; url=http://127.0.0.1:9/v1/7"),
+            ("refresh", "0;URL = 'https://api.example/v1/7' x", "0; url=http://127.0.0.1:9/v1/7"),
+            ("refresh", "0, https://api.example/v1/7", "0; url=http://127.0.0.1:9/v1/7"),
+            ("refresh", "0;url=https://other.example/", "0;url=https://other.example/"),
+            (
+                "link",
+                "<https://api.example/v1?page=2>; rel=\"next\", <https://other.example/>; rel=help, </v1?page=9>;rel=last",
+                "<http://127.0.0.1:9/v1?page=2>; rel=\"next\", <https://other.example/>; rel=help, <http://127.0.0.1:9/v1?page=9>;rel=last",
+            ),
+            (
+                "link",
+                r#"<https://api.example/v1>; title="\"<https://api.example/>""#,
+                r#"<http://127.0.0.1:9/v1>; title="\"<https://api.example/>""#,
+            ),
+            ("link", "<https://api.example/v1", "<http://127.0.0.1:9/v1"),
+        ] {
+            let mut response = headers(&[(field, value)]);
+            clean_response(&mut response, &target, "http://127.0.0.1:9", &requested);
+            assert_eq!(shown(&response), [format!("{field}: {expected}")], "{value}");
+        }
+        let mut two = headers(&[("location", "https://other.example/")]);
+        two.append(LOCATION, HeaderValue::from_static("https://api.example/v1"));
+        clean_response(&mut two, &target, "http://127.0.0.1:9", &requested);
+        assert_eq!(shown(&two), ["location: http://127.0.0.1:9/v1", "location: https://other.example/"]);
+    }
+
+    #[test]
+    fn trailers_have_nothing_that_no_header_may_have() {
+        let removed = [
+            "x-http-method-override",
+            "X_Original_URL",
+            "x-original-url",
+            "forwarded",
+            "cookie",
+            "x-authctl-key",
+            "host",
+            "origin",
+            "authorization",
+            "proxy-authorization",
+            "dpop",
+            "dpop-nonce",
+            "set-cookie",
+            "set-cookie2",
+            "location",
+            "link",
+            "refresh",
+            "content-location",
+            "connection",
+            "transfer-encoding",
+            "content-length",
+            "upgrade",
+            "te",
+            "expect",
+        ];
+        let mut trailers = headers(&removed.map(|name| (name, "x")));
+        for name in ["grpc-status", "x-checksum"] {
+            trailers.insert(name, HeaderValue::from_static("0"));
+        }
+        clean_trailers(&mut trailers);
+        assert_eq!(shown(&trailers), ["grpc-status: 0", "x-checksum: 0"]);
+    }
+
+    #[test]
+    fn chunked_is_the_only_transfer_coding() {
+        for (value, expected) in [
+            ("chunked", false),
+            ("Chunked ", false),
+            ("gzip, chunked", true),
+            ("identity, chunked", true),
+            ("identity", true),
+            ("chunked,chunked", true),
+            ("", true),
+        ] {
+            assert_eq!(has_other_coding(&headers(&[("transfer-encoding", value)])), expected, "{value}");
+        }
+        assert!(!has_other_coding(&HeaderMap::new()));
+        let mut two = headers(&[("transfer-encoding", "chunked")]);
+        two.append(TRANSFER_ENCODING, HeaderValue::from_static("gzip"));
+        assert!(has_other_coding(&two));
     }
 }

@@ -291,10 +291,15 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
              `--max-requests` counts a request that is sent again with another token or another proof each time.\n\n\
              Callers speak HTTP/1.1 or 1.0; the API may speak HTTP/2 over TLS, so that gRPC-Web and trailers pass, but not the clients \
              of gRPC, which speak only HTTP/2. Responses with a status 1xx are not passed on, except the one that opens a WebSocket; \
-             the proxy itself sends `100 Continue`. The request line and the headers have at most 64 KiB and 100 fields.\n\n\
+             the proxy itself sends `100 Continue`. The request line and the headers have at most 64 KiB and 100 fields, and a \
+             response of the API has at most 256 fields. The only transfer coding is `chunked`: a request with another is \
+             answered with 501. A `'` in the query is passed on as `%27`.\n\n\
+             Trailers that could not be headers are removed. Addresses of the API in `Location`, `Content-Location`, `Refresh` \
+             and `Link` are rewritten as addresses of the proxy, so that a client that follows them stays there; those in a body \
+             are not. A slash at the end of `--for` makes no difference.\n\n\
              A TCP connection on which no request with the key arrives within five seconds is closed. \
              In the log, a `400 (failed: request)` is an invalid or incomplete body of the client; `502 (failed: api)` is \
-             an API that cannot be reached or breaks off, and `504 (failed: api)` one that does not respond in time.",
+             an API that cannot be reached, breaks off or sends an invalid response, and `504 (failed: api)` one that does not respond in time.",
         )],
     ),
     (

@@ -66,7 +66,8 @@ fn record(stream: TcpStream, response: &str, seen: &Mutex<Vec<Arrived>>) -> Opti
     }
     let length = arrived.header("content-length").map(|text| text.parse::<usize>().expect("a length"));
     if arrived.header("transfer-encoding").is_some() {
-        while !arrived.body.ends_with("0\r\n\r\n") {
+        // Trailers may follow the last chunk.
+        while !(arrived.body.ends_with("\r\n\r\n") && format!("\r\n{}", arrived.body).contains("\r\n0\r\n")) {
             if reader.read_line(&mut arrived.body).ok()? == 0 {
                 return None;
             }
@@ -222,6 +223,75 @@ fn other_headers_for_path_method_and_host_do_not_get_past_the_rules() {
     assert_eq!(api.arrived()[0].header("host"), Some(api.url.trim_start_matches("http://")));
 }
 
+/// Some servers merge trailers into the headers (RFC 9110, section 6.5.1).
+#[test]
+fn trailers_are_filtered_as_headers_are() {
+    let (home, _idp) = logged_in();
+    let api = Recorder::start(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-checksum, dpop-nonce, set-cookie2, location\r\n\
+         Connection: close\r\n\r\n2\r\nok\r\n0\r\nX-Checksum: 1\r\nDPoP-Nonce: n\r\nSet-Cookie2: a=b\r\nLocation: /\r\n\r\n",
+    );
+    let proxy = Proxy::start(&home, &["work", "--for", &api.url, "--read-only"]);
+    let (host, key) = (proxy.host(), &proxy.key);
+    let names = "X-HTTP-Method-Override, X-Original-URL, Cookie, X-Authctl-Key, Proxy-Authorization, DPoP, X-Checksum";
+    let trailers: String = names.split(", ").map(|name| format!("{name}: {key}\r\n")).collect();
+    let head =
+        format!("GET /a HTTP/1.1\r\nHost: {host}\r\nX-Authctl-Key: {key}\r\nConnection: close\r\nTE: trailers\r\n");
+    let reply = proxy
+        .send(&format!("{head}Transfer-Encoding: chunked\r\nTrailer: {names}\r\n\r\n2\r\nok\r\n0\r\n{trailers}\r\n"));
+    assert!(reply.ends_with("2\r\nok\r\n0\r\nx-checksum: 1\r\n\r\n"), "{reply}");
+    assert_eq!(api.arrived()[0].body, format!("2\r\nok\r\n0\r\nx-checksum: {key}\r\n\r\n"));
+    let reply = proxy.send(&format!(
+        "{head}Transfer-Encoding: chunked\r\nTrailer: Cookie\r\n\r\n2\r\nok\r\n0\r\nCookie: a=b\r\n\r\n"
+    ));
+    assert_eq!(status(&reply), 200, "{reply}");
+    assert_eq!(api.arrived()[1].body, "2\r\nok\r\n0\r\n\r\n");
+}
+
+/// The body would be passed on without the coding that it still has (RFC 9112, section 6.1).
+#[test]
+fn transfer_coding_other_than_chunked_is_not_passed_on() {
+    let (home, _idp) = logged_in();
+    let api = Recorder::start(OK);
+    let proxy = Proxy::for_api(&home, &api.url);
+    let head = format!("Host: {}\r\nX-Authctl-Key: {}\r\n", proxy.host(), proxy.key);
+    for coding in ["gzip, chunked", "identity, chunked", "chunked,chunked"] {
+        let body = "\r\n\r\n2\r\nok\r\n0\r\n\r\n";
+        let reply = proxy.send(&format!("POST /a HTTP/1.1\r\n{head}Transfer-Encoding: {coding}{body}"));
+        assert_eq!(status(&reply), 501, "{coding}: {reply}");
+    }
+    assert!(api.arrived().is_empty());
+    let api = Recorder::start("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
+    let proxy = Proxy::for_api(&home, &api.url);
+    let (status, body) = proxy.get("/a");
+    assert_eq!(status, 502, "{body}");
+    assert!(body.contains("a transfer coding other than chunked"), "{body}");
+}
+
+#[test]
+fn invalid_response_of_the_api_is_not_called_a_closed_connection() {
+    let (home, _idp) = logged_in();
+    let reply = |response: String| {
+        let api = Recorder::start(response.leak());
+        let proxy = Proxy::for_api(&home, &api.url);
+        let (host, key) = (proxy.host(), &proxy.key);
+        let reply = proxy
+            .send(&format!("GET /a HTTP/1.1\r\nHost: {host}\r\nX-Authctl-Key: {key}\r\nConnection: close\r\n\r\n"));
+        (reply, proxy.stop())
+    };
+    let (two_lengths, _) = reply("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nok".into());
+    assert!(two_lengths.contains("invalid content-length"), "{two_lengths}");
+    assert!(!two_lengths.contains("retry-after"), "it would be invalid again: {two_lengths}");
+    let (none, _) = reply(String::new());
+    assert!(none.contains("closed before the response was complete") && none.contains("retry-after: 1"), "{none}");
+    let fields: String = (0..200).map(|number| format!("X-Limit-{number}: 1\r\n")).collect();
+    let (many, _) = reply(format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 2\r\n\r\nok"));
+    assert_eq!(status(&many), 200, "{many}");
+    let (short, log) = reply("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort".into());
+    assert_eq!(status(&short), 200, "{short}");
+    assert!(log.contains("GET /a -> 200 (failed: api)"), "{log}");
+}
+
 /// HTTP/1.0 has no Host field, and no browser speaks it.
 #[test]
 fn caller_with_http_1_0_needs_the_key_but_no_host() {
@@ -317,7 +387,7 @@ fn protocol_that_the_request_does_not_name_is_an_error_of_the_api() {
 fn cookies_and_addresses_do_not_pass_in_either_direction() {
     let (home, _idp) = logged_in();
     let api = Recorder::start(
-        "HTTP/1.1 302 Found\r\nLocation: /v1/next?a=b\r\nSet-Cookie: session=1\r\nSet-Cookie2: session=2\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 302 Found\r\nLocation: /v1/caf\u{e9}?a=b\r\nLink: </v1?page=2>; rel=next\r\nSet-Cookie: session=1\r\nSet-Cookie2: session=2\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
     );
     let proxy = Proxy::start(&home, &["work", "--for", &format!("{}/v1", api.url)]);
     let (host, key) = (proxy.host(), &proxy.key);
@@ -325,7 +395,8 @@ fn cookies_and_addresses_do_not_pass_in_either_direction() {
         "GET /v1/a HTTP/1.1\r\nHost: {host}\r\nX-Authctl-Key: {key}\r\nCookie: a=b\r\nCookie2: c=d\r\nProxy-Authorization: Basic x\r\n\
          Authorization: Bearer mine\r\nConnection: close\r\n\r\n"
     ));
-    assert!(reply.contains(&format!("location: http://{host}/v1/next?a=b\r\n")), "{reply}");
+    assert!(reply.contains(&format!("location: http://{host}/v1/caf%C3%A9?a=b\r\n")), "{reply}");
+    assert!(reply.contains(&format!("link: <http://{host}/v1?page=2>; rel=next\r\n")), "{reply}");
     assert!(!reply.to_ascii_lowercase().contains("cookie"), "{reply}");
     let arrived = api.arrived();
     assert_eq!(arrived.len(), 1, "the redirect is not followed");
