@@ -297,7 +297,9 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
              Trailers that could not be headers are removed. Addresses of the API in `Location`, `Content-Location`, `Refresh` \
              and `Link` are rewritten as addresses of the proxy, so that a client that follows them stays there; those in a body \
              are not. A slash at the end of `--for` makes no difference.\n\n\
-             A TCP connection on which no request with the key arrives within five seconds is closed. \
+             A TCP connection on which no request with the key arrives within five seconds is closed. A client that closes its side \
+             of the connection before the response is complete gets none: the proxy ends the request at the API, because over TCP \
+             such a client looks like one that has gone. \
              In the log, a `400 (failed: request)` is an invalid or incomplete body of the client; `502 (failed: api)` is \
              an API that cannot be reached, breaks off or sends an invalid response, and `504 (failed: api)` one that does not respond in time.",
         )],
