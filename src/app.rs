@@ -19,6 +19,7 @@ pub use signals::{ReceivedSignal, Signals, receive_blocked, stop_for_shell, with
 
 use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ pub struct App {
     named_by: OnceLock<String>,
     /// Set when the warnings about the configuration have been printed.
     warned: OnceLock<()>,
+    /// Whether the agent did not respond to the last request of a command that goes on.
+    agent_hangs: AtomicBool,
     /// Set when the chosen profile has been logged.
     logged: OnceLock<()>,
     /// The pending read of a line. A canceled prompt leaves it to the next one: a read from a terminal cannot be canceled, and
@@ -84,6 +87,7 @@ impl App {
             sessions: OnceLock::new(),
             named_by: OnceLock::new(),
             warned: OnceLock::new(),
+            agent_hangs: AtomicBool::new(false),
             logged: OnceLock::new(),
             typed: tokio::sync::Mutex::default(),
             piped_passphrase: OnceLock::new(),

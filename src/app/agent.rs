@@ -1,6 +1,7 @@
 //! The command line's access to the agent: requests, and the fallback without one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -33,6 +34,12 @@ const CONTINUE_WITHOUT: [ErrorCode; 5] = [
     ErrorCode::WorkloadUnavailable,
     ErrorCode::UnknownPath,
 ];
+
+/// Asks the agent for its state; returns `None` if none is running.
+fn state_of_agent(socket: &Path, home_id: &str, limit: Duration) -> Result<Option<Reply>, ClientError> {
+    let Some(mut client) = AgentClient::connect(socket, home_id.to_owned())? else { return Ok(None) };
+    client.request("GET", "/v1/agent", None, limit, limit, || false).map(Some)
+}
 
 impl App {
     /// Returns the path of the agent's socket: `AUTHCTL_SOCK`, else the default.
@@ -115,7 +122,8 @@ impl App {
         Some(LockWait { profile, holder: Some(holder) })
     }
 
-    /// Does the same without blocking the runtime.
+    /// Does the same as [`App::try_agent`] without blocking the runtime, for a command that goes on: after an agent has not
+    /// responded, it asks for its state first, and for a short time, until it responds again.
     ///
     /// # Errors
     /// As [`App::try_agent`].
@@ -125,12 +133,33 @@ impl App {
         target: String,
         body: Option<SecretBytes>,
     ) -> Result<Option<T>, Error> {
-        let Some(mut client) = self.agent()? else { return Ok(None) };
-        let request = move || client.request(method, &target, body.as_ref(), LONG_WAIT, SHORT_WAIT, || false);
-        match tokio::task::spawn_blocking(request).await {
-            Ok(reply) => self.read_reply(reply),
-            Err(_) => Ok(None),
-        }
+        let (socket, home_id) = (self.agent_socket()?, self.home_id()?);
+        let shown = socket.clone();
+        let did_hang = self.agent_hangs.load(Ordering::Relaxed);
+        let request = move || {
+            let responds = |limit| matches!(state_of_agent(&socket, &home_id, limit), Ok(Some(_)));
+            let Some(mut client) = AgentClient::connect(&socket, home_id.clone())? else { return Ok(None) };
+            if did_hang && !responds(QUICK_WAIT) {
+                return Err(ClientError::NoResponse);
+            }
+            let waiting = || responds(SHORT_WAIT);
+            client.request(method, &target, body.as_ref(), PROGRESS_DELAY, LONG_WAIT, waiting).map(Some)
+        };
+        let reply = match tokio::task::spawn_blocking(request).await {
+            Ok(Ok(reply)) => reply,
+            Err(_) => return Ok(None),
+            Ok(Err(error @ ClientError::WrongOwner(_))) => return Err(error.into()),
+            Ok(Err(ClientError::NoResponse | ClientError::InvalidResponse)) => {
+                if !self.agent_hangs.swap(true, Ordering::Relaxed) {
+                    self.warn_unresponsive();
+                }
+                return Ok(None);
+            }
+        };
+        self.agent_hangs.store(false, Ordering::Relaxed);
+        let state = if reply.is_some() { "using the agent" } else { "no agent runs" };
+        tracing::info!("{state} at {}", shown.display());
+        reply.map_or(Ok(None), |reply| self.read_reply(Ok(reply)))
     }
 
     /// Returns what the agent has replied; `None` if the command continues without it.
@@ -217,10 +246,8 @@ impl App {
     }
 
     fn agent_within(&self, limit: Duration) -> Result<Option<AgentStatus>, Error> {
-        let client = AgentClient::connect(&self.agent_socket()?, self.home_id()?)?;
-        let Some(mut client) = client else { return Ok(None) };
-        let reply = client.request("GET", "/v1/agent", None, limit, limit, || false)?;
-        Ok(Some(reply.read()??))
+        let reply = state_of_agent(&self.agent_socket()?, &self.home_id()?, limit)?;
+        Ok(reply.map(|reply| reply.read()).transpose()?.transpose()?)
     }
 
     /// Notifies a running agent that a profile or its session has changed. It would notice by itself a little later.

@@ -71,9 +71,8 @@ pub enum ProfileCommand {
 
 /// Lists the keys of `profile set` by section.
 fn settings_help() -> String {
-    let mut help = String::from(
-        "A list is separated by spaces, with quotes as in a shell; an empty value removes a setting.\n",
-    );
+    let mut help =
+        String::from("A list is separated by spaces, with quotes as in a shell; an empty value removes a setting.\n");
     for section in Section::ALL {
         let keys: Vec<&str> = SETTINGS.iter().filter(|s| s.section == section).map(|s| s.key).collect();
         help.push_str(&format!("\n{}:\n  {}\n", section.heading(), keys.join(", ")));

@@ -154,6 +154,40 @@ fn proxy_survives_that_the_agent_starts_stops_and_is_replaced() {
 }
 
 #[test]
+fn proxy_works_while_the_agent_hangs() {
+    let (home, _idp) = logged_in();
+    let api = api();
+    let agent = Agent::run(&home);
+    let proxy = Proxy::for_api(&home, &api.url);
+    agent.signal(Signal::STOP);
+    let is_stopped = || std::fs::read_to_string(format!("/proc/{}/stat", agent.pid)).unwrap().contains(") T ");
+    wait_until("the stop", || is_stopped().then_some(()));
+    assert_eq!(proxy.get("/").0, 200);
+    let log = proxy.stop();
+    agent.signal(Signal::CONT);
+    assert_eq!(log.matches("continuing without it").count(), 1, "{log}");
+    agent.stop().expect("a child").exits(0);
+}
+
+#[test]
+fn lost_request_is_repeated_only_if_it_changes_nothing() {
+    let (home, _idp) = logged_in();
+    for (method, body, expected, requests) in
+        [("GET", "", 200, 2), ("HEAD", "", 200, 2), ("POST", "", 502, 1), ("POST", "x", 502, 1), ("DELETE", "", 502, 1)]
+    {
+        // The connection closes without a response to the first request.
+        let api = McpServer::start(|before, _: &Received, reply| {
+            if before > 0 {
+                reply.send(200, "", "text/plain", "");
+            }
+        });
+        let proxy = Proxy::for_api(&home, &api.url);
+        assert_eq!(proxy.request(method, "/mcp", body).0, expected, "{method}");
+        assert_eq!(api.received().len(), requests, "{method}");
+    }
+}
+
+#[test]
 fn proxy_ends_after_its_ttl() {
     let (home, _idp) = logged_in();
     let api = api();
