@@ -51,9 +51,18 @@ pub(super) fn needs_browser(profile: &Profile, step_up: &StepUp) -> bool {
         || step_up.max_age.is_some() && profile.grant == Grant::Password
 }
 
+/// Returns the API that the login is for; `None` for a profile that is for any, which must not become one for this API alone because
+/// the API wants another sign-in.
+pub(super) fn api_to_log_in<'a>(profile: &Profile, api: &'a ApiUrl, step_up: &StepUp) -> Option<&'a ApiUrl> {
+    (!profile.is_for_any_api() || *step_up == StepUp::default()).then_some(api)
+}
+
 /// Returns the error that a login with these requirements is needed, with its command.
 pub(super) fn login_required(profile: &Profile, api: &ApiUrl, step_up: &StepUp) -> Error {
-    let mut hint = Hint::login().without_typed_options().about(&profile.name).with_option("--for", api.to_string());
+    let mut hint = Hint::login().without_typed_options().about(&profile.name);
+    if let Some(api) = api_to_log_in(profile, api, step_up) {
+        hint = hint.with_option("--for", api.to_string());
+    }
     if needs_browser(profile, step_up) {
         hint = hint.with_flag("--browser");
     }

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::cli::Login;
-use crate::cmd::challenge::{login_required, needs_browser};
+use crate::cmd::challenge::{api_to_log_in, login_required, needs_browser};
 use crate::cmd::login::log_in_again;
 use crate::cmd::refresh::refresh_one;
 use crate::config::setting;
@@ -49,7 +49,7 @@ fn log_in(app: &App, profile: &Profile, api: &ApiUrl, challenge: &ApiChallenge, 
     app.ui().instruct(&required.message());
     let mut args = Login {
         profile: Some(profile.name.clone()),
-        api: Some(api.clone()),
+        api: api_to_log_in(profile, api, &step_up).cloned(),
         challenge: Some(challenge.clone()),
         browser: needs_browser(profile, &step_up),
         acr_values: step_up.acr_values,

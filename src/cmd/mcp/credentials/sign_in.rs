@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
 use super::{McpCredentials, RecentLogin};
-use crate::cmd::challenge::login_required;
+use crate::cmd::challenge::{api_to_log_in, login_required};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::mcp::ServerRefusal;
 use crate::model::{Profile, format_duration};
@@ -104,9 +104,11 @@ impl McpCredentials<'_> {
         if let Some(config) = &self.app.common.config {
             command.arg("--config").arg(config);
         }
-        command.args(["login", "--json", "--no-input", "--browser", "--for", self.args.url.url().as_str()]);
-        if has_challenge {
-            command.args(["--challenge", "-"]);
+        command.args(["login", "--json", "--no-input", "--browser"]);
+        let url = &self.args.url;
+        if let Some(url) = profile.map_or(Some(url), |profile| api_to_log_in(profile, url, step_up)) {
+            command.args(["--for", url.url().as_str()]);
+            command.args(has_challenge.then_some(["--challenge", "-"]).into_iter().flatten());
         }
         command.args(profile.map(|profile| profile.name.as_str()));
         command.args(self.args.yes.then_some("--yes"));
