@@ -3,6 +3,7 @@
 
 mod sockets;
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -62,6 +63,9 @@ pub(super) struct Sandbox {
     /// Files that are empty for it.
     hidden_files: Vec<PathBuf>,
     writable: Vec<PathBuf>,
+    /// Directories between what the command may write and what is hidden in it, the outer ones first: each is a mount, which cannot
+    /// be renamed to a place where nothing hides it.
+    fixed: BTreeSet<PathBuf>,
 }
 
 impl Sandbox {
@@ -105,7 +109,7 @@ impl Sandbox {
         }
         let config = app.config()?;
         // Only a directory that exists can be hidden.
-        for directory in [&paths.data, directory_of(&paths.agent_socket)] {
+        for directory in [&paths.data, directory_of(&paths.agent_socket), directory_of(&paths.default_key_file)] {
             create_private_dir(directory).map_err(unexpected)?;
         }
         // A file that is replaced appears in spite of what hides the one before: its directory is hidden.
@@ -128,6 +132,16 @@ impl Sandbox {
                 || path.starts_with(&current)
                 || writable.iter().any(|shown| path.starts_with(shown))
         };
+        let may_write = |path: &Path| writable.iter().any(|bound| path.starts_with(bound) && path != bound);
+        let is_replaceable = |path: &Path| {
+            path.is_symlink() && directory_of(path).canonicalize().is_ok_and(|parent| may_write(&parent.join("link")))
+        };
+        let leading = hidden_directories.iter().chain(&hidden_files).flat_map(|path| path.ancestors());
+        if let Some(link) = leading.into_iter().find(|path| is_replaceable(path)) {
+            let message =
+                format!("{} is a symbolic link to what is hidden, and the command could replace it", link.display());
+            return Err(Error::msg(ErrorCode::Configuration, message, Hint::list(link)));
+        }
         let existing = |path: PathBuf| path.canonicalize().ok();
         let hidden_directories: Vec<PathBuf> = hidden_directories.into_iter().filter_map(existing).collect();
         let is_hidden = |path: &PathBuf| hidden_directories.iter().any(|hidden| path.starts_with(hidden));
@@ -141,7 +155,9 @@ impl Sandbox {
         }
         let sockets = sockets.into_iter().filter_map(existing).filter(is_shown);
         let files = hidden_files.into_iter().filter_map(existing).chain(sockets);
-        let hidden_files = files.filter(|path| !is_hidden(path)).collect();
+        let hidden_files: Vec<PathBuf> = files.filter(|path| !is_hidden(path)).collect();
+        let above = hidden_directories.iter().chain(&hidden_files).flat_map(|path| path.ancestors().skip(1));
+        let fixed = above.filter(|path| may_write(path)).map(Path::to_owned).collect();
         // In a directory that no sandbox shows: whatever can connect is a caller.
         let directory = tempfile::Builder::new()
             .prefix("sandbox-")
@@ -153,7 +169,7 @@ impl Sandbox {
         let mut options = OpenOptions::new();
         options.read(true).write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
         let signals = options.open(pipe).map_err(unexpected)?;
-        Ok(Self { directory, signals, program, hidden_directories, hidden_files, writable })
+        Ok(Self { directory, signals, program, hidden_directories, hidden_files, writable, fixed })
     }
 
     /// Returns the path of the proxy's socket.
@@ -189,7 +205,7 @@ impl Sandbox {
         if SOCKET_DIRECTORIES.iter().any(|hidden| current.starts_with(hidden)) {
             bind(&mut command, "--ro-bind", &current, current.as_os_str());
         }
-        for path in &self.writable {
+        for path in self.writable.iter().chain(&self.fixed) {
             bind(&mut command, "--bind", path, path.as_os_str());
         }
         // Last, so that nothing shows them again.

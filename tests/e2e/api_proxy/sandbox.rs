@@ -275,3 +275,14 @@ fn command_in_the_sandbox_cannot_get_around_it() {
     let shell = home.spawn_program_in_terminal(AUTHCTL, &words, 0);
     assert_eq!(shell.wait().exits(0).stderr.trim(), "True True True");
 }
+
+#[test]
+fn sandboxed_command_cannot_move_what_is_hidden_in_its_directory() {
+    let (home, _idp, api) = logged_in();
+    let place = home.path().to_str().expect("text");
+    std::fs::create_dir(home.path().join("project")).expect("made");
+    let script =
+        "cd $0; for dir in data/authctl data run config project; do mv $dir $dir.moved && echo $dir; done; true";
+    let ran = home.run(&exec(&api.url, &["--bind", place, "--", "sh", "-c", script, place])).exits(0);
+    assert_eq!(ran.stdout, "project\n", "{}", ran.stderr);
+}
