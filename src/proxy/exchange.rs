@@ -20,6 +20,9 @@ use crate::error::{Error, ErrorCode};
 use crate::model::{CleanPath, RuleName};
 use crate::oauth::{ApiBody, ApiChallenge, ApiRequestBody, Delivery, IssuerError, Phase};
 
+/// How many nonces are tried for one request.
+const MAX_NONCES: u8 = 2;
+
 /// Why the proxy itself answers.
 struct OwnResponse {
     status: StatusCode,
@@ -151,6 +154,15 @@ struct Refused<'a> {
 }
 
 impl CheckedRequest {
+    async fn send(&self, access: &Access, body: ApiRequestBody) -> Result<Response<ApiBody>, IssuerError> {
+        let mut headers = self.headers.clone();
+        for (name, value) in &access.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+        debug_assert!(headers.contains_key(AUTHORIZATION));
+        access.api.send(self.method.clone(), self.url.clone(), headers, body, self.upgrades).await
+    }
+
     async fn access(&self, proxy: &ApiProxy, refused: Option<Refused<'_>>) -> Result<Arc<Access>, Error> {
         if refused.is_none()
             && let Some(access) = proxy.credentials.reusable()
@@ -277,7 +289,7 @@ async fn send(
         let (body, copy) = RecordedBody::new(body);
         (first, record) = (ApiRequestBody::wrap(body), Some(copy));
     }
-    let mut response = forward(proxy, &access, &request, first, record.as_deref()).await?;
+    let mut response = forward(proxy, &access, &request, first, record.as_deref(), None).await?;
     if let Some(again) = resend(proxy, &request, access, &response, record.as_deref()).await {
         response = again;
     }
@@ -308,8 +320,9 @@ async fn send(
     Ok(response.map(|body| Either::Left(ResponseBody::new(body, report_failure))))
 }
 
-/// Sends a request whose credentials were refused again: once with another token, and once with the nonce that the API wants.
-/// Returns `None` if neither is possible, if its body is gone, or if no more requests may be passed on.
+/// Sends a request whose credentials were refused again: once with another token, and with the nonces that the API wants, of which
+/// one may have expired on the way. Returns `None` if neither is possible, if its body is gone, or if no more requests may be
+/// passed on.
 async fn resend(
     proxy: &Arc<ApiProxy>,
     request: &CheckedRequest,
@@ -317,23 +330,28 @@ async fn resend(
     response: &Response<ApiBody>,
     record: Option<&BodyRecord>,
 ) -> Option<Response<ApiBody>> {
-    let (mut has_nonce, mut has_token) = (false, false);
+    let (mut nonces, mut has_token) = (0, false);
     let mut last = None;
     loop {
         let refusing = last.as_ref().unwrap_or(response);
         let Some(challenge) = refusal(refusing) else { break };
-        let before = if challenge.wants_nonce() { &mut has_nonce } else { &mut has_token };
-        if std::mem::replace(before, true) {
+        let nonce = nonce(refusing);
+        if challenge.wants_nonce() {
+            nonces += 1;
+        } else if std::mem::replace(&mut has_token, true) {
             break;
         }
-        let refused = Refused { access: &access, challenge, nonce: nonce(refusing) };
+        if nonces > MAX_NONCES {
+            break;
+        }
+        let refused = Refused { access: &access, challenge, nonce: nonce.clone() };
         let Ok(fresh) = request.access(proxy, Some(refused)).await else { break };
         let Some(body) = record.map_or_else(|| Some(Bytes::new()), BodyRecord::whole) else { break };
         if !proxy.count_request() {
             break;
         }
         access = fresh;
-        match forward(proxy, &access, request, ApiRequestBody::from(body), None).await {
+        match forward(proxy, &access, request, ApiRequestBody::from(body), None, nonce).await {
             Ok(response) => last = Some(response),
             Err(_) => break,
         }
@@ -352,21 +370,28 @@ fn refusal(response: &Response<ApiBody>) -> Option<ApiChallenge> {
     }
 }
 
-/// Sends the request. `record` is what is recorded of the caller's body; `None` for a body that is sent again.
+/// Sends the request. `record` is what is recorded of the caller's body; `None` for a body that is sent again. `asked_nonce` is the
+/// nonce that the API has asked for.
 async fn forward(
     proxy: &ApiProxy,
     access: &Access,
     request: &CheckedRequest,
     body: ApiRequestBody,
     record: Option<&BodyRecord>,
+    asked_nonce: Option<String>,
 ) -> Result<Response<ApiBody>, OwnResponse> {
-    let mut headers = request.headers.clone();
-    for (name, value) in &access.headers {
-        headers.insert(name.clone(), value.clone());
+    let can_repeat = request.method.is_safe() && !request.upgrades && body.as_bytes().is_some_and(<[u8]>::is_empty);
+    let is_lost =
+        |error: &IssuerError| matches!(error, IssuerError::Unreachable { delivery: Delivery::ResponseLost, .. });
+    let mut sent = request.send(access, body).await;
+    // An API may close an idle connection just when a request arrives on it (RFC 9112, section 9.3.1).
+    if can_repeat
+        && sent.as_ref().is_err_and(is_lost)
+        && let Ok(fresh) = request.access(proxy, None).await
+        && proxy.count_request()
+    {
+        sent = request.send(&fresh, ApiRequestBody::default()).await;
     }
-    debug_assert!(headers.contains_key(AUTHORIZATION));
-    let (method, url) = (request.method.clone(), request.url.clone());
-    let sent = access.api.send(method, url, headers, body, request.upgrades).await;
     let response = sent.map_err(|error| {
         if record.is_some_and(BodyRecord::has_failed) {
             return OwnResponse::incomplete_request();
@@ -380,7 +405,10 @@ async fn forward(
         let (outcome, title) = (RequestOutcome::Failed("api"), error.to_string());
         OwnResponse { status, outcome, title, hint: String::new(), is_temporary }
     })?;
-    proxy.nonce.update(nonce(&response).as_deref());
+    // The nonce of a refusal may be for one proof: that of the same request when it is sent again. Others use it once it has helped.
+    if !refusal(&response).is_some_and(|challenge| challenge.wants_nonce()) {
+        proxy.nonce.update(nonce(&response).or(asked_nonce).as_deref());
+    }
     Ok(response)
 }
 

@@ -153,9 +153,8 @@ impl<'a> ProxyCredentials<'a> {
             let same = Error::msg(*code, format!("{error:#}"), hint.clone());
             return Ok(Box::pin(self.reply(question, Err(same))));
         }
-        let is_usable = |token: &ApiToken| match &question.refused {
-            Some((refused, challenge)) => challenge.wants_nonce() || !is_same(token, refused),
-            None => true,
+        let is_usable = |token: &ApiToken| {
+            question.refused.as_ref().is_none_or(|(refused, challenge)| can_help(token, refused, challenge))
         };
         match (self.tokens.cached().filter(is_usable), self.route.borrow().clone()) {
             (Some(token), Some(_)) => Ok(Box::pin(self.reply(question, Ok(token)))),
@@ -230,12 +229,15 @@ impl<'a> ProxyCredentials<'a> {
     async fn other_than(&self, refused: &HeaderValue, challenge: &ApiChallenge) -> Result<ApiToken, Error> {
         let denied = |what: &str| Error::msg(ErrorCode::TokenDenied, what, Hint::login());
         // Another process may have refreshed it since it was cached.
-        if !challenge.wants_nonce() && self.tokens.cached().is_some_and(|token| is_same(&token, refused)) {
+        if self.tokens.cached().is_some_and(|token| !can_help(&token, refused, challenge)) {
             self.forget();
         }
         let current = self.current().await?;
-        if challenge.wants_nonce() || !is_same(&current, refused) {
+        if can_help(&current, refused, challenge) {
             return Ok(current);
+        }
+        if challenge.wants_nonce() {
+            return Err(denied("the API wants a proof, and the token is not bound to a key"));
         }
         let profile = self.profile()?;
         if challenge.wants_sign_in() {
@@ -268,6 +270,12 @@ impl<'a> ProxyCredentials<'a> {
         };
         login_required(profile, &self.api, &step_up)
     }
+}
+
+/// Returns whether a request with this token may be accepted after one with `refused` was not. A nonce is for a proof, and only a
+/// bound token has one.
+fn can_help(token: &ApiToken, refused: &HeaderValue, challenge: &ApiChallenge) -> bool {
+    challenge.wants_nonce() && token.is_bound() || !is_same(token, refused)
 }
 
 /// Returns whether a request with this `Authorization` had this token.

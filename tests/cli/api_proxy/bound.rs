@@ -1,6 +1,8 @@
 //! Tokens that are bound to a key (DPoP), and challenges that only another sign-in answers.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
 use authctl::dev_issuer::{Algorithm, DevIssuer};
 use serde_json::json;
@@ -65,13 +67,68 @@ fn each_request_with_a_bound_token_has_a_proof_with_the_apis_nonce() {
 }
 
 #[test]
-fn api_that_never_takes_a_nonce_is_asked_twice() {
+fn api_that_never_takes_a_nonce_is_asked_three_times() {
     let home = Sandbox::new();
     let issuer = bound_session(&home);
     let api = McpServer::start(|before, _: &Received, reply| wants_nonce(reply, &format!("nonce-{before}")));
     let proxy = Proxy::for_api(&home, &api.url);
     assert_eq!(proxy.get("/mcp").0, 401);
-    assert_eq!((api.received().len(), issuer.stats().refreshes_committed), (2, 0));
+    assert_eq!((api.received().len(), issuer.stats().refreshes_committed), (3, 0));
+}
+
+#[test]
+fn nonce_that_expires_on_the_way_is_replaced() {
+    let home = Sandbox::new();
+    let _issuer = bound_session(&home);
+    let api =
+        McpServer::start(|before, request: &Received, reply| match claims(request.header("dpop"))["nonce"] == "2" {
+            true => ok(reply, ""),
+            false => wants_nonce(reply, &(before + 1).to_string()),
+        });
+    let proxy = Proxy::for_api(&home, &api.url);
+    assert_eq!(proxy.request("POST", "/mcp", "body"), (200, "ok".into()));
+    assert!(api.received().iter().all(|request| request.body == "body"));
+}
+
+/// With one-time nonces, the other request would use it up.
+#[test]
+fn nonce_of_a_refusal_is_for_the_same_request() {
+    let home = Sandbox::new();
+    let _issuer = bound_session(&home);
+    let (arrived, has_arrived) = mpsc::channel();
+    let (release, released) = mpsc::channel();
+    let released = Mutex::new(released);
+    let api = McpServer::start(move |before, _: &Received, reply| match before {
+        0 | 2 | 4 => wants_nonce(reply, &before.to_string()),
+        1 => ok(reply, "dpop-nonce: 1\r\n"),
+        _ => {
+            if before == 3 {
+                arrived.send(()).unwrap();
+                released.lock().unwrap().recv_timeout(Duration::from_secs(30)).unwrap();
+            }
+            ok(reply, "");
+        }
+    });
+    let proxy = Proxy::for_api(&home, &api.url);
+    assert_eq!(proxy.get("/mcp"), (200, "ok".into()));
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| proxy.get("/mcp"));
+        has_arrived.recv_timeout(Duration::from_secs(30)).expect("sent again with the nonce");
+        assert_eq!(proxy.get("/mcp"), (200, "ok".into()));
+        release.send(()).unwrap();
+        assert_eq!(first.join().unwrap(), (200, "ok".into()));
+    });
+    let nonces: Vec<_> = api.received().iter().map(|request| claims(request.header("dpop"))["nonce"].clone()).collect();
+    assert_eq!(nonces, [json!(null), json!("0"), json!("1"), json!("2"), json!("1"), json!("4")]);
+}
+
+#[test]
+fn request_with_a_bearer_token_is_not_repeated_for_a_nonce() {
+    let (home, _issuer) = logged_in();
+    let api = McpServer::start(|_, _: &Received, reply| wants_nonce(reply, "nonce"));
+    let proxy = Proxy::for_api(&home, &api.url);
+    assert_eq!(proxy.get("/mcp").0, 401);
+    assert_eq!(api.received().len(), 1);
 }
 
 #[test]
@@ -128,6 +185,7 @@ fn sign_in_that_the_api_wants_is_a_hint_and_an_event() {
         let message = event["message"].as_str().unwrap();
         assert_eq!(event["profile"], "work");
         assert!(message.contains("authctl login") && message.contains(expected), "{message}");
+        assert!(!message.contains("--for"), "the profile stays one for any API: {message}");
         assert_eq!((issuer.stats().requests["token"], api.received().len()), (before, 2), "no refresh, no retry");
         let log = proxy.stop();
         assert_eq!(log.matches(expected).count(), 1, "the command is printed once: {log}");
