@@ -59,7 +59,7 @@ const RESERVED: [(&str, &[&str]); 19] = [
     ("listenfd", &["cmd"]),
     ("sd_notify", &["cmd"]),
     ("miniz_oxide", &["verify", "dev_issuer", "oauth"]),
-    ("percent_encoding", &["agent/protocol", "agent/server", "model", "paths"]),
+    ("percent_encoding", &["agent/protocol", "agent/server", "model", "paths", "proxy"]),
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
