@@ -110,6 +110,13 @@ impl App {
         self.read_reply(client.request(method, target, body, PROGRESS_DELAY, LONG_WAIT, waiting))
     }
 
+    /// Has an agent that cannot store a refreshed session of the profile leave the profile lock to this command.
+    pub fn release_unsaved(&self, profile: &ProfileName) {
+        if self.agent_status().is_ok_and(|state| state.unsaved.iter().any(|unsaved| unsaved.profile == *profile)) {
+            self.notify_agent(profile);
+        }
+    }
+
     /// Returns the lock that the agent waits for: the lock of the profile in `target`, if another process holds it.
     fn lock_of_another(&self, target: &str, agent: Option<u32>) -> Option<LockWait> {
         let profile: ProfileName = target.split(['/', '?']).nth(3)?.parse().ok()?;

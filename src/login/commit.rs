@@ -51,7 +51,7 @@ impl LoginService {
         self.confirm_replacement(args, profile, &verified, user).await?;
 
         let name = &profile.name;
-        user.wait_for(&format!("a refresh of `{name}`"), self.sessions.wait_for_lock(profile)).await?;
+        self.wait_for_session(profile, user).await?;
         let lock =
             config::lock(&self.paths.config, &self.paths.data, &**self.sessions.clock(), LOGIN_CONFIG_LOCK_LIMIT);
         let lock = user.wait_for("another change of the configuration", lock).await?;
@@ -83,6 +83,16 @@ impl LoginService {
             user.notify(&LoginNotice::TrustReset(profile));
         }
         Ok(())
+    }
+
+    /// Waits until no other process holds the profile's session.
+    pub(super) async fn wait_for_session(&self, profile: &Profile, user: &impl LoginUser) -> Result<(), Error> {
+        if !self.sessions.is_locked(profile) {
+            return Ok(());
+        }
+        user.release_unsaved(&profile.name);
+        let waiting = self.sessions.wait_for_lock(profile);
+        Ok(user.wait_for(&format!("a refresh of `{}`", profile.name), waiting).await?)
     }
 
     /// Makes sure, before the user signs in, that the profile can be saved if the login changes it. A configuration that

@@ -94,6 +94,8 @@ impl LoginService {
         let has_secret = client_secret.is_some();
         profile::apply_metadata(args, provider(args)?, &mut plan.profile, plan.is_new, &metadata, has_secret);
         self.check_config(&mut plan)?;
+        // Before the user signs in: another process may hold it for minutes.
+        self.wait_for_session(&plan.profile, user).await?;
         let client = self.client(&plan.profile, &metadata, previous.as_ref(), client_secret, user).await?;
         let mut signing_in = plan.profile.clone();
         if let Some(redirect_uri) = redirect_uri {

@@ -37,6 +37,9 @@ pub trait LoginUser {
     /// Shows a notice.
     fn notify(&self, notice: &LoginNotice<'_>);
 
+    /// Has an agent that cannot store a refreshed session of the profile leave its lock to this login.
+    fn release_unsaved(&self, profile: &ProfileName);
+
     /// Awaits `work`, and shows what is waited for if it takes long.
     async fn wait_for<T>(&self, what: &str, work: impl Future<Output = T>) -> T;
 }

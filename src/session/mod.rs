@@ -37,9 +37,10 @@ mod unsaved;
 mod verifier;
 mod workload;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore, broadcast, watch};
@@ -71,8 +72,10 @@ use ignored_id_tokens::IgnoredIdTokens;
 use lock_wait::LockWaits;
 use marks::Marks;
 use token_file_records::TokenFileRecords;
+use unsaved::SharedLock;
 
 use crate::clock::Clock;
+use crate::model::ProfileName;
 use crate::store::{ProfileLock, RevocationFiles};
 
 /// Owns the stores and the connections to issuers. A process has one, which everything that deals with sessions shares.
@@ -89,6 +92,7 @@ pub struct SessionService {
     /// Whether the last refresh has not stored a new session.
     refresh_failed: AtomicBool,
     unsaved: watch::Sender<UnsavedSessions>,
+    unsaved_locks: Mutex<HashMap<ProfileName, SharedLock>>,
     lock_waits: LockWaits,
     serves_unsaved: AtomicBool,
     marks: Arc<Marks>,
@@ -180,6 +184,7 @@ impl SessionService {
             uninterruptible: Arc::new(RwLock::new(())),
             refresh_failed: AtomicBool::new(false),
             unsaved: watch::Sender::default(),
+            unsaved_locks: Mutex::default(),
             lock_waits: LockWaits::default(),
             serves_unsaved: AtomicBool::new(false),
             failed_token_files: FailedTokenFiles::default(),

@@ -14,7 +14,6 @@ use super::refresh_policy::{
 };
 use super::{HeldProfile, LoginReason, MAX_REFRESH, SessionError, SessionService};
 use crate::clock::UnixTime;
-use crate::fs::is_locked;
 use crate::model::{ErrorCode, Profile, RefreshFailure, Session, TokenTarget};
 use crate::oauth::IssuerError;
 use crate::store::ProfileLock;
@@ -101,8 +100,7 @@ impl SessionService {
     #[must_use]
     pub fn failure_in_doubt(&self, profile: &Profile, session: &Session) -> Option<RefreshFailure> {
         let failure = lost_reply(session).filter(|_| session.rotates != Some(false))?;
-        let lock = ProfileLock::path(self.locks.of(profile.store), &profile.name);
-        (!is_locked(&lock)).then_some(failure)
+        (!self.is_locked(profile)).then_some(failure)
     }
 
     /// Returns the error for `obstacle` to a request for a token of `session`.

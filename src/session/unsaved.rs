@@ -1,11 +1,11 @@
 //! Refreshed sessions that could not be stored: they are stored as soon as the store accepts them.
 //!
 //! The refresh token that was sent for such a session is spent, so the session exists nowhere else. Its profile lock is held
-//! until it is stored: no other process sends the spent refresh token.
+//! until it is stored: no other process sends the spent refresh token. It is left to a login or logout.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -14,6 +14,7 @@ use super::stores::current_session;
 use super::{HeldProfile, SessionError, SessionService};
 use crate::clock::{UnixTime, doubled};
 use crate::model::{Generation, Profile, ProfileName, Session};
+use crate::store::ProfileLock;
 
 /// A refreshed session that is not stored.
 #[derive(Clone, Debug)]
@@ -54,6 +55,21 @@ const MAX_WAIT: Duration = Duration::from_secs(8);
 
 /// How long a command tries to store a refreshed session, from its first attempt to its last.
 pub const UNSAVED_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the agent leaves the lock of an unsaved session to a login or logout.
+const RELEASE_TIME: Duration = Duration::from_secs(10);
+
+/// The profile lock of an unsaved session of the agent.
+pub(super) enum UnsavedLock {
+    Held(ProfileLock),
+    /// Left to a login or logout, and taken again afterwards.
+    Released,
+    /// The session is stored or replaced.
+    Ended,
+}
+
+/// Locked during each attempt to store the session.
+pub(super) type SharedLock = Arc<tokio::sync::Mutex<UnsavedLock>>;
 
 /// The outcome of storing a refreshed session.
 pub(super) enum StoreOutcome {
@@ -114,16 +130,101 @@ impl SessionService {
         if !self.serves_unsaved.load(Ordering::Relaxed) {
             return self.store_later(profile, session, before, UNSAVED_LIMIT.saturating_sub(self.since(start))).await;
         }
+        let Some(HeldProfile { lock, _signals }) = held.take() else { return Err(SessionError::LockLost) };
         let (service, profile) = (Arc::clone(self), profile.clone());
         let (session, before) = (session.clone(), before.clone());
-        let held = held.take();
+        let shared = Arc::new(tokio::sync::Mutex::new(UnsavedLock::Held(lock)));
+        self.unsaved_locks().insert(profile.name.clone(), Arc::clone(&shared));
         tokio::spawn(async move {
-            let _ = service.store_later(&profile, &session, &before, Duration::MAX).await;
-            if let Some(HeldProfile { lock, _signals }) = held {
+            let _until_done = _signals;
+            service.store_under(&shared, &profile, &session, &before).await;
+            service.unsaved_locks().retain(|_, lock| !Arc::ptr_eq(lock, &shared));
+            if let UnsavedLock::Held(lock) = std::mem::replace(&mut *shared.lock().await, UnsavedLock::Ended) {
                 lock.release().await;
             }
         });
         Ok(StoreOutcome::Later)
+    }
+
+    fn unsaved_locks(&self) -> MutexGuard<'_, HashMap<ProfileName, SharedLock>> {
+        self.unsaved_locks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tries to store an unsaved session until it succeeds, or a login or logout replaces it.
+    async fn store_under(
+        self: &Arc<Self>,
+        shared: &SharedLock,
+        profile: &Profile,
+        session: &Session,
+        before: &Session,
+    ) {
+        for attempt in 0.. {
+            self.clock.sleep(doubled(LATER_WAIT, attempt, MAX_WAIT)).await;
+            let mut lock = shared.lock().await;
+            if matches!(*lock, UnsavedLock::Released) {
+                drop(lock);
+                self.clock.sleep(RELEASE_TIME).await;
+                let Ok(taken) = self.lock(profile).await else { continue };
+                lock = shared.lock().await;
+                if matches!(*lock, UnsavedLock::Ended) {
+                    return taken.release().await;
+                }
+                *lock = UnsavedLock::Held(taken);
+                if self.is_replaced(profile, session).await {
+                    return self.end_unsaved(profile, session.clone());
+                }
+            }
+            if matches!(*lock, UnsavedLock::Ended) {
+                return;
+            }
+            match self.write_over(profile, session, &before.generation).await {
+                Ok(_) => return self.unsaved.send_modify(|unsaved| drop(unsaved.remove(&profile.name))),
+                Err(error) => self.set_unsaved(profile, session, before, error),
+            }
+        }
+    }
+
+    /// Releases the lock of an unsaved session for a while, so that a login can store another one, or a logout delete it. Once
+    /// one has, the unsaved session is dropped; until then it is served and stored as before.
+    pub async fn release_unsaved(self: &Arc<Self>, profile: &Profile) {
+        let Some(shared) = self.unsaved_locks().get(&profile.name).cloned() else { return };
+        let mut lock = shared.lock().await;
+        if let Some(unsaved) = self.unsaved_session(&profile.name)
+            && self.is_replaced(profile, &unsaved).await
+        {
+            if let UnsavedLock::Held(held) = std::mem::replace(&mut *lock, UnsavedLock::Ended) {
+                held.release().await;
+            }
+            return self.end_unsaved(profile, unsaved);
+        }
+        if let UnsavedLock::Held(_) = *lock
+            && let UnsavedLock::Held(held) = std::mem::replace(&mut *lock, UnsavedLock::Released)
+        {
+            held.release().await;
+        }
+    }
+
+    /// Returns whether another process has stored another session or logged out.
+    async fn is_replaced(&self, profile: &Profile, unsaved: &Session) -> bool {
+        let (marks, kind, name) = (Arc::clone(&self.marks), profile.store, profile.name.clone());
+        let generation = unsaved.generation.clone();
+        let read = self.with_store(kind, profile.name.as_str(), move |store| {
+            // A store that is away may seem empty.
+            if !marks.is_changed_elsewhere(kind, &name) {
+                return Ok(false);
+            }
+            let stored = store.read(&name)?;
+            Ok(stored.is_none_or(|stored| stored.logged_out || stored.generation.next() != generation))
+        });
+        read.await.unwrap_or(false)
+    }
+
+    /// Drops an unsaved session that a login or a logout has replaced.
+    fn end_unsaved(self: &Arc<Self>, profile: &Profile, unsaved: Session) {
+        self.unsaved.send_modify(|unsaved| drop(unsaved.remove(&profile.name)));
+        // Nothing else knows its tokens.
+        let (sessions, profile) = (Arc::clone(self), profile.clone());
+        tokio::spawn(async move { sessions.discard(&profile, &unsaved).await });
     }
 
     /// Tries to store an unsaved session until it succeeds, for `limit` at most.

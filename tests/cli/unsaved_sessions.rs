@@ -133,6 +133,57 @@ fn agent_serves_an_unsaved_session_and_stores_it_later() {
     assert_eq!((stats.refreshes_committed, stats.refresh_reuses), (2, 0));
 }
 
+/// Has an agent with a session that it cannot store leave its lock, and runs `command` when the store is available again.
+fn assert_replaces_unsaved(command: impl FnOnce(&Sandbox, &DevIssuer), check: impl Fn(&Sandbox, &Agent<'_>)) {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let mut events = agent.events();
+    fault(&issuer, FaultKind::HoldReply, 1);
+    home.advance_agent_time(&agent, "work", LIFETIME + 1);
+    let mut waiting = agent.start_request("GET", "/v1/token/work");
+    wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    let lock = std::fs::File::open(home.path().join("data/authctl/locks/work.lock")).unwrap();
+    with_store_away(&home, || {
+        issuer.clear_faults();
+        home.register_secret(&waiting.response().expect("a response").token());
+        events.until("unsaved");
+        agent.post("/v1/forget/work", "").expect_status(200);
+        lock.try_lock().expect("left to a command");
+    });
+    drop(lock);
+    command(&home, &issuer);
+    check(&home, &agent);
+    events.until("saved");
+    check(&home, &agent);
+    agent.stop();
+}
+
+#[test]
+fn login_replaces_an_unsaved_session_of_the_agent() {
+    let own = std::cell::RefCell::new(String::new());
+    assert_replaces_unsaved(
+        |home, issuer| {
+            home.log_in("work", issuer);
+            home.session("work").tokens.access_token.expose().clone_into(&mut own.borrow_mut());
+        },
+        |home, agent| {
+            assert_eq!(home.session("work").tokens.access_token.expose(), *own.borrow());
+            assert_eq!(agent.get("/v1/token/work").token(), *own.borrow());
+        },
+    );
+}
+
+#[test]
+fn logout_ends_an_unsaved_session_of_the_agent() {
+    assert_replaces_unsaved(
+        |home, _| drop(home.run(&["logout", "work"]).exits(0)),
+        |home, agent| {
+            agent.get("/v1/token/work").expect_problem(401, "login_required");
+            assert!(!home.session_file("work").exists());
+        },
+    );
+}
+
 #[test]
 fn stopping_agent_stores_an_unsaved_session() {
     let (home, issuer) = logged_in(|_| {});

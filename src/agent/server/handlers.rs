@@ -314,7 +314,11 @@ impl Agent {
             tracing::warn!("{}", error.message());
         }
         let forgotten = match self.profiles.choose(Some(&name)) {
-            Ok(profile) => self.forget(&profile),
+            Ok(profile) => {
+                // A login has stored another session, or is about to.
+                self.sessions.release_unsaved(&profile).await;
+                self.forget(&profile)
+            }
             Err(_) => self.cache.forget_removed_profile(&name),
         };
         json(&ForgetResponse { profile: name, forgotten })

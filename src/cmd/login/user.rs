@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::cli::Login;
 use crate::error::{Error, Hint};
 use crate::login::{LoginNotice, LoginUser, needs_authorization_request};
-use crate::model::{Grant, Profile};
+use crate::model::{Grant, Profile, ProfileName};
 use crate::oauth::{Endpoint, IssuerError, LoginPage, Metadata, OAuthClient, WaitingBrowser};
 use crate::paths::Elsewhere;
 use crate::secret::Secret;
@@ -122,6 +122,10 @@ impl LoginUser for TerminalUser<'_> {
 
     fn notify(&self, notice: &LoginNotice<'_>) {
         show_notice(self.app, notice);
+    }
+
+    fn release_unsaved(&self, profile: &ProfileName) {
+        self.app.release_unsaved(profile);
     }
 
     async fn wait_for<T>(&self, what: &str, work: impl Future<Output = T>) -> T {

@@ -8,7 +8,9 @@ use super::super::stores::current_session;
 use super::super::{SessionError, SessionService};
 use super::VerifiedLogin;
 use crate::clock::doubled;
+use crate::fs::is_locked;
 use crate::model::{PinnedKeys, Profile, Session, Trust};
+use crate::store::ProfileLock;
 
 /// How long a login tries to store its session after the first attempt, and the waits in between, which double.
 const STORE_LIMIT: Duration = Duration::from_secs(10);
@@ -153,6 +155,12 @@ impl SessionService {
         let is_same = self.locks.of(old.store) == self.locks.of(new.store);
         let _lock = if is_same { None } else { Some(self.lock(old).await?) };
         self.delete(old).await.map(drop)
+    }
+
+    /// Returns whether a process holds the lock of the profile's session.
+    #[must_use]
+    pub fn is_locked(&self, profile: &Profile) -> bool {
+        is_locked(&ProfileLock::path(self.locks.of(profile.store), &profile.name))
     }
 
     /// Waits until no process refreshes or changes the profile's session.
