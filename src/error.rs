@@ -14,7 +14,6 @@ use serde::Serialize;
 
 pub use crate::model::ErrorCode;
 use crate::model::ProfileName;
-use crate::session::LoginReason;
 use crate::text::{escape_json, hide_tokens, without_error_numbers};
 use crate::ui;
 pub use conversions::{SET_CLOCK, forgotten_passphrase};
@@ -77,18 +76,6 @@ impl Error {
     pub fn about(mut self, profile: &ProfileName) -> Self {
         self.hint = self.hint.about(profile);
         self
-    }
-
-    /// Names the profile in the error, as one that cannot be refreshed; once, and unless the refresh was interrupted.
-    #[must_use]
-    pub fn of_refresh(self, profile: &ProfileName) -> Self {
-        let context = format!("cannot refresh `{profile}`");
-        let message = self.message();
-        let is_named = message.starts_with(&context) || message == LoginReason::NoSession(profile.clone()).to_string();
-        if self.code == ErrorCode::Interrupted || is_named {
-            return self;
-        }
-        Self { error: self.error.context(context), ..self }
     }
 
     /// Creates the error of a command that a signal ended while nothing ran that is finished first.

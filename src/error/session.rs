@@ -90,6 +90,18 @@ impl Error {
         let error = Self::from(error).about(profile);
         if is_of_refresh { error.of_refresh(profile) } else { error }
     }
+
+    /// Names the profile in the error, as one that cannot be refreshed; once, and unless the refresh was interrupted.
+    #[must_use]
+    pub fn of_refresh(self, profile: &ProfileName) -> Self {
+        let context = format!("cannot refresh `{profile}`");
+        let message = self.message();
+        let is_named = message.starts_with(&context) || message == LoginReason::NoSession(profile.clone()).to_string();
+        if self.code == ErrorCode::Interrupted || is_named {
+            return self;
+        }
+        Self { error: self.error.context(context), ..self }
+    }
 }
 
 /// Returns the hint for a token exchange that failed, where another one than that of the same error in a login is right.
