@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -36,6 +37,10 @@ pub(super) const INNER_URL: &str = "http://127.0.0.1:8642";
 
 /// authctl, as the command sees it.
 const INNER_PROGRAM: &str = "/run/authctl/authctl";
+
+/// How the names of the sandboxes' own directories begin, and the name of the pipe in each.
+const PREFIX: &str = "sandbox-";
+const PIPE: &str = "signals";
 
 /// Directories in which other programs have sockets.
 const SOCKET_DIRECTORIES: [&str; 3] = ["/run", "/tmp", "/var/tmp"];
@@ -109,9 +114,12 @@ impl Sandbox {
         }
         let config = app.config()?;
         // Only a directory that exists can be hidden.
-        for directory in [&paths.data, directory_of(&paths.agent_socket), directory_of(&paths.default_key_file)] {
+        for directory in [&paths.data, directory_of(&paths.agent_socket)] {
             create_private_dir(directory).map_err(unexpected)?;
         }
+        // Where it cannot be created, it does not appear later.
+        let _ = create_private_dir(directory_of(&paths.default_key_file));
+        remove_abandoned(directory_of(&paths.agent_socket));
         // A file that is replaced appears in spite of what hides the one before: its directory is hidden.
         for (file, name) in replaced_files(app, &config)? {
             let directory = directory_of(&file).canonicalize().unwrap_or_else(|_| directory_of(&file).to_owned());
@@ -122,7 +130,7 @@ impl Sandbox {
                     name.map_or(Hint::None, |name| Hint::command("profile show").with_argument(name.to_string()));
                 return Err(Error::msg(ErrorCode::Configuration, message, hint));
             }
-            hidden_directories.push(directory);
+            hidden_directories.extend([directory, directory_of(&file).to_owned()]);
         }
         let keys = config.profiles.values().filter_map(|profile| profile.server.client_key.file.clone());
         let hidden_files: Vec<PathBuf> = keys.chain(app.provided_key_file()).collect();
@@ -160,15 +168,17 @@ impl Sandbox {
         let fixed = above.filter(|path| may_write(path)).map(Path::to_owned).collect();
         // In a directory that no sandbox shows: whatever can connect is a caller.
         let directory = tempfile::Builder::new()
-            .prefix("sandbox-")
+            .prefix(PREFIX)
             .tempdir_in(directory_of(&paths.agent_socket))
             .map_err(unexpected)?;
-        let pipe = directory.path().join("signals");
-        create_pipe(&pipe).map_err(unexpected)?;
+        // A pipe with this name has a reader while the process runs: see `remove_abandoned`.
+        let (new_pipe, pipe) = (directory.path().join("new"), directory.path().join(PIPE));
+        create_pipe(&new_pipe).map_err(unexpected)?;
         // Also open for reading, so that signals can be written before the sandbox opens the pipe.
         let mut options = OpenOptions::new();
         options.read(true).write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
-        let signals = options.open(pipe).map_err(unexpected)?;
+        let signals = options.open(&new_pipe).map_err(unexpected)?;
+        std::fs::rename(new_pipe, pipe).map_err(unexpected)?;
         Ok(Self { directory, signals, program, hidden_directories, hidden_files, writable, fixed })
     }
 
@@ -217,7 +227,7 @@ impl Sandbox {
             bind(&mut command, "--ro-bind", Path::new("/dev/null"), path.as_os_str());
         }
         bind(&mut command, "--ro-bind", &own_program().map_err(unexpected)?, OsStr::new(INNER_PROGRAM));
-        bind(&mut command, "--ro-bind", &self.directory.path().join("signals"), OsStr::new(INNER_SIGNALS));
+        bind(&mut command, "--ro-bind", &self.directory.path().join(PIPE), OsStr::new(INNER_SIGNALS));
         bind(&mut command, "--bind", &self.socket(), OsStr::new(INNER_SOCKET));
         for name in SERVICES {
             command.args(["--unsetenv", name]);
@@ -225,6 +235,19 @@ impl Sandbox {
         command.arg("--chdir").arg(&current);
         command.args(["--", INNER_PROGRAM, "exec", "--inside", INNER_SOCKET, "--"]).args(words);
         Ok(command)
+    }
+}
+
+/// Removes the directories of sandboxes whose process was killed: their pipe has no reader.
+fn remove_abandoned(parent: &Path) {
+    let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())) {
+        let mut options = OpenOptions::new();
+        options.write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        let opened = options.open(entry.path().join(PIPE));
+        if opened.is_err_and(|error| error.raw_os_error() == Some(Errno::NXIO.raw_os_error())) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 

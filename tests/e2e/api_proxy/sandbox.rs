@@ -1,5 +1,6 @@
 //! Commands in the sandbox: one that searches for the token, their signals, and what they can reach.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use super::{Api, Proxy, duration};
 use crate::support::agent::Agent;
-use crate::support::process::assert_signals_arrive;
+use crate::support::process::{assert_signals_arrive, wait_until};
 use crate::support::stub_server::{Reply, Request, StubServer};
 use crate::support::{AUTHCTL, Sandbox, issuer, parts, quick_issuer};
 
@@ -285,4 +286,24 @@ fn sandboxed_command_cannot_move_what_is_hidden_in_its_directory() {
         "cd $0; for dir in data/authctl data run config project; do mv $dir $dir.moved && echo $dir; done; true";
     let ran = home.run(&exec(&api.url, &["--bind", place, "--", "sh", "-c", script, place])).exits(0);
     assert_eq!(ran.stdout, "project\n", "{}", ran.stderr);
+}
+
+#[test]
+fn directory_of_a_killed_sandbox_is_removed_by_the_next() {
+    let (home, _idp, api) = logged_in();
+    let left = || {
+        let entries = std::fs::read_dir(home.path().join("run/authctl")).expect("listed").flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("sandbox-")).count()
+    };
+    let mut command = home.command(&exec(&api.url, &["--", "sh", "-c", "printf x; exec sleep 60"]));
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("started");
+    child.stdout.take().expect("piped").read_exact(&mut [0]).expect("it runs");
+    child.kill().expect("running");
+    child.wait().expect("a child");
+    assert_eq!(left(), 1);
+    // What ran in the killed one may still be ending.
+    wait_until("its directory to be removed", || {
+        home.run(&exec(&api.url, &["--", "true"])).exits(0);
+        (left() == 0).then_some(())
+    });
 }
