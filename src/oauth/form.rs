@@ -79,7 +79,7 @@ pub(super) fn shared(body: SecretBytes) -> Bytes {
 }
 
 /// The number of consecutive letters and digits from which a part of a secret counts as repeating it.
-const MIN_PART: usize = 10;
+const MIN_PART: usize = 8;
 
 /// Returns whether `text` repeats one of the secrets, or a part of it: as it is, or in percent, base64 or hex encoding, in upper or
 /// lower case, and with anything between its letters and digits. Other and repeated encodings are not searched.
@@ -154,6 +154,7 @@ mod tests {
         assert!(repeats_secret(&short, "no user with `abc`") && !repeats_secret(&short, "no abcde, xabc"));
         let token = [Secret::new("rt-17-SecretRefresh".into())];
         for echo in [
+            "rt-17-Secr",
             "17-SecretRefr",
             "RT-17-SECRETREFRESH",
             "/portal/rt17secretrefresh",
@@ -167,7 +168,7 @@ mod tests {
         ] {
             assert!(repeats_secret(&token, echo), "{echo}");
         }
-        for other in ["", "rt-17-Secr", "the refresh token is invalid", "secret", "invalid_grant", "rt"] {
+        for other in ["", "rt-17-Sec", "the refresh token is invalid", "secret", "invalid_grant", "rt"] {
             assert!(!repeats_secret(&token, other), "{other}");
         }
         assert!(!repeats_secret(&[], "anything at all") && !repeats_secret(&[Secret::new(String::new())], ""));
