@@ -314,7 +314,11 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
             let in_doubt = sessions.failure_in_doubt(profile, &session);
             fill_in(&mut status, session, sessions.clock().now());
             if let Some(failure) = in_doubt.filter(|_| status.state != SessionState::LoginRequired) {
-                (status.state, status.last_failure) = (SessionState::RefreshFailing, Some(failure));
+                status.state = SessionState::RefreshFailing;
+                // A failure that was recorded says more.
+                if status.last_failure.as_ref().is_none_or(|recorded| recorded.at < failure.at) {
+                    status.last_failure = Some(failure);
+                }
             }
             // A damaged record of the keys does not concern the session; `verify` reports it.
             let trust = sessions.trust_blocking(profile).ok();
