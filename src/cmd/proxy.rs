@@ -11,7 +11,6 @@ use std::future::{Future, pending};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use hyper::Method;
 use serde::Serialize;
 
 use super::output;
@@ -25,16 +24,12 @@ use crate::model::{ApiUrl, ProfileName};
 use crate::oauth::{LatestNonce, random};
 use crate::proxy::{ApiProxy, Listener, ProxyAddress, ProxyEvent, RequestOutcome, Target, raise_limits, serve};
 use crate::secret::Secret;
-use crate::text::excerpt;
 use crate::ui::Background;
 pub(super) use arguments::ListenAddress;
 use arguments::check;
 use credentials::ProxyCredentials;
 use registry::RunningProxy;
-use report::{MAX_REQUEST, Reports};
-
-/// The longest method that is logged, in characters.
-const MAX_METHOD: usize = 40;
+use report::{Reports, shown};
 
 /// Runs the command.
 pub fn run(app: &App, args: ProxyArgs) -> Result<u8, Error> {
@@ -255,11 +250,6 @@ impl Prepared {
         reports.deliver_last(app).await;
         Ok(())
     }
-}
-
-/// Returns the method and the path as a log shows them, each shortened: a caller chooses them.
-fn shown(method: &Method, path: &str) -> String {
-    format!("{} {}", excerpt(method.as_str(), MAX_METHOD), excerpt(path, MAX_REQUEST))
 }
 
 /// Returns the line of what was refused or has failed; with -v every request is logged.

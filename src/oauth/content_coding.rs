@@ -7,8 +7,10 @@ use miniz_oxide::inflate::core::inflate_flags::{
 };
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 
-use super::http_response::MAX_BODY_SIZE;
 use crate::secret::SecretBytes;
+
+/// The maximum size of a response body in bytes, also when it is decoded.
+pub(super) const MAX_BODY_SIZE: usize = 1024 * 1024;
 
 /// How many codings of one response are decoded.
 const MAX_CODINGS: usize = 3;

@@ -9,15 +9,13 @@ use reqwest::header::{
 use serde::de::{DeserializeOwned, IgnoredAny};
 use url::Url;
 
-use super::content_coding::{decoded, from_utf16};
+use super::content_coding::{MAX_BODY_SIZE, decoded, from_utf16};
 use super::error::{Delivery, IssuerError, Phase, is_refusal_status};
 use super::form::repeats_secret;
 use crate::clock::UnixTime;
 use crate::secret::{Secret, SecretBytes};
 use crate::text::excerpt;
 
-/// The maximum size of a response body in bytes.
-pub(super) const MAX_BODY_SIZE: usize = 1024 * 1024;
 /// The longest `Retry-After` that is honoured.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 

@@ -36,7 +36,7 @@ fn is_signed_jwt(text: &[u8]) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::http_response::MAX_BODY_SIZE;
+    use super::super::content_coding::MAX_BODY_SIZE;
     use super::super::testing::{TestServer, answer, http, unused_address};
     use super::*;
 

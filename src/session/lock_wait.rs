@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::SessionService;
 use crate::fs::lock_holder;
 use crate::model::ProfileName;
 
@@ -47,12 +46,11 @@ impl Drop for WaitGuard<'_> {
     }
 }
 
-impl SessionService {
-    /// Returns the first wait for a profile lock that has taken longer than `delay`.
-    #[must_use]
-    pub fn long_lock_wait(&self, delay: Duration) -> Option<LockWait> {
-        let is_long = |wait: &&(u64, Waiting)| self.clock.monotonic().saturating_duration_since(wait.1.since) >= delay;
-        let waits = self.lock_waits.0.lock().unwrap_or_else(PoisonError::into_inner);
+impl LockWaits {
+    /// Returns the first wait that has taken longer than `delay` at `now`.
+    pub(super) fn longer_than(&self, delay: Duration, now: Instant) -> Option<LockWait> {
+        let is_long = |wait: &&(u64, Waiting)| now.saturating_duration_since(wait.1.since) >= delay;
+        let waits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Waiting { profile, file, .. } = waits.1.iter().find(is_long)?.1.clone();
         drop(waits);
         Some(LockWait { profile, holder: lock_holder(&file, None) })

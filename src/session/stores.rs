@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::lock_wait::LockWait;
 use super::marks::{LockDirectories, mark_subject};
 use super::{LoginReason, MAX_REFRESH, SessionError, SessionService};
 use crate::fs::{file_permit, unblock};
@@ -223,6 +224,12 @@ impl SessionService {
             result
         };
         self.with_store(kind, name.as_str(), marked).await
+    }
+
+    /// Returns the first wait for a profile lock that has taken longer than `delay`.
+    #[must_use]
+    pub fn long_lock_wait(&self, delay: Duration) -> Option<LockWait> {
+        self.lock_waits.longer_than(delay, self.clock.monotonic())
     }
 
     pub(super) async fn lock(&self, profile: &Profile) -> Result<ProfileLock, SessionError> {

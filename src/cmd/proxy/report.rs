@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use hyper::Method;
 use tokio::sync::Notify;
 
 use crate::agent::protocol::{ProxyReport, ProxyReported};
@@ -26,7 +27,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 const LAST_LIMIT: Duration = Duration::from_secs(2);
 
 /// The longest text of a refused request, in characters.
-pub(super) const MAX_REQUEST: usize = 500;
+const MAX_REQUEST: usize = 500;
+
+/// The longest method that is logged, in characters.
+const MAX_METHOD: usize = 40;
 
 /// The reports that the agent has not got.
 pub(super) struct Reports {
@@ -38,6 +42,11 @@ pub(super) struct Reports {
     /// What was last printed, and when.
     printed: Mutex<Option<(String, Instant)>>,
     changed: Notify,
+}
+
+/// Returns the method and the path as a log shows them, each shortened: a caller chooses them.
+pub(super) fn shown(method: &Method, path: &str) -> String {
+    format!("{} {}", excerpt(method.as_str(), MAX_METHOD), excerpt(path, MAX_REQUEST))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -55,7 +64,7 @@ impl Reports {
     pub(super) fn take(&self, event: &ProxyEvent<'_>) {
         let RequestOutcome::Refused(rule) = event.outcome else { return };
         let mut refused = lock(&self.refused);
-        let request = excerpt(&super::shown(event.method, event.path), MAX_REQUEST);
+        let request = excerpt(&shown(event.method, event.path), MAX_REQUEST);
         let count = refused.get(rule.as_str()).map_or(NonZeroU32::MIN, |(_, count, _)| count.saturating_add(1));
         refused.insert(rule.as_str(), (rule, count, request));
         self.changed.notify_one();
