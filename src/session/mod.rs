@@ -34,6 +34,7 @@ mod token_response;
 mod trust;
 mod trust_update;
 mod unsaved;
+mod unsaved_lock;
 mod verifier;
 mod workload;
 
@@ -72,7 +73,7 @@ use ignored_id_tokens::IgnoredIdTokens;
 use lock_wait::LockWaits;
 use marks::Marks;
 use token_file_records::TokenFileRecords;
-use unsaved::SharedLock;
+use unsaved_lock::SharedLock;
 
 use crate::clock::Clock;
 use crate::model::ProfileName;

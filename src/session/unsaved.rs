@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::stores::current_session;
+use super::unsaved_lock::{SharedLock, UnsavedLock};
 use super::{HeldProfile, SessionError, SessionService};
 use crate::clock::{UnixTime, doubled};
 use crate::model::{Generation, Profile, ProfileName, Session};
-use crate::store::ProfileLock;
 
 /// A refreshed session that is not stored.
 #[derive(Clone, Debug)]
@@ -58,18 +58,6 @@ pub const UNSAVED_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long the agent leaves the lock of an unsaved session to a login or logout.
 const RELEASE_TIME: Duration = Duration::from_secs(10);
-
-/// The profile lock of an unsaved session of the agent.
-pub(super) enum UnsavedLock {
-    Held(ProfileLock),
-    /// Left to a login or logout, and taken again afterwards.
-    Released,
-    /// The session is stored or replaced.
-    Ended,
-}
-
-/// Locked during each attempt to store the session.
-pub(super) type SharedLock = Arc<tokio::sync::Mutex<UnsavedLock>>;
 
 /// The outcome of storing a refreshed session.
 pub(super) enum StoreOutcome {
