@@ -65,7 +65,9 @@ fn refused_role_is_reported_without_the_token() {
         (200, CREDENTIALS.replace("</SecretAccessKey>", "<SecretAccessKey>"), 6, "instead of credentials"),
         (200, "\u{0}\u{fffd}".to_owned(), 6, "instead of credentials"),
         (200, format!("{}{CREDENTIALS}", " ".repeat(3 << 20)), 6, "a response of more than 1 MiB"),
-        (400, "\u{0}".to_owned(), 6, "HTTP 400"),
+        (400, "\u{0}\u{1}".to_owned(), 6, "HTTP 400"),
+        (400, "\u{0}".to_owned(), 5, "HTTP 400 with an empty body"),
+        (400, String::new(), 5, "HTTP 400 with an empty body"),
     ] {
         let sts = StubServer::start(move |_, _| (status, reply.clone()));
         home.set("AWS_ENDPOINT_URL_STS", &sts.url);
