@@ -159,7 +159,7 @@ fn invalid_exchange_response_is_refused_and_not_stored() {
             "another type than was requested (issued_token_type)",
         ),
         ("issued_token_type", json!(1), 6, "without issued_token_type"),
-        ("access_token", Value::Null, 6, "without access_token"),
+        ("access_token", Value::Null, 5, "JSON that is not a token response"),
         ("token_type", json!("N_A"), 5, "type `N_A`"),
         ("token_type", json!("DPoP"), 5, "type `DPoP`"),
         ("access_token", json!(own), 5, "returned a token for `https://other.example`"),
