@@ -29,9 +29,6 @@ const THREAD_KEEP_ALIVE: Duration = Duration::from_millis(200);
 /// issuer replies.
 const COMMAND_THREAD_KEEP_ALIVE: Duration = Duration::from_secs(60);
 
-/// How long the threads for blocking calls have to end when the process exits.
-const THREAD_END_LIMIT: Duration = Duration::from_millis(100);
-
 impl App {
     /// Runs `work` on a single-threaded runtime. Ctrl-C, SIGTERM and SIGHUP end it after a refresh in flight; a second signal
     /// ends it at once.
@@ -101,8 +98,8 @@ impl App {
         for (name, reason) in self.sessions.get().into_iter().flat_map(|sessions| sessions.ignored_id_tokens()) {
             self.ui().warn(&format!("the refreshed ID token of `{name}` is ignored: {reason}"));
         }
-        // Other threads wipe what they hold. An unanswered prompt blocks its thread; the process exits without it.
-        runtime.shutdown_timeout(THREAD_END_LIMIT);
+        // An unanswered prompt blocks its thread; the process exits without it.
+        runtime.shutdown_background();
         result
     }
 
