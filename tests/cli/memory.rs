@@ -101,8 +101,8 @@ fn command_leaves_no_client_secret_in_its_memory() {
         home.expire("work");
         faults(&home, &["token"], "", &secrets, &["secret"])
     };
-    let tries: Vec<String> = (0..3).map_while(|_| again()).collect();
-    if tries.len() == 3 {
+    let tries: Vec<String> = (0..8).map_while(|_| again()).collect();
+    if tries.len() == 8 {
         wrong.extend(tries);
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
