@@ -1,4 +1,4 @@
-//! A user in the text of kubeconfig: kubectl's own commands write the whole file anew, without its comments.
+//! A user in the text of kubeconfig: kubectl's own commands write the whole file again, without its comments.
 //!
 //! This knows the layout in which people and tools write the file, not all of YAML. kubectl shows whether the result is right.
 

@@ -317,7 +317,7 @@ fn caller_with_http_1_0_needs_the_key_but_no_host() {
 }
 
 #[test]
-fn head_of_a_request_has_at_most_64_kibibytes() {
+fn head_of_a_request_is_limited_to_64_kib() {
     let (home, _idp) = logged_in();
     let api = Recorder::start(OK);
     let proxy = Proxy::for_api(&home, &api.url);

@@ -16,7 +16,7 @@ pub(crate) enum Change {
     /// The hosts of the profile.
     Hosts,
     /// A file that the tool's own commands change; `shown` prints what there is, and `on_copy` returns a command for a copy of
-    /// the file. `edit` does the same in the text of the file, where the commands would write all of it anew.
+    /// the file. `edit` does the same in the text of the file, where the commands would write the whole file again.
     Commands { file: PathBuf, shown: Vec<String>, plan: Box<Plan>, on_copy: OnCopy, edit: Option<TextEdit> },
     /// Members of an object in a JSON file.
     Members { file: PathBuf, object: &'static str, names: Vec<String>, value: &'static str },
