@@ -56,45 +56,29 @@ impl OwnResponse {
 
     /// Returns the answer to a request whose body is invalid or ends early. The API had no part in that.
     fn incomplete_request() -> Self {
-        let title = "the request's body is invalid or ends early".to_owned();
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            outcome: RequestOutcome::Failed("request"),
-            title,
-            hint: String::new(),
-            is_temporary: false,
-        }
+        Self::invalid("request", StatusCode::BAD_REQUEST, "the request's body is invalid or ends early")
     }
 
     /// Returns the answer to a request with a transfer coding that would be lost (RFC 9112, section 6.1).
     fn unsupported_coding() -> Self {
-        let title = "the request has a transfer coding other than chunked".to_owned();
-        let outcome = RequestOutcome::Failed("request");
-        Self { status: StatusCode::NOT_IMPLEMENTED, outcome, title, hint: String::new(), is_temporary: false }
+        let title = "the request has a transfer coding other than chunked";
+        Self::invalid("request", StatusCode::NOT_IMPLEMENTED, title)
     }
 
     /// Returns the answer where the API's response has one.
     fn unsupported_coding_of_api() -> Self {
-        let title = "the API's response has a transfer coding other than chunked".to_owned();
-        Self {
-            status: StatusCode::BAD_GATEWAY,
-            outcome: RequestOutcome::Failed("api"),
-            title,
-            hint: String::new(),
-            is_temporary: false,
-        }
+        Self::invalid("api", StatusCode::BAD_GATEWAY, "the API's response has a transfer coding other than chunked")
     }
 
     /// Returns the answer where the API changes to a protocol that the request does not name (RFC 9110, section 15.2.2).
     fn unexpected_upgrade() -> Self {
-        let title = "the API changed to a protocol that the request does not name".to_owned();
-        Self {
-            status: StatusCode::BAD_GATEWAY,
-            outcome: RequestOutcome::Failed("api"),
-            title,
-            hint: String::new(),
-            is_temporary: false,
-        }
+        Self::invalid("api", StatusCode::BAD_GATEWAY, "the API changed to a protocol that the request does not name")
+    }
+
+    /// Returns the answer to a message of `sender` that is not passed on.
+    fn invalid(sender: &'static str, status: StatusCode, title: &str) -> Self {
+        let outcome = RequestOutcome::Failed(sender);
+        Self { status, outcome, title: title.to_owned(), hint: String::new(), is_temporary: false }
     }
 
     /// Returns a problem document (RFC 9457).
