@@ -236,13 +236,13 @@ fn killed_logout_serves_no_dead_token_and_can_be_repeated() {
     home.log_in("work", &issuer);
     let keys = home.path().join("keys.json");
     fs::write(&keys, home.trust(&issuer).fetched.expect("fetched").jwks).unwrap();
-    let (ran, steps) = home.run_killed(STEPS, 0, &["logout", "work"]);
+    let (ran, steps) = home.run_killed(STEPS, 0, &["logout", "work"], "");
     ran.exits(0);
     let mut dead = 0;
     for nth in 1..=steps {
         home.log_in("work", &issuer);
         let token = home.token("work");
-        home.run_killed(STEPS, nth, &["logout", "work"]).0.exits(-1);
+        home.run_killed(STEPS, nth, &["logout", "work"], "").0.exits(-1);
         if !is_active(&issuer, &token) {
             dead += 1;
             home.run(&["token", "work"]).exits(3);
@@ -281,13 +281,13 @@ fn agent_stops_serving_when_a_logout_is_killed() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);
     let agent = Agent::run(&home);
-    let (ran, steps) = home.run_killed(STEPS, 0, &["logout", "work"]);
+    let (ran, steps) = home.run_killed(STEPS, 0, &["logout", "work"], "");
     ran.exits(0);
     let mut ended = 0;
     for nth in 1..=steps {
         home.log_in("work", &issuer);
         wait_until("the login", || (agent.get("/v1/token").status == 200).then_some(()));
-        home.run_killed(STEPS, nth, &["logout", "work"]).0.exits(-1);
+        home.run_killed(STEPS, nth, &["logout", "work"], "").0.exits(-1);
         if !home.session_file("work").exists() || home.session("work").logged_out {
             ended += 1;
             wait_until("the logout", || (agent.get("/v1/token").status == 401).then_some(()));

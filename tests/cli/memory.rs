@@ -1,34 +1,35 @@
 //! The memory of the command line: what a command no longer needs is wiped.
 
-use rustix::process::Signal;
+use std::collections::BTreeSet;
+
+use nix::libc;
 
 use crate::support::agent::Agent;
 use crate::support::process::{Memory, wait_until};
+use crate::support::stepper::{Action, Call, Watch};
 use crate::support::{PASSWORD, Sandbox, quick_issuer};
 
-/// Stops a command each time it writes, and at its end; returns the names of the secrets that were in its memory at any stop,
-/// and of those that were still there at the end.
-#[track_caller]
-fn secrets_in_memory(home: &Sandbox, args: &[&str], stdin: &str, secrets: &[(&str, String)]) -> [Vec<String>; 2] {
-    let (mut seen, mut left): (Vec<String>, Vec<String>) = Default::default();
-    let (mut ends, mut process) = (0, None);
-    // The standard library removes the signal stack of the main thread last, after it has dropped what a program left.
-    let calls = "write,writev,sendto,sendmsg,sigaltstack";
-    let (ran, _) = home.run_stepwise(calls, args, stdin, |_, call| {
-        let thread: u32 = call.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a thread");
-        // Its main thread makes the first call.
-        let main = *process.get_or_insert(thread);
-        let Some(memory) = Memory::of(main) else { return Signal::CONT };
-        left = secrets.iter().filter(|(_, secret)| memory.has(secret)).map(|(name, _)| (*name).to_owned()).collect();
-        seen.extend(left.iter().cloned());
-        ends += usize::from(thread == main && call.contains("SS_DISABLE"));
-        Signal::CONT
-    });
-    ran.exits(0);
-    assert!(ends > 0, "{args:?} was stopped at its end");
-    seen.sort();
-    seen.dedup();
-    [seen, left]
+/// Searches a command's memory each time it sends or writes something, and at its end.
+struct MemorySearch {
+    /// What is searched for, with names.
+    secrets: Vec<(&'static str, String)>,
+    seen: BTreeSet<&'static str>,
+    /// What was there at the end; `None` before it.
+    left: Option<Vec<&'static str>>,
+}
+
+impl Watch for MemorySearch {
+    fn before(&mut self, call: &Call) -> Action {
+        let is_end = call.number == libc::SYS_exit_group;
+        if is_end || [libc::SYS_write, libc::SYS_writev, libc::SYS_sendto, libc::SYS_sendmsg].contains(&call.number) {
+            let memory = Memory::of(call.thread.as_raw().cast_unsigned()).expect("the thread waits");
+            let found = self.secrets.iter().filter(|(_, secret)| memory.has(secret)).map(|(name, _)| *name);
+            let found = found.collect::<Vec<_>>();
+            self.seen.extend(&found);
+            self.left = is_end.then_some(found);
+        }
+        Action::Make
+    }
 }
 
 /// Returns the tokens of the profile, with their names.
@@ -44,9 +45,18 @@ fn tokens(home: &Sandbox, age: &str) -> Vec<(&'static str, String)> {
 
 /// Returns what is wrong with the memory of a command: a secret that it uses was not found, or one is still there at its end.
 #[track_caller]
-fn faults(home: &Sandbox, args: &[&str], stdin: &str, secrets: &[(&str, String)], uses: &[&str]) -> Option<String> {
-    let [seen, left] = secrets_in_memory(home, args, stdin, secrets);
-    let has_all = uses.iter().all(|name| seen.iter().any(|other| other == name));
+fn faults(
+    home: &Sandbox,
+    args: &[&str],
+    stdin: &str,
+    secrets: &[(&'static str, String)],
+    uses: &[&str],
+) -> Option<String> {
+    let search = MemorySearch { secrets: secrets.to_vec(), seen: BTreeSet::new(), left: None };
+    let (MemorySearch { seen, left, .. }, ran) = home.step(args, stdin, search);
+    ran.exits(0);
+    let left = left.expect("searched at its end");
+    let has_all = uses.iter().all(|name| seen.contains(name));
     (!has_all || !left.is_empty()).then(|| format!("{args:?}: had {seen:?}, left {left:?}"))
 }
 
@@ -96,15 +106,8 @@ fn command_leaves_no_client_secret_in_its_memory() {
     let basic = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, format!("authctl-service:{secret}"));
     let secrets = [("secret", secret.clone()), ("basic", basic)];
     let mut wrong = Vec::from_iter(faults(&home, &login, &secret, &secrets, &["secret"]));
-    // On a busy machine, a thread may still be at work when the process ends. What is never wiped is there each time.
-    let again = || {
-        home.expire("work");
-        faults(&home, &["token"], "", &secrets, &["secret"])
-    };
-    let tries: Vec<String> = (0..8).map_while(|_| again()).collect();
-    if tries.len() == 8 {
-        wrong.extend(tries);
-    }
+    home.expire("work");
+    wrong.extend(faults(&home, &["token"], "", &secrets, &["secret"]));
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use authctl::dev_issuer::DevIssuer;
 use authctl::store::ProfileLock;
-use rustix::process::Signal;
+use nix::libc;
 use serde_json::json;
 
 use crate::support::agent::Agent;
@@ -268,11 +268,10 @@ fn change_keeps_the_session_of_a_killed_refresh() {
     home.register_secret("second");
     // Killed when it has written the new session, and not replaced the earlier one.
     let refresh = ["refresh", "work", "--passphrase-stdin"];
-    let is_committed = || issuer.stats().refreshes_committed == 1;
-    home.run_stepwise("fsync", &refresh, &format!("{PASSPHRASE}\n"), |_, _| match is_committed() {
-        true => Signal::KILL,
-        false => Signal::CONT,
-    });
+    // The first writes that a refresh has begun.
+    let (killed, _) = home.run_killed(&[libc::SYS_rename], 2, &refresh, &format!("{PASSPHRASE}\n"));
+    killed.exits(-1);
+    assert_eq!(issuer.stats().refreshes_committed, 1);
     let sessions = home.session_file("work").parent().unwrap().to_owned();
     let left =
         || fs::read_dir(&sessions).unwrap().flatten().filter(|e| e.file_name().to_string_lossy().ends_with(".next"));
@@ -288,21 +287,16 @@ fn killed_change_leaves_one_passphrase_for_all_sessions() {
     let (home, _issuer) = locked();
     let mut current = PASSPHRASE.to_owned();
     let mut changed = Vec::new();
-    for nth in 1..=6 {
+    for nth in 2..=7 {
         let next = format!("passphrase {nth}");
         home.register_secret(&next);
         let lines = format!("{current}\n{next}\n");
         let args = ["store", "passphrase", "--passphrase-stdin"];
         // Writing the key file: its content is synced, it is renamed, its directory is synced. Then the sessions.
-        home.run_stepwise(
-            "fsync,rename",
-            &args,
-            &lines,
-            |made, _| if made == nth { Signal::KILL } else { Signal::CONT },
-        );
+        home.run_killed(&[libc::SYS_fsync, libc::SYS_rename], nth, &args, &lines).0.exits(-1);
         let opens = |passphrase: &str| ["work", "other"].map(|name| token(&home, name, passphrase).code == 0);
         let is_new = opens(&next) == [true, true];
-        assert_eq!(opens(&current), [!is_new, !is_new], "killed after call {nth}");
+        assert_eq!(opens(&current), [!is_new, !is_new], "killed before call {nth}");
         changed.push(is_new);
         if is_new {
             current = next;

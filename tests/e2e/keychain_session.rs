@@ -5,12 +5,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
-use rustix::process::Signal;
+use nix::libc;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::keyring::{Keyring, SilentBus};
 use crate::support::jwt;
 use crate::support::process::wait_until;
-use crate::support::{self, CommandOutput, Sandbox};
+use crate::support::stepper::{Action, Call, Watch};
+use crate::support::{self, CommandOutput, Sandbox, contains};
 
 /// Within this time authctl reports that the keychain is unavailable.
 const STORE_LIMIT: Duration = Duration::from_secs(5);
@@ -375,24 +377,46 @@ fn pinned_keys_in_a_locked_keychain_block_a_store_change() {
     assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["store"], "keychain");
 }
 
+/// Stops the keychain's daemon after the `nth` message to it or the issuer.
+struct StopKeychain {
+    daemon: Pid,
+    nth: usize,
+    sent: usize,
+    /// The number of the message that stores the session, 0 before it.
+    stores: usize,
+}
+
+impl Watch for StopKeychain {
+    fn before(&mut self, _: &Call) -> Action {
+        Action::Make
+    }
+
+    fn after(&mut self, call: &Call, result: i64) {
+        if ![libc::SYS_sendmsg, libc::SYS_writev].contains(&call.number) {
+            return;
+        }
+        self.sent += 1;
+        let message = call.data(usize::try_from(result).unwrap_or(0), 4096);
+        if contains(&message, b"HTTP/1.1") {
+            self.stores = 0;
+        } else if self.stores == 0 && ["CreateItem", "SetSecret"].iter().any(|name| contains(&message, name.as_bytes()))
+        {
+            self.stores = self.sent;
+        }
+        if self.sent == self.nth {
+            kill_process(self.daemon, Signal::STOP).expect("stopped");
+        }
+    }
+}
+
 /// Logs in to `work`, and stops the keychain after the `nth` message to it or the issuer, until the login ends. Returns the
 /// exit code, and the number of the message that stores the session.
 fn login_with_a_stopped_keychain(home: &Sandbox, keyring: &Keyring, nth: usize) -> (i32, usize) {
     let login = ["login", "work", "--password", "--username", support::USER, "--password-stdin"];
-    let mut stores = 0;
-    let (ran, _) = home.run_stepwise("sendmsg,writev", &login, support::PASSWORD, |made, message| {
-        if message.contains("HTTP/1.1") {
-            stores = 0;
-        } else if stores == 0 && ["CreateItem", "SetSecret"].iter().any(|name| message.contains(name)) {
-            stores = made;
-        }
-        if made == nth {
-            keyring.stop_daemon();
-        }
-        Signal::CONT
-    });
+    let watch = StopKeychain { daemon: keyring.daemon(), nth, sent: 0, stores: 0 };
+    let (watch, ran) = home.step(&login, support::PASSWORD, watch);
     keyring.continue_daemon();
-    (ran.code, stores)
+    (ran.code, watch.stores)
 }
 
 #[test]

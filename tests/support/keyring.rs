@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::support::kill_on_drop::KillOnDrop;
@@ -125,7 +126,7 @@ impl Keyring {
 
     /// Stops the keyring's daemon with SIGSTOP: it keeps its name on the bus and does not respond.
     pub fn stop_daemon(&self) {
-        self.signal_daemon("-STOP");
+        kill_process(self.daemon(), Signal::STOP).expect("stopped");
     }
 
     /// Makes the keychain unavailable: its daemon hangs, or is gone.
@@ -140,12 +141,12 @@ impl Keyring {
 
     /// Continues the keyring's daemon.
     pub fn continue_daemon(&self) {
-        self.signal_daemon("-CONT");
+        kill_process(self.daemon(), Signal::CONT).expect("continued");
     }
 
-    fn signal_daemon(&self, signal: &str) {
-        let id = self.daemon.as_ref().map(|d| d.0.id().to_string()).expect("running");
-        assert!(Command::new("kill").args([signal, &id]).status().is_ok_and(|s| s.success()));
+    /// Returns the keyring's daemon.
+    pub fn daemon(&self) -> Pid {
+        self.daemon.as_ref().map(|daemon| Pid::from_child(&daemon.0)).expect("running")
     }
 
     /// Kills the bus as well.

@@ -150,45 +150,9 @@ impl Sandbox {
     /// Runs authctl and kills it right before the `nth` of these system calls, counted over all threads. Returns how many it
     /// has begun, which is fewer if it has ended by itself.
     #[track_caller]
-    pub fn run_killed(&self, calls: &'static [i64], nth: usize, args: &[&str]) -> (CommandOutput, usize) {
-        let (watch, ran) = self.step(args, "", KillBefore { calls, nth, begun: 0 });
+    pub fn run_killed(&self, calls: &'static [i64], nth: usize, args: &[&str], stdin: &str) -> (CommandOutput, usize) {
+        let (watch, ran) = self.step(args, stdin, KillBefore { calls, nth, begun: 0 });
         (ran, watch.begun)
-    }
-
-    /// Runs authctl with `stdin`, and stops all its threads after each of the system calls named in `calls`. Then sends the
-    /// signal that `next` returns for the number of calls so far and the last one. Returns the number.
-    #[track_caller]
-    pub fn run_stepwise(
-        &self,
-        calls: &str,
-        args: &[&str],
-        stdin: &str,
-        mut next: impl FnMut(usize, &str) -> Signal,
-    ) -> (CommandOutput, usize) {
-        let log = self.path().join("strace.log");
-        let (trace, stop) = (format!("trace={calls}"), format!("inject={calls}:signal=STOP"));
-        let options =
-            ["-D", "-f", "-qq", "-s", "512", "-o", log.to_str().expect("UTF-8"), "-e", &trace, "-e", &stop, AUTHCTL];
-        let mut running = self.spawn_command(self.command_for("strace", &[&options[..], args].concat()), args);
-        running.type_text(stdin);
-        running.close_stdin();
-        let (mut made, mut text) = (0, String::new());
-        loop {
-            let is_stopped = wait_until("the next call or the end", || {
-                text = std::fs::read_to_string(&log).unwrap_or_default();
-                let call = text.match_indices("--- SIGSTOP {").nth(made);
-                let is_stopped = call.is_some_and(|(at, _)| text[at..].contains("--- stopped by SIGSTOP ---"));
-                (is_stopped || !running.is_running()).then_some(is_stopped)
-            });
-            if !is_stopped {
-                break;
-            }
-            made += 1;
-            let call = text.lines().rfind(|line| !line.contains("--- ")).unwrap_or_default();
-            running.signal(next(made, call));
-        }
-        std::fs::remove_file(&log).expect("strace wrote its log");
-        (running.wait(), made)
     }
 
     /// Starts a command of this home on pipes. `args` names it in messages.

@@ -33,7 +33,7 @@ pub const HANGS: i32 = -2;
 /// A system call that a thread is about to make, or has made.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
-    thread: Pid,
+    pub thread: Pid,
     /// Its number, such as `libc::SYS_openat`.
     pub number: i64,
     pub args: [u64; 6],
