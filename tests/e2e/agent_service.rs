@@ -29,8 +29,17 @@ pub fn activated(home: &Sandbox) -> KillOnDrop {
     command.args([AUTHCTL, "agent", "run"]).current_dir(home.path());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let manager = KillOnDrop(command.spawn().expect("systemd-socket-activate starts"));
-    wait_until("the socket", || socket.exists().then_some(()));
+    wait_until("the socket", || is_listening(&socket).then_some(()));
     manager
+}
+
+/// Returns whether a process listens on the socket: one that is only bound refuses connections. Does not connect.
+fn is_listening(socket: &Path) -> bool {
+    /// `__SO_ACCEPTCON` of Linux.
+    const LISTENS: &str = "00010000";
+    let sockets = std::fs::read_to_string("/proc/net/unix").expect("readable");
+    let path = socket.to_str().expect("UTF-8");
+    sockets.lines().any(|line| line.ends_with(path) && line.split_whitespace().nth(3) == Some(LISTENS))
 }
 
 #[test]
