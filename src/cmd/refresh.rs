@@ -19,7 +19,8 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
     let request = TokenRequest::own(demand);
     if !args.all {
         let profile = app.profile(args.profile.as_ref())?;
-        print(app, &refresh_one(app, &profile, &request).map_err(|error| error.of_refresh(&profile.name))?)?;
+        let refreshed = refresh_and_watch_hooks(app, &profile, &request);
+        print(app, &refreshed.map_err(|error| error.of_refresh(&profile.name))?)?;
         return Ok(0);
     }
     app.refuse_profile_with_all("refresh")?;
@@ -31,7 +32,7 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
         let result = match app.sessions()?.session_blocking(profile) {
             Err(SessionError::LoginRequired(LoginReason::NoSession(_))) => continue,
             Err(error) => Err(Error::from(error).about(&profile.name)),
-            Ok(_) => refresh_one(app, profile, &request),
+            Ok(_) => refresh_and_watch_hooks(app, profile, &request),
         };
         any = true;
         match result {
@@ -49,6 +50,24 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
     Ok(first_failure.map_or(invalid, ErrorCode::exit_code))
 }
 
+/// Does the same as [`refresh_one`], and waits for the hooks for [`HOOK_PATIENCE`] at most, to show whether they fail. Those of the
+/// agent are in its log.
+fn refresh_and_watch_hooks(app: &App, profile: &Profile, request: &TokenRequest) -> Result<RefreshResponse, Error> {
+    let sessions = app.sessions()?;
+    let mut failures = sessions.hook_failures();
+    let refreshed = refresh_one(app, profile, request);
+    let waited = app.run(async {
+        sessions.wait_for_hooks(HOOK_PATIENCE).await;
+        Ok(())
+    });
+    while let Ok(failure) = failures.try_recv() {
+        app.ui().warn(&format!("{}: {}", failure.profile, failure.message));
+    }
+    let refreshed = refreshed?;
+    waited?;
+    Ok(refreshed)
+}
+
 /// Refreshes a token of a session.
 ///
 /// # Errors
@@ -57,19 +76,7 @@ pub(super) fn refresh_one(app: &App, profile: &Profile, request: &TokenRequest) 
     // Outside of the runtime, where Ctrl-C ends the process at once; the agent finishes its refresh.
     match through_agent(app, profile, request)? {
         Some(refreshed) => Ok(refreshed),
-        None => {
-            let sessions = app.sessions()?;
-            let mut failures = sessions.hook_failures();
-            let refreshed = app.run(async {
-                let refreshed = refresh(app, profile, request).await;
-                sessions.wait_for_hooks(HOOK_PATIENCE).await;
-                refreshed
-            });
-            while let Ok(failure) = failures.try_recv() {
-                app.ui().warn(&format!("{}: {}", failure.profile, failure.message));
-            }
-            refreshed
-        }
+        None => app.run(refresh(app, profile, request)),
     }
 }
 

@@ -89,7 +89,7 @@ fn report(app: &App, args: &Status, config: &Config) -> Result<(StatusReport, Op
     let agent = match app.agent_status() {
         Err(error) if error.code == ErrorCode::AnotherHome => {
             let hint = app.next_command(error.hint.clone());
-            problem = Some(SetupProblem::Agent(format!("agent not used: {}; run {hint}", error.message())));
+            problem = Some(SetupProblem::Agent(format!("agent not used: {}; run `{hint}`", error.message())));
             app.absent_agent_status()?
         }
         state => state?,

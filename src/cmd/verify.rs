@@ -221,7 +221,6 @@ pub(super) struct DeniedToken<'a> {
 impl<'a> DeniedToken<'a> {
     /// Describes the token of a profile's session.
     pub(super) fn of(profile: &'a Profile, session: &Session) -> Self {
-        let received_at = session.refreshed_at.unwrap_or(session.logged_in_at);
         let end = unverified_claims(session.tokens.access_token.expose()).and_then(|claims| claims.exp);
         Self {
             profile: Some(profile),
@@ -229,7 +228,7 @@ impl<'a> DeniedToken<'a> {
             can_refresh: session.can_refresh(),
             has_id_token: session.tokens.id_token.is_some(),
             is_clock_ahead: profile.requirements.token == DecidingToken::AccessToken
-                && end.is_some_and(|end| end <= received_at),
+                && end.is_some_and(|end| end <= session.tokens.obtained_at),
             ..Self::default()
         }
     }

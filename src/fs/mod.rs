@@ -49,7 +49,7 @@ static SUBJECTS: Mutex<BTreeMap<OsString, Weak<Semaphore>>> = Mutex::new(BTreeMa
 #[derive(Debug)]
 pub struct FilePermit(#[expect(dead_code, reason = "held")] Option<OwnedSemaphorePermit>);
 
-/// Waits for a turn among the calls that concern `subject`: a profile, or a file that profiles share.
+/// Waits for a permit for a call among those that concern `subject`: a profile, or a file that profiles share.
 pub async fn file_permit(subject: impl AsRef<OsStr>) -> FilePermit {
     #[cfg(test)]
     if let Some(pause) = testing::pause() {

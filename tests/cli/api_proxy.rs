@@ -202,6 +202,7 @@ fn printed_address_can_be_reached_where_the_url_ends_with_a_slash() {
     }
     assert_eq!(proxy.request(&"M".repeat(3000), "/v10", "").0, 403);
     let log = proxy.stop();
+    assert!(log.contains("/v10 -> 403"), "{log}");
     assert!(log.lines().all(|line| line.len() < 200), "a caller chooses the method: {log}");
 }
 

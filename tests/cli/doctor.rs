@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
 use crate::support::stub_server::StubServer;
-use crate::support::{AUTHCTL, CommandOutput, Sandbox, USER, quick_issuer};
+use crate::support::{AUTHCTL, CommandOutput, Sandbox, USER, free_port, quick_issuer};
 
 /// Returns a home with the session `work`.
 fn logged_in() -> (Sandbox, DevIssuer) {
@@ -294,10 +294,7 @@ fn doctor_shows_an_issuer_that_cannot_be_reached() {
     for check in ["connection", "tls", "clock", "metadata", "keys"] {
         assert_eq!(find(&report, check)["message"], "see dns");
     }
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = closed.local_addr().unwrap();
-    drop(closed);
-    configure(&home, &format!("http://{address}"));
+    configure(&home, &format!("http://127.0.0.1:{}", free_port()));
     let report = examine(&home, 6);
     finds(&report, "connection", "error", "refused");
     assert_eq!(find(&report, "dns")["status"], "ok");

@@ -301,15 +301,10 @@ fn arguments_and_environment_of_a_process_hold_no_secret() {
     let idp = quick_issuer();
     home.log_in("work", &idp);
     home.expire("work");
-    // The delayed reply gives the test time to inspect the running process.
-    idp.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Slow { ms: 1500 }, times: 1 });
+    idp.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::HoldReply, times: 1 });
     let before = idp.stats().requests["token"];
     let child = home.start(&["refresh", "-vvv"], "");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while idp.stats().requests["token"] == before {
-        assert!(std::time::Instant::now() < deadline, "no request reached the issuer");
-        std::thread::yield_now();
-    }
+    wait_until("the request", || (idp.stats().requests["token"] > before).then_some(()));
     for file in ["cmdline", "environ"] {
         let bytes = fs::read(format!("/proc/{}/{file}", child.id())).unwrap();
         assert!(!bytes.is_empty(), "the process has ended");
@@ -317,6 +312,7 @@ fn arguments_and_environment_of_a_process_hold_no_secret() {
             assert!(!contains(&bytes, secret.as_bytes()), "{file}");
         }
     }
+    idp.clear_faults();
     home.finish(child, &["refresh"]).exits(0);
     home.session("work");
     assert_no_leaks(&home);

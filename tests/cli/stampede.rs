@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
+use authctl::store::ProfileLock;
 use serde_json::json;
 
 use super::token_exchange::exchanging_issuer;
@@ -11,8 +12,8 @@ use crate::support::{CommandOutput, Sandbox, issuer};
 
 const PROCESSES: usize = 100;
 
-/// Starts `count` processes and holds the issuer until all of them wait for the profile lock. Applies `then` to the
-/// token endpoint afterwards.
+/// Starts `count` processes and holds the profile lock until all of them wait for it. Applies `then` to the token endpoint
+/// afterwards.
 fn stampede(
     home: &Sandbox,
     issuer: &DevIssuer,
@@ -20,17 +21,17 @@ fn stampede(
     args: &[&str],
     then: Option<FaultKind>,
 ) -> Vec<CommandOutput> {
-    issuer.fault(Fault { endpoint: Endpoint::Metadata, kind: FaultKind::Hold, times: 1 });
+    let dir = home.path().join("data/authctl/locks");
+    let lock = ProfileLock::try_acquire(&dir, &"work".parse().unwrap()).unwrap().expect("free");
     let running: Vec<RunningCommand<'_>> = (0..count).map(|_| home.spawn(args)).collect();
-    wait_until("the first request", || (issuer.stats().faults == 1).then_some(()));
     for process in &running {
         wait_until("the wait for the lock", || process.has_lock_file_open("work").then_some(()));
     }
     assert_eq!(issuer.stats().refreshes_committed, 0, "all have started before the first refresh");
-    issuer.clear_faults();
     if let Some(kind) = then {
         issuer.fault(Fault { endpoint: Endpoint::Token, kind, times: 0 });
     }
+    drop(lock);
     running.into_iter().map(RunningCommand::wait).collect()
 }
 

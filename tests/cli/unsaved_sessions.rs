@@ -90,7 +90,7 @@ fn no_file_is_opened_or_read_between_the_reply_and_the_new_session() {
     home.run(&["refresh", "work"]).exits(0);
     let (ran, calls) = home.trace("all", &["refresh", "work"], "");
     ran.exits(0);
-    let is_reply = |call: &String| call.contains("recvfrom(") && call.contains("HTTP/1.1 200");
+    let is_reply = |call: &String| call.contains("recvfrom") && call.contains("HTTP/1.1 200");
     let reply = calls.iter().rposition(is_reply).expect("the reply");
     let renamed =
         calls.iter().rposition(|call| call.contains("rename(") && call.contains("/work.age\"")).expect("stored");

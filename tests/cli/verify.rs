@@ -417,9 +417,8 @@ fn token_that_was_received_expired_shows_a_wrong_clock() {
     let verify = || home.run(&["verify", "work", "--leeway", "0s"]);
     let denied = wait_until("the token to expire", || Some(verify()).filter(|ran| ran.code == 4));
     denied.reports("hint:  authctl refresh work\n");
-    let session = home.session("work");
-    let expired_at = session.logged_in_at.0 + 1;
+    let expired_at = home.session("work").tokens.obtained_at.0 + 1;
     // By a clock that is ahead of the issuer's, a new token is as expired as the last one.
-    home.change_session("work", |session| session.refreshed_at = Some(UnixTime(expired_at + 1)));
+    home.change_session("work", |session| session.tokens.obtained_at = UnixTime(expired_at + 1));
     verify().exits(4).reports("hint:  sudo timedatectl set-ntp true\n");
 }

@@ -58,7 +58,7 @@ fn expect_fast(mut ask: impl FnMut()) {
         started.elapsed()
     };
     let quickest = (0..5).map(|_| once()).min().expect("some");
-    assert!(quickest < Duration::from_millis(100), "{quickest:?}");
+    assert!(quickest < Duration::from_secs(1), "{quickest:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::Child;
 use serde_json::{Value, json};
 
 use crate::django_site::{SECRET, Site, Visitor, get_with, post_form};
-use crate::network::free_port;
+use crate::support::free_port;
 use crate::support::login_pages::user_code;
 use crate::support::{CommandOutput, PASSWORD, Sandbox, USER};
 

@@ -10,7 +10,7 @@ const IPV4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const IPV6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
 /// How long a login may take. Waiting for a silent address to time out takes 8 seconds.
-const LOGIN_LIMIT: Duration = Duration::from_secs(5);
+const LOGIN_LIMIT: Duration = Duration::from_millis(7500);
 
 /// Listens with a full backlog, so that the kernel drops SYN packets.
 fn silent_listener(at: SocketAddr) -> impl Sized {

@@ -16,8 +16,8 @@ use serde_json::json;
 
 use crate::keyring::{Keyring, SilentBus};
 
-/// No call takes longer than this, whatever fails.
-const STORE_LIMIT: Duration = Duration::from_secs(5);
+/// No call takes longer than this, whatever fails: it waits 4 s, and not twice.
+const STORE_LIMIT: Duration = Duration::from_secs(8);
 
 fn work() -> ProfileName {
     "work".parse().expect("a profile's name")

@@ -3,7 +3,8 @@
 use std::net::TcpListener;
 
 use crate::agent_support::agent;
-use crate::network::{CompanyNetwork, NAME, Proxy, free_port, listener, log_in};
+use crate::network::{CompanyNetwork, NAME, Proxy, listener, log_in};
+use crate::support::free_port;
 use crate::support::parts;
 use crate::support::{self, Sandbox};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use authctl::dev_issuer::{Algorithm, DevIssuer};
 
-use crate::network::free_port;
+use crate::support::free_port;
 use crate::support::login_pages::user_code;
 use crate::support::parts;
 use crate::support::process::{RunningCommand, wait_until};

@@ -13,8 +13,8 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
 
-use crate::network::free_port;
 use crate::support::Sandbox;
+use crate::support::free_port;
 use crate::support::login_pages::user_code;
 use crate::support::parts;
 use crate::support::process::{Lines, RunningCommand};

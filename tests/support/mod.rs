@@ -16,10 +16,12 @@ pub mod time_travel;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
@@ -338,11 +340,13 @@ impl Sandbox {
         while let Some(dir) = dirs.pop() {
             for entry in fs::read_dir(&dir).expect("readable") {
                 let path = entry.expect("readable").path();
-                match fs::symlink_metadata(&path).expect("there").file_type() {
-                    kind if kind.is_dir() => dirs.push(path),
-                    kind if kind.is_file() => found.push((path.clone(), fs::read(&path).expect("readable"))),
-                    _ => {}
-                }
+                let read = fs::symlink_metadata(&path).and_then(|about| match about.file_type() {
+                    kind if kind.is_dir() => Ok(dirs.push(path.clone())),
+                    kind if kind.is_file() => Ok(found.push((path.clone(), fs::read(&path)?))),
+                    _ => Ok(()),
+                });
+                // An agent may remove one in between.
+                assert!(read.as_ref().err().is_none_or(|e| e.kind() == ErrorKind::NotFound), "{path:?}: {read:?}");
             }
         }
         found
@@ -373,6 +377,20 @@ impl Sandbox {
 
 fn record_of(issuer: &DevIssuer) -> RecordName {
     RecordName::of_issuer(&issuer.issuer().parse().expect("an issuer"))
+}
+
+/// Returns a free port for a server that cannot choose one itself. It is below the ports that systems use for connections and
+/// for servers that ask for any port (49152 and above in RFC 6335 section 6, 32768 and above on Linux): nothing but another
+/// test takes it in between, and the tests of a process take different ones.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(101).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + u16::try_from(number % 20_000).expect("below 20,000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Returns whether `bytes` contains `needle`.

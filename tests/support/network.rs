@@ -5,7 +5,6 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 
 use authctl::dev_issuer::{Algorithm, DevIssuer};
@@ -16,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::support::kill_on_drop::KillOnDrop;
 use crate::support::parts;
 use crate::support::process::wait_until;
-use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, issuer};
+use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, free_port, issuer};
 
 /// The issuer's host name, which resolves only with [`CompanyNetwork::names`].
 pub const NAME: &str = "issuer.test";
@@ -99,20 +98,6 @@ pub fn listener() -> (TcpListener, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("bound").port();
     (listener, port)
-}
-
-/// Returns a free port for a server that cannot choose one itself. It is below the ports that systems use for connections and
-/// for servers that ask for any port (49152 and above in RFC 6335 section 6, 32768 and above on Linux): nothing but another
-/// test takes it in between, and the tests of a process take different ones.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let number = std::process::id().wrapping_mul(101).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = 10_000 + u16::try_from(number % 20_000).expect("below 20,000");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// Generates an authority, `ca.pem`, and its certificate for these host names, `cert.pem` with `key.pem`.

@@ -38,7 +38,7 @@ pub(super) fn program_path(app: &App) -> Result<PathBuf, Error> {
 }
 
 /// Returns whether a program that a tool starts is authctl: this one, or one in another place, which need not exist any more. Its
-/// name may have a version or a platform, as a download does.
+/// name may have a version or a platform, as a download does; a user's own `authctl-work.sh` is another program.
 pub(super) fn is_authctl(program: impl AsRef<Path>) -> bool {
     let program = program.as_ref();
     let is_this = || {
@@ -46,5 +46,30 @@ pub(super) fn is_authctl(program: impl AsRef<Path>) -> bool {
         this.is_ok_and(|this| program.canonicalize().is_ok_and(|program| program == this))
     };
     let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name == "authctl" || name.starts_with("authctl-") || name.starts_with("authctl_") || is_this()
+    let is_download = || {
+        let words = name.strip_prefix("authctl").and_then(|rest| rest.strip_prefix(['-', '_']));
+        words.is_some_and(|words| words.split(['-', '_']).any(is_version_or_platform))
+    };
+    name == "authctl" || is_download() || is_this()
+}
+
+fn is_version_or_platform(word: &str) -> bool {
+    let platforms = ["linux", "darwin", "macos", "apple", "x86", "amd64", "arm64", "aarch64"];
+    word.trim_start_matches('v').starts_with(|first: char| first.is_ascii_digit()) || platforms.contains(&word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn download_is_authctl_and_a_wrapper_of_the_user_is_not() {
+        for name in ["authctl", "authctl-0.1.0", "authctl_v0.1.0_linux_amd64", "authctl-linux-arm64", "authctl-x86_64"]
+        {
+            assert!(is_authctl(format!("/no/such/{name}")), "{name}");
+        }
+        for name in ["authctl-work.sh", "authctl-wrapper", "authctl_", "authctlx", "my-authctl-0.1.0", "sh"] {
+            assert!(!is_authctl(format!("/no/such/{name}")), "{name}");
+        }
+    }
 }

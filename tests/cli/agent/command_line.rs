@@ -267,8 +267,10 @@ fn agent_of_another_home_is_not_used() {
         assert_eq!(refused.error()["code"], "another_home", "{verb}: {}", refused.stderr);
         assert!(refused.error()["hint"].as_str().unwrap().contains("AUTHCTL_SOCK"), "{verb}: {}", refused.stderr);
     }
-    let status = other.run(&["status"]).exits(0).stdout.replace("\n", " ");
-    assert!(status.contains("agent not used: ") && status.contains("; run export AUTHCTL_SOCK="), "{status}");
+    let status = other.spawn_program_in_terminal(AUTHCTL, &["status"], 80).wait().exits(0).stderr;
+    assert!(status.contains("agent not used: "), "{status}");
+    let hint = "`export AUTHCTL_SOCK=\"$HOME/.authctl.sock\" && authctl agent start`";
+    assert!(status.lines().any(|line| line.contains(hint)), "the command is on one line: {status}");
     assert_eq!(other.run(&["status", "--json"]).exits(0).json()["agent"]["running"], false);
     // Only a request that names another home is refused.
     agent.request("GET", "/v1/token", &["Authctl-Home: /another"], "").expect_problem(421, "another_home");

@@ -1,6 +1,5 @@
 //! The life of a proxy: a user service, its key file, and what changes while it runs.
 
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::mpsc;
@@ -10,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Proxy, api, logged_in};
 use crate::support::agent::Agent;
+use crate::support::free_port;
 use crate::support::mcp_server::{McpServer, Received};
 use crate::support::process::{LIMIT, wait_until};
 
@@ -56,8 +56,7 @@ fn service_runs_the_proxy_with_its_rules_and_no_key_in_the_journal() {
 fn installed_command_serves_again_and_uninstall_removes_it() {
     let (home, _idp) = logged_in();
     let api = api();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (listen, key_file) = (format!("127.0.0.1:{port}"), home.path().join("api.key"));
+    let (listen, key_file) = (format!("127.0.0.1:{}", free_port()), home.path().join("api.key"));
     let file = key_file.to_str().unwrap();
     home.run(&["proxy", "install", "work", "--for", &api.url, "--listen", &listen, "--key-file", file]).exits(0);
     let path = home.path().join("config/systemd/user/authctl-proxy-work.service");

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::{Api, Proxy, parsed};
 use crate::agent_support::{KillOnDrop, output_of};
-use crate::network::free_port;
 use crate::oidc_provider::Authority;
+use crate::support::free_port;
 use crate::support::process::wait_until;
 use crate::support::{Sandbox, http, parts, quick_issuer};
 
