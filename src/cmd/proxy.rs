@@ -10,6 +10,7 @@ mod report;
 use std::future::{Future, pending};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -17,7 +18,7 @@ use super::output;
 use crate::agent::protocol::{ListenError, Listening as Socket, listen};
 use crate::app::App;
 use crate::cli::{Proxy as ProxyArgs, ProxyCommand, ProxyRules, ProxyRun};
-use crate::clock::UnixTime;
+use crate::clock::{Clock, UnixTime};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::UntrustedFile;
 use crate::model::{ApiUrl, ProfileName};
@@ -57,9 +58,11 @@ fn run_in_foreground(app: &App, args: &ProxyRun) -> Result<u8, Error> {
     let mut prepared = Prepared::new(app, args.profile.as_ref(), &args.rules, ListenAddress::parse(&args.listen)?)?;
     let is_printed = key.is_none();
     prepared.key = key.unwrap_or(prepared.key);
-    let ends_at = args.ttl.map(|ttl| app.clock().now().plus(ttl));
+    let started_at = app.clock().now();
+    // The clock shows whole seconds: one more, or it would end up to a second early.
+    let ends_at = args.ttl.map(|ttl| started_at.plus(ttl.saturating_add(Duration::from_secs(1))));
     let (url, socket) = (prepared.url(), prepared.socket());
-    let _registered = registry::register(app, &prepared.description(app, args))?;
+    let _registered = registry::register(app, &prepared.description(started_at, ends_at))?;
     if app.common.json {
         let key = is_printed.then(|| prepared.key.expose());
         output::json(&ProxyOutput { url: &url, socket: socket.as_deref(), key })?;
@@ -73,9 +76,9 @@ fn run_in_foreground(app: &App, args: &ProxyRun) -> Result<u8, Error> {
     app.run_with_signals(|mut signals| async move {
         let stop = async {
             let end = async {
-                match ends_at {
-                    Some(at) => app.clock().until(at).await,
-                    None => pending().await,
+                let Some(at) = ends_at else { return pending().await };
+                while app.clock().now() < at {
+                    app.clock().until(at).await;
                 }
             };
             tokio::select! {
@@ -189,15 +192,14 @@ impl Prepared {
         }
     }
 
-    fn description(&self, app: &App, args: &ProxyRun) -> RunningProxy {
-        let now = app.clock().now();
+    fn description(&self, started_at: UnixTime, ends_at: Option<UnixTime>) -> RunningProxy {
         RunningProxy {
             pid: std::process::id(),
             address: self.socket().map_or_else(|| self.url(), |socket| format!("unix:{socket}")),
             profile: self.profile.clone(),
             api: self.target.to_string(),
-            started_at: now,
-            ends_at: args.ttl.map(|ttl| now.plus(ttl)),
+            started_at,
+            ends_at,
         }
     }
 
@@ -235,7 +237,7 @@ impl Prepared {
             key: self.key,
             credentials: Arc::new(credentials),
             on_event: Box::new(move |event| {
-                if let Some(line) = line_of(clock.now(), event) {
+                if let Some(line) = line_of(&*clock, event) {
                     ui.notice(&line);
                 }
                 taking.take(event);
@@ -253,18 +255,17 @@ impl Prepared {
 }
 
 /// Returns the line of what was refused or has failed; with -v every request is logged.
-fn line_of(now: UnixTime, event: &ProxyEvent<'_>) -> Option<String> {
+fn line_of(clock: &dyn Clock, event: &ProxyEvent<'_>) -> Option<String> {
     let ProxyEvent { method, path, status, outcome } = event;
     let status = status.as_u16();
-    let request = shown(method, path);
     let result = match outcome {
         RequestOutcome::Refused(rule) => format!("(refused: {rule})"),
         RequestOutcome::Failed(code) => format!("(failed: {code})"),
         RequestOutcome::PassedOn if status == 401 || status == 403 => "(from the API)".to_owned(),
         RequestOutcome::PassedOn => {
-            tracing::info!("{request} -> {status}");
+            tracing::info!("{} -> {status}", shown(method, path));
             return None;
         }
     };
-    Some(format!("{now} {request} -> {status} {result}"))
+    Some(format!("{} {} -> {status} {result}", clock.now(), shown(method, path)))
 }

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -190,8 +191,10 @@ fn lost_request_is_repeated_only_if_it_changes_nothing() {
 fn proxy_ends_after_its_ttl() {
     let (home, _idp) = logged_in();
     let api = api();
+    let started = Instant::now();
     let mut proxy = Proxy::start(&home, &["work", "--for", &api.url, "--ttl", "2s"]);
     assert!(wait_until("the proxy to exit", || proxy.child.try_wait().unwrap()).success());
+    assert!(started.elapsed() >= Duration::from_secs(2), "{:?}", started.elapsed());
     home.run(&["proxy", "list"]).exits(0).reports("no proxy is running");
 }
 
