@@ -31,12 +31,13 @@ fn passed_on(frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
 pub struct ResponseBody {
     body: ApiBody,
     on_failure: Box<dyn FnMut() + Send>,
+    failure: Option<<ApiBody as Body>::Error>,
 }
 
 impl ResponseBody {
     /// Wraps the body; `on_failure` is called if it breaks off.
     pub fn new(body: ApiBody, on_failure: impl FnMut() + Send + 'static) -> Self {
-        Self { body, on_failure: Box::new(on_failure) }
+        Self { body, on_failure: Box::new(on_failure), failure: None }
     }
 }
 
@@ -48,10 +49,20 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(failure) = self.failure.take() {
+            return Poll::Ready(Some(Err(failure)));
+        }
         while let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(context)) {
-            let frame = frame.inspect_err(|_| (self.on_failure)())?;
-            if let Some(frame) = passed_on(frame) {
-                return Poll::Ready(Some(Ok(frame)));
+            match frame.map(passed_on) {
+                Ok(None) => {}
+                Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Err(failure) => {
+                    (self.on_failure)();
+                    // hyper closes the connection when it gets it. First, it sends what has arrived, as it does with each pause.
+                    self.failure = Some(failure);
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
         }
         Poll::Ready(None)
