@@ -31,7 +31,7 @@ pub enum Phase {
 /// Whether the server may have received a request that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// No byte of the request was sent, so it may be sent again.
+    /// No byte of the request was sent, or the server has refused to process it, so it may be sent again.
     NotSent,
     /// Some or all of the request may have arrived and been processed. A refresh token in it may be spent.
     MaybeSent,

@@ -44,6 +44,10 @@ impl Destination<'_> {
             let message = format!("invalid response from {host}: {reason}");
             return self.unreachable(Phase::InvalidResponse, Delivery::ResponseLost, message);
         }
+        if causes(error).any(is_refused_stream) {
+            let message = format!("{host} refused the HTTP/2 stream");
+            return self.unreachable(Phase::Exchange, Delivery::NotSent, message);
+        }
         if let Some(reason) = causes(error).find_map(stream_reset) {
             let message = format!("{host} reset the HTTP/2 stream: {reason}");
             return self.unreachable(Phase::Exchange, Delivery::ResponseLost, message);
@@ -127,6 +131,13 @@ fn proxy_refusal(cause: &(dyn Error + 'static)) -> Option<&'static str> {
 fn invalid_response(cause: &(dyn Error + 'static)) -> Option<String> {
     let error = cause.downcast_ref::<hyper::Error>().filter(|error| error.is_parse())?;
     Some(error.to_string().replace(" parsed", ""))
+}
+
+/// Returns whether the server has not processed the request: it refused its stream (RFC 9113, section 8.7), or its last message on
+/// the connection, GOAWAY, named an earlier one as the last (section 6.8). See [`stream_reset`].
+fn is_refused_stream(cause: &(dyn Error + 'static)) -> bool {
+    let text = cause.to_string();
+    text.starts_with("connection error received: ") || text.starts_with("stream error received: refused stream")
 }
 
 /// Returns why the server ended an HTTP/2 stream. The error's type is not one that this crate names.

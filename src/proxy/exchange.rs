@@ -330,17 +330,22 @@ async fn resend(
         }
         let refused = Refused { access: &access, challenge, nonce: nonce.clone() };
         let Ok(fresh) = request.access(proxy, Some(refused)).await else { break };
-        let Some(body) = record.map_or_else(|| Some(Bytes::new()), BodyRecord::whole) else { break };
+        let Some(body) = whole(record) else { break };
         if !proxy.count_request() {
             break;
         }
         access = fresh;
-        match forward(proxy, &access, request, ApiRequestBody::from(body), None, nonce).await {
+        match forward(proxy, &access, request, body.into(), record, nonce).await {
             Ok(response) => last = Some(response),
             Err(_) => break,
         }
     }
     last
+}
+
+/// Returns the whole body of a request, of which this is the record; `None` if it is gone.
+fn whole(record: Option<&BodyRecord>) -> Option<Bytes> {
+    record.map_or_else(|| Some(Bytes::new()), BodyRecord::whole)
 }
 
 /// Returns the challenge of a response that refuses the credentials: an empty one if it has none.
@@ -354,8 +359,7 @@ fn refusal(response: &Response<ApiBody>) -> Option<ApiChallenge> {
     }
 }
 
-/// Sends the request. `record` is what is recorded of the caller's body; `None` for a body that is sent again. `asked_nonce` is the
-/// nonce that the API has asked for.
+/// Sends the request. `record` is what is recorded of its body, and `asked_nonce` the nonce that the API has asked for.
 async fn forward(
     proxy: &ApiProxy,
     access: &Access,
@@ -364,17 +368,21 @@ async fn forward(
     record: Option<&BodyRecord>,
     asked_nonce: Option<String>,
 ) -> Result<Response<ApiBody>, OwnResponse> {
-    let can_repeat = request.method.is_safe() && !request.upgrades && body.as_bytes().is_some_and(<[u8]>::is_empty);
-    let is_lost =
-        |error: &IssuerError| matches!(error, IssuerError::Unreachable { delivery: Delivery::ResponseLost, .. });
     let mut sent = request.send(access, body).await;
-    // An API may close an idle connection just when a request arrives on it (RFC 9112, section 9.3.1).
-    if can_repeat
-        && sent.as_ref().is_err_and(is_lost)
+    let again = match &sent {
+        // An API may close an idle connection just when a request arrives on it (RFC 9112, section 9.3.1).
+        Err(IssuerError::Unreachable { delivery: Delivery::ResponseLost, .. }) => {
+            (request.method.is_safe() && !request.upgrades && record.is_none()).then(Bytes::new)
+        }
+        // The API has refused it, and not processed it.
+        Err(IssuerError::Unreachable { delivery: Delivery::NotSent, phase: Phase::Exchange, .. }) => whole(record),
+        _ => None,
+    };
+    if let Some(body) = again
         && let Ok(fresh) = request.access(proxy, None).await
         && proxy.count_request()
     {
-        sent = request.send(&fresh, ApiRequestBody::default()).await;
+        sent = request.send(&fresh, body.into()).await;
     }
     let response = sent.map_err(|error| {
         if record.is_some_and(BodyRecord::has_failed) {

@@ -1,6 +1,6 @@
 // An API behind `authctl proxy`. Prints its port. argv[2] holds options as JSON:
 //   tls            {cert, key}: PEM files to serve https with
-//   http2          whether to speak HTTP/2, and nothing else
+//   http2          {}: to speak HTTP/2, and nothing else, with these settings of it
 //   introspection  {url, client_id, client_secret}: where an issuer says whether a token is active (RFC 7662); all are otherwise
 // Orders on stdin: `event` sends the next event to each stream, `end` ends them.
 'use strict';
@@ -13,6 +13,7 @@ const readline = require('node:readline');
 
 const options = JSON.parse(process.argv[2] ?? '{}');
 const streams = new Set();
+const refused = new Set();
 let events = 0;
 readline.createInterface({ input: process.stdin }).on('line', (order) => {
   for (const stream of streams) {
@@ -68,6 +69,16 @@ async function answer(request, response) {
     response.write('body');
     response.addTrailers({ 'x-digest': 'abc' });
     response.end();
+  } else if (url.pathname === '/v1/short') {
+    response.writeHead(200, { 'content-length': 10 }).end('short');
+  } else if (url.pathname.startsWith('/v1/refused/') && !refused.has(request.url)) {
+    refused.add(request.url);
+    const { stream } = request;
+    const { NGHTTP2_NO_ERROR, NGHTTP2_REFUSED_STREAM } = http2.constants;
+    request.resume().on('end', () => {
+      if (url.pathname.endsWith('/stream')) stream.close(NGHTTP2_REFUSED_STREAM);
+      else stream.session.goaway(NGHTTP2_NO_ERROR, Math.max(stream.id - 2, 0));
+    });
   } else if (url.pathname === '/v1/range') {
     response.writeHead(206, { 'content-range': 'bytes 0-3/10' }).end((request.headers.range ?? '').slice(0, 10));
   } else {
@@ -85,7 +96,7 @@ async function answer(request, response) {
 }
 
 const files = options.tls && { cert: fs.readFileSync(options.tls.cert), key: fs.readFileSync(options.tls.key) };
-const server = options.http2 ? http2.createSecureServer(files, answer)
+const server = options.http2 ? http2.createSecureServer({ ...files, settings: options.http2 }, answer)
   : files ? https.createServer(files, answer) : http.createServer(answer);
 
 // WebSocket (RFC 6455): echoes what it receives, frame by frame.

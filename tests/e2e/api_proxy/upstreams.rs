@@ -1,6 +1,7 @@
 //! APIs behind nginx, and behind HTTP/2 over TLS with a private authority.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
 use serde_json::json;
@@ -9,7 +10,7 @@ use super::{Api, Proxy, parsed};
 use crate::agent_support::{KillOnDrop, output_of};
 use crate::oidc_provider::Authority;
 use crate::support::free_port;
-use crate::support::process::wait_until;
+use crate::support::process::{LIMIT, wait_until};
 use crate::support::{Sandbox, http, parts, quick_issuer};
 
 /// Starts nginx as an API that takes tokens; returns its address.
@@ -80,12 +81,29 @@ fn nginx_is_used_through_the_proxy() {
     assert_eq!(elsewhere, "https://elsewhere.example/");
 }
 
+/// Starts an API with HTTP/2 whose connections have at most 100 streams.
+fn http2_api(authority: &Authority) -> Api {
+    let tls = json!({"cert": authority.path("server.pem"), "key": authority.path("server.key")});
+    Api::with_options(&json!({"tls": tls, "http2": {"maxConcurrentStreams": 100}}))
+}
+
+/// Starts a proxy for an API with HTTP/2. Its log is the file `log`.
+fn http2_proxy() -> (Sandbox, impl Sized, Proxy) {
+    let (home, idp, authority) = (Sandbox::new(), quick_issuer(), Authority::new());
+    home.log_in("work", &idp);
+    let authorities = format!("ca_cert={}", authority.path("ca.pem").display());
+    home.run(&["profile", "set", "work", &authorities]).exits(0);
+    let api = http2_api(&authority);
+    let mut command = home.command(&["proxy", "work", "--for", &api.url]);
+    command.stderr(fs::File::create(home.path().join("log")).expect("made"));
+    (home, (idp, authority, api), Proxy::of(command))
+}
+
 #[test]
 fn http2_api_of_a_private_authority_is_used() {
     let (home, idp, authority) = (Sandbox::new(), quick_issuer(), Authority::new());
     home.log_in("work", &idp);
-    let tls = json!({"cert": authority.path("server.pem"), "key": authority.path("server.key")});
-    let mut api = Api::with_options(&json!({"tls": tls, "http2": true}));
+    let mut api = http2_api(&authority);
     let proxy = Proxy::start(&home, &api.url);
     let refused = || assert_eq!(parsed(&proxy.curl(&[], "/item"))["code"], "api");
     refused();
@@ -131,4 +149,49 @@ fn http2_api_of_a_private_authority_is_used() {
     assert_eq!(lines.next().as_deref(), Some(": open"));
     api.order("event");
     assert_eq!(lines.find(|line| !line.is_empty()).as_deref(), Some("data: 0"));
+}
+
+#[test]
+fn request_that_an_http2_api_refuses_is_sent_again() {
+    let (home, _api, proxy) = http2_proxy();
+    for by in ["stream", "connection"] {
+        for (args, length) in [(&["-X", "DELETE"][..], 0), (&["-d", "abc"], 3)] {
+            let seen = parsed(&proxy.curl(args, &format!("/refused/{by}?{length}")));
+            assert_eq!(seen["length"], length, "{by}: {seen}");
+        }
+        let upload = home.path().join("upload");
+        fs::File::create(&upload).expect("made").set_len(2 << 20).expect("sized");
+        let large = proxy.curl(&["-T", upload.to_str().expect("text")], &format!("/refused/{by}?large"));
+        assert_eq!(parsed(&large)["code"], "api", "so much of a request is not recorded");
+    }
+}
+
+#[test]
+fn full_http2_connection_delays_no_request() {
+    let (_home, _api, proxy) = http2_proxy();
+    let host = proxy.url.trim_start_matches("http://").trim_end_matches("/v1");
+    let streams: Vec<_> = (0..100)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(host).expect("connected");
+            stream.set_read_timeout(Some(LIMIT)).expect("set");
+            let request = format!("GET /v1/stream HTTP/1.1\r\nHost: {host}\r\n{}\r\n\r\n", proxy.key_header());
+            stream.write_all(request.as_bytes()).expect("sent");
+            let begins = BufReader::new(&stream).lines().any(|line| line.expect("a line") == ": open");
+            assert!(begins);
+            stream
+        })
+        .collect();
+    assert_eq!(proxy.curl(&["--max-time", "30", "-o", "/dev/null", "-w", "%{http_code}"], "/item"), "200");
+    drop(streams);
+}
+
+#[test]
+fn http2_response_that_breaks_off_is_logged() {
+    let (home, _api, proxy) = http2_proxy();
+    let curl = proxy.curl_command(&[], "/short").output().expect("curl");
+    assert_eq!(curl.status.code(), Some(18), "the caller sees it too: {curl:?}");
+    wait_until("the log", || {
+        let log = fs::read_to_string(home.path().join("log")).expect("readable");
+        log.contains("GET /v1/short -> 200 (failed: api)").then_some(())
+    });
 }
