@@ -29,7 +29,8 @@ impl App {
         })
     }
 
-    /// Asks for a new passphrase, twice; returns `None` if none is entered, or a prompt is closed. `unchanged` is what stays as it is if the two differ.
+    /// Asks for a new passphrase, twice; returns `None` if none is entered, or a prompt is closed. `unchanged` is what stays as
+    /// it is if the two differ.
     ///
     /// # Errors
     /// [`ErrorCode::Usage`] with `hint` if they differ, or [`ErrorCode::Interrupted`].

@@ -51,8 +51,8 @@ pub(super) fn needs_browser(profile: &Profile, step_up: &StepUp) -> bool {
         || step_up.max_age.is_some() && profile.grant == Grant::Password
 }
 
-/// Returns the API that the login is for; `None` for a profile that is for any, which must not become one for this API alone because
-/// the API wants another sign-in.
+/// Returns the API that the login is for; `None` for a profile that is for any, which must not become one for this API alone
+/// because the API wants another sign-in.
 pub(super) fn api_to_log_in<'a>(profile: &Profile, api: &'a ApiUrl, step_up: &StepUp) -> Option<&'a ApiUrl> {
     (!profile.is_for_any_api() || *step_up == StepUp::default()).then_some(api)
 }

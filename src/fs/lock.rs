@@ -7,8 +7,8 @@
 //! 3. the set-up lock, while a tool is set up (`cmd/helper/setup.rs`);
 //! 4. the configuration lock, while the configuration or the passphrase of the file store is changed;
 //! 5. the profile lock, while a session is read, changed and written back; to rename a profile, that of its old name first;
-//! 6. the trust lock of an issuer, while its keys or status lists are changed, or its registration lock, while the registration of a
-//!    client is used or changed;
+//! 6. the trust lock of an issuer, while its keys or status lists are changed, or its registration lock, while the registration
+//!    of a client is used or changed;
 //! 7. the lock of the revocation list, while it is changed, and the place in the queue to the keychain, during a call.
 //!
 //! The process that runs a hook (`cmd/hook.rs`) holds the lock of its slot and no other.

@@ -5,7 +5,7 @@ use rustix::process::Signal;
 
 use super::refresh::{LIFETIME, fault, logged_in};
 use crate::support::Sandbox;
-use crate::support::agent::Agent;
+use crate::support::agent::{Agent, Connection};
 use crate::support::process::{RunningCommand, wait_until};
 
 /// Runs `run` while the directory of the sessions cannot be written to or read.
@@ -18,14 +18,29 @@ fn with_store_away(home: &Sandbox, run: impl FnOnce()) {
     std::fs::rename(&away, &dir).unwrap();
 }
 
-/// Starts a refresh whose reply the issuer holds back until the faults are cleared.
-fn held_refresh<'a>(home: &'a Sandbox, issuer: &DevIssuer, args: &[&str]) -> RunningCommand<'a> {
+/// Calls `start` for a refresh whose reply the issuer holds back until the faults are cleared; returns once it is committed.
+fn held_refresh<T>(issuer: &DevIssuer, start: impl FnOnce() -> T) -> T {
     fault(issuer, FaultKind::HoldReply, 1);
-    home.advance_time("work", LIFETIME + 1);
     let committed = issuer.stats().refreshes_committed + 1;
-    let refreshing = home.spawn(args);
+    let refreshing = start();
     wait_until("the refresh", || (issuer.stats().refreshes_committed == committed).then_some(()));
     refreshing
+}
+
+/// Starts a command whose refresh is held back.
+fn held_refresh_by_command<'a>(home: &'a Sandbox, issuer: &DevIssuer, args: &[&str]) -> RunningCommand<'a> {
+    held_refresh(issuer, || {
+        home.advance_time("work", LIFETIME + 1);
+        home.spawn(args)
+    })
+}
+
+/// Requests a token of an agent whose refresh is held back.
+fn held_refresh_by_agent(home: &Sandbox, issuer: &DevIssuer, agent: &Agent<'_>) -> Connection {
+    held_refresh(issuer, || {
+        home.advance_agent_time(agent, "work", LIFETIME + 1);
+        agent.start_request("GET", "/v1/token/work")
+    })
 }
 
 /// Lets the issuer reply, and interrupts the refresh once while it waits for the store.
@@ -40,7 +55,7 @@ fn interrupt_while_unsaved(refreshing: &RunningCommand<'_>, issuer: &DevIssuer) 
 fn refreshed_session_is_stored_when_the_store_is_available_again() {
     let (home, issuer) = logged_in(|_| {});
     for args in [&["token", "work"][..], &["refresh", "work", "--quiet"], &["exec", "work", "--", "true"]] {
-        let refreshing = held_refresh(&home, &issuer, args);
+        let refreshing = held_refresh_by_command(&home, &issuer, args);
         with_store_away(&home, || {
             issuer.clear_faults();
             refreshing.reports("Waiting up to 60 s to store the refreshed session of work: cannot");
@@ -56,7 +71,7 @@ fn refreshed_session_is_stored_when_the_store_is_available_again() {
 #[test]
 fn interrupted_command_stores_the_session_first() {
     let (home, issuer) = logged_in(|_| {});
-    let refreshing = held_refresh(&home, &issuer, &["refresh", "work"]);
+    let refreshing = held_refresh_by_command(&home, &issuer, &["refresh", "work"]);
     with_store_away(&home, || interrupt_while_unsaved(&refreshing, &issuer));
     let ran = refreshing.wait().exits(130).reports("finished first");
     assert!(!ran.stderr.contains("is lost"), "{}", ran.stderr);
@@ -67,7 +82,7 @@ fn interrupted_command_stores_the_session_first() {
 fn interrupted_command_reports_that_the_session_is_lost() {
     for (rotates, word) in [(true, "the session is lost"), (false, "cannot store the refreshed session")] {
         let (home, issuer) = logged_in(|options| options.rotate_refresh_tokens = rotates);
-        let refreshing = held_refresh(&home, &issuer, &["refresh", "work"]);
+        let refreshing = held_refresh_by_command(&home, &issuer, &["refresh", "work"]);
         with_store_away(&home, || {
             interrupt_while_unsaved(&refreshing, &issuer);
             refreshing.signal(Signal::INT);
@@ -106,10 +121,7 @@ fn agent_serves_an_unsaved_session_and_stores_it_later() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let mut events = agent.events();
-    fault(&issuer, FaultKind::HoldReply, 1);
-    home.advance_agent_time(&agent, "work", LIFETIME + 1);
-    let mut waiting = agent.start_request("GET", "/v1/token/work");
-    wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    let mut waiting = held_refresh_by_agent(&home, &issuer, &agent);
     with_store_away(&home, || {
         issuer.clear_faults();
         let token = waiting.response().expect("a response").token();
@@ -138,10 +150,7 @@ fn assert_replaces_unsaved(command: impl FnOnce(&Sandbox, &DevIssuer), check: im
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let mut events = agent.events();
-    fault(&issuer, FaultKind::HoldReply, 1);
-    home.advance_agent_time(&agent, "work", LIFETIME + 1);
-    let mut waiting = agent.start_request("GET", "/v1/token/work");
-    wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    let mut waiting = held_refresh_by_agent(&home, &issuer, &agent);
     let lock = std::fs::File::open(home.path().join("data/authctl/locks/work.lock")).unwrap();
     with_store_away(&home, || {
         issuer.clear_faults();
@@ -188,10 +197,7 @@ fn logout_ends_an_unsaved_session_of_the_agent() {
 fn stopping_agent_stores_an_unsaved_session() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
-    fault(&issuer, FaultKind::HoldReply, 1);
-    home.advance_agent_time(&agent, "work", LIFETIME + 1);
-    let mut waiting = agent.start_request("GET", "/v1/token/work");
-    wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    let mut waiting = held_refresh_by_agent(&home, &issuer, &agent);
     let mut token = String::new();
     with_store_away(&home, || {
         issuer.clear_faults();
@@ -209,10 +215,7 @@ fn stopping_agent_stores_an_unsaved_session() {
 fn stop_names_the_session_that_the_agent_could_not_store() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
-    fault(&issuer, FaultKind::HoldReply, 1);
-    home.advance_agent_time(&agent, "work", LIFETIME + 1);
-    let mut waiting = agent.start_request("GET", "/v1/token/work");
-    wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    let mut waiting = held_refresh_by_agent(&home, &issuer, &agent);
     with_store_away(&home, || {
         issuer.clear_faults();
         home.register_secret(&waiting.response().expect("a response").token());
@@ -229,7 +232,7 @@ fn stop_names_the_session_that_the_agent_could_not_store() {
 #[test]
 fn status_shows_a_refresh_whose_reply_was_lost_once_it_has_ended() {
     let (home, issuer) = logged_in(|_| {});
-    let refreshing = held_refresh(&home, &issuer, &["refresh", "work"]);
+    let refreshing = held_refresh_by_command(&home, &issuer, &["refresh", "work"]);
     let lost = || home.run(&["status"]).exits(0).stdout.contains("reply to the refresh at");
     assert!(!lost(), "it is running");
     refreshing.signal(Signal::KILL);

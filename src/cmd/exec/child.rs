@@ -66,9 +66,9 @@ pub(super) async fn attend<T>(mut child: Child, beside: impl Future<Output = T>)
     }
 }
 
-/// Passes signals on to a command, unless it has them from the terminal. Never returns. A process that sends one to the whole group
-/// reaches the command twice: nothing distinguishes that from one that sends it to authctl alone, where the command must get it. In a
-/// group of its own, the command would get neither the terminal's keys nor a SIGKILL of the group.
+/// Passes signals on to a command, unless it has them from the terminal. Never returns. A process that sends one to the whole
+/// group reaches the command twice: nothing distinguishes that from one that sends it to authctl alone, where the command must
+/// get it. In a group of its own, the command would get neither the terminal's keys nor a SIGKILL of the group.
 pub(super) async fn pass_on(mut signals: Signals, to: impl Fn(Signal)) {
     loop {
         let ReceivedSignal { signal, is_from_process } = signals.next().await;

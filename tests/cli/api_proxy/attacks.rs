@@ -1,4 +1,5 @@
-//! Requests that try to get past the proxy: smuggled ones, other paths, other protocols, other users, and other readings of a header.
+//! Requests that try to get past the proxy: smuggled ones, other paths, other protocols, other users, and other readings of a
+//! header.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

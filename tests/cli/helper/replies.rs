@@ -1,8 +1,8 @@
 //! Golden bytes: what each tool gets on stdout and stderr, with its exit code, for a token and for each kind of failure
 //! (`tests/golden/helper`). `BLESS=1` rewrites the files.
 //!
-//! What differs between runs has a placeholder: `TOKEN` and `ID_TOKEN`, `EXPIRES` in seconds since 1970 and `EXPIRES_TEXT` as a date,
-//! `HOME`, `AUTHCTL` for the path of the program, `VERSION` and `ISSUER`. A line without a line break is followed by `\`.
+//! What differs between runs has a placeholder: `TOKEN` and `ID_TOKEN`, `EXPIRES` in seconds since 1970 and `EXPIRES_TEXT` as a
+//! date, `HOME`, `AUTHCTL` for the path of the program, `VERSION` and `ISSUER`. A line without a line break is followed by `\`.
 
 use std::fs;
 

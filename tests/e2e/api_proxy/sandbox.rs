@@ -15,7 +15,8 @@ use crate::support::process::{assert_signals_arrive, wait_until};
 use crate::support::stub_server::{Reply, Request, StubServer};
 use crate::support::{AUTHCTL, Sandbox, issuer, parts, quick_issuer};
 
-/// Several lifetimes of a token long (`AUTHCTL_PROXY_SECONDS`), a command in the sandbox uses the API, and finds no secret wherever it looks.
+/// Several lifetimes of a token long (`AUTHCTL_PROXY_SECONDS`), a command in the sandbox uses the API, and finds no secret
+/// wherever it looks.
 #[test]
 fn sandboxed_command_finds_no_token() {
     parts::require(&["bwrap", "python3"]);
