@@ -53,6 +53,7 @@ pub struct App {
     answered: OnceLock<Vec<String>>,
     clock: Arc<dyn Clock>,
     ui: Ui,
+    paths: OnceLock<Paths>,
     sessions: OnceLock<Arc<SessionService>>,
     /// The source of the profile's name if it is not the command line: `AUTHCTL_PROFILE`, or the directory's file.
     named_by: OnceLock<String>,
@@ -84,6 +85,7 @@ impl App {
             args,
             answered: OnceLock::new(),
             clock: Arc::new(SystemClock),
+            paths: OnceLock::new(),
             sessions: OnceLock::new(),
             named_by: OnceLock::new(),
             warned: OnceLock::new(),
@@ -149,8 +151,12 @@ impl App {
     /// # Errors
     /// [`ErrorCode::Configuration`] without a home directory.
     pub fn paths(&self) -> Result<Paths, Error> {
+        if let Some(paths) = self.paths.get() {
+            return Ok(paths.clone());
+        }
         let config = self.common.config.as_deref().or(self.environment.config.as_deref());
-        Ok(Paths::locate(config)?)
+        let paths = Paths::locate(config)?;
+        Ok(self.paths.get_or_init(|| paths).clone())
     }
 
     /// Returns the configuration. Warns of unknown keys once.

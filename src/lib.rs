@@ -282,8 +282,7 @@ fn log_to_stderr(verbose: u8, warnings: bool) {
         0 if warnings => LevelFilter::WARN,
         0 => return,
         1 => LevelFilter::INFO,
-        2 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
+        _ => LevelFilter::DEBUG,
     };
     let own = filter_fn(move |about| *about.level() <= level && about.target().starts_with("authctl"));
     let lines = tracing_subscriber::fmt::layer().with_writer(|| LogLines).with_ansi(false).without_time();

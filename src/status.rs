@@ -315,7 +315,7 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
             fill_in(&mut status, session, sessions.clock().now());
             if let Some(failure) = in_doubt.filter(|_| status.state != SessionState::LoginRequired) {
                 status.state = SessionState::RefreshFailing;
-                // A failure that was recorded says more.
+                // A failure that was recorded has more details.
                 if status.last_failure.as_ref().is_none_or(|recorded| recorded.at < failure.at) {
                     status.last_failure = Some(failure);
                 }

@@ -14,7 +14,7 @@ impl Hint {
     pub(super) fn untrusted(error: &UntrustedFile) -> Self {
         match error {
             UntrustedFile::Writable { path, .. } => Self::chmod("go-w", path),
-            // The owner of a link does not say whose its target is.
+            // A link and its target may have different owners.
             UntrustedFile::NotOurs { path, .. } if path.is_symlink() => Self::list(path),
             UntrustedFile::NotOurs { path, .. } => Self::chown(path),
         }

@@ -28,7 +28,7 @@ pub enum UntrustedFile {
 /// Returns whether a file is relied on by its owner: only this user and root can have written it.
 #[must_use]
 pub fn is_trusted_owner(owner: u32) -> bool {
-    owner == rustix::process::geteuid().as_raw() || owner == 0
+    owner == 0 || owner == rustix::process::geteuid().as_raw()
 }
 
 /// Returns whether a mode gives other users no access.

@@ -122,8 +122,8 @@ const STICKY: u32 = 0o1000;
 /// Returns whether users other than the owner and root can write to a file or directory.
 fn is_writable(about: &Metadata) -> bool {
     // A group with the number of a user is usually that user's private one, to which a umask of 002 allows writing.
-    let private_groups = [rustix::process::geteuid().as_raw(), about.uid(), 0];
-    about.mode() & 0o002 != 0 || (about.mode() & 0o020 != 0 && !private_groups.contains(&about.gid()))
+    let is_private_group = || [rustix::process::geteuid().as_raw(), about.uid(), 0].contains(&about.gid());
+    about.mode() & 0o002 != 0 || (about.mode() & 0o020 != 0 && !is_private_group())
 }
 
 fn writable(path: &Path, about: &Metadata) -> ReadError {
@@ -134,8 +134,8 @@ fn writable(path: &Path, about: &Metadata) -> ReadError {
 fn check_writers(path: &Path, about: &Metadata) -> Result<(), ReadError> {
     let (is_dir, owner) = (about.is_dir(), about.uid());
     // Root uses directories of other users: in containers, the directories that are mounted belong to a user outside.
-    let is_usual = is_dir && (rustix::process::geteuid().is_root() || is_unmapped(owner));
-    if !is_trusted_owner(owner) && !is_usual {
+    let is_usual = || is_dir && (rustix::process::geteuid().is_root() || is_unmapped(owner));
+    if !is_trusted_owner(owner) && !is_usual() {
         return Err(UntrustedFile::NotOurs { path: path.to_owned(), owner }.into());
     }
     // In a directory like /tmp, other users cannot replace this user's files. Volumes of Kubernetes are mounted read-only

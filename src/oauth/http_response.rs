@@ -164,8 +164,8 @@ impl HttpResponse {
         }
     }
 
-    /// Returns the error for JSON of a success that is not `expected`, but says something: issuers also refuse with HTTP 200, and
-    /// with members of their own.
+    /// Returns the error for JSON of a success that is not `expected` and not empty: issuers also refuse with HTTP 200, and with
+    /// members of their own.
     pub(super) fn own_refusal(&self, expected: &str) -> Option<IssuerError> {
         let text: Vec<u8> = self.content().iter().filter(|byte| !byte.is_ascii_whitespace()).take(5).copied().collect();
         let is_refusal = matches!(self.kind(), BodyKind::OtherObject | BodyKind::OtherJson)

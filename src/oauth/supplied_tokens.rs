@@ -66,7 +66,7 @@ pub fn supplied_access_token(text: &Secret, now: UnixTime) -> Result<Secret, &'s
     let supplied = parse_supplied_tokens(text, now).ok().map(|tokens| tokens.access_token);
     supplied.filter(|token| is_token(token.expose())).ok_or(match bare.bytes().all(|b| b.is_ascii_alphanumeric()) {
         true => "it has no token",
-        false => "it is no token response, and a token has only letters, digits and -._~+/|=",
+        false => "it is not a token response, and a token has only letters, digits and -._~+/|=",
     })
 }
 

@@ -13,6 +13,9 @@ use crate::fs::{AtomicFile, Directory, check_own_directory, create_private_dir, 
 use crate::model::{ProfileName, RecordName, Session};
 use crate::secret::SecretBytes;
 
+/// More than most encrypted sessions have, so that one read is enough.
+const USUAL_BYTES: usize = 8 << 10;
+
 /// Stores the session of a profile in `DIR/PROFILE.age`, mode 0600. `age -d -i KEY DIR/PROFILE.age` decrypts it.
 ///
 /// A key file protects sessions that are copied without it, as in a backup of one directory, but not from a reader of both.
@@ -84,7 +87,7 @@ impl FileStore {
     /// Decrypts `file`, the file at `path` or the one that is to replace it.
     fn open_sealed(&self, file: &File, path: &Path) -> Result<SecretBytes, StoreError> {
         let damaged = |damage| StoreError::Damaged { location: path.display().to_string(), damage };
-        let mut sealed = Vec::new();
+        let mut sealed = Vec::with_capacity(USUAL_BYTES);
         let read = file.take(MAX_BYTES as u64 + 1).read_to_end(&mut sealed);
         read.map_err(|e| StoreError::io("read", path, e))?;
         if sealed.len() > MAX_BYTES {

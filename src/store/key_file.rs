@@ -158,7 +158,8 @@ fn then_wipe_stack<T>(work: impl FnOnce() -> T) -> T {
     }
     #[inline(never)]
     fn wipe() {
-        let mut used = [1u8; STACK];
+        // In words, which takes an eighth of the time that bytes take.
+        let mut used = [1u64; STACK / 8];
         zeroize::Zeroize::zeroize(&mut used);
         std::hint::black_box(&used);
     }

@@ -1,7 +1,7 @@
 //! Sessions in the memory of the agent, and nowhere else. How a login gives its session to the agent: encrypted to a key that
 //! the agent makes when it starts, so that no refresh token crosses its socket in a readable form.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use age::x25519::{Identity, Recipient};
@@ -16,11 +16,11 @@ const MAX_ITEMS: usize = 1000;
 /// The store of the agent's own process. It ends with it.
 #[derive(Default)]
 pub struct MemoryStore {
-    items: Mutex<HashMap<String, SecretBytes>>,
+    items: Mutex<BTreeMap<String, SecretBytes>>,
 }
 
 impl MemoryStore {
-    fn items(&self) -> MutexGuard<'_, HashMap<String, SecretBytes>> {
+    fn items(&self) -> MutexGuard<'_, BTreeMap<String, SecretBytes>> {
         self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
