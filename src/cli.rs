@@ -3,6 +3,7 @@
 mod agent;
 mod command_words;
 mod completion;
+mod deferred;
 #[cfg(feature = "dev-issuer")]
 mod dev_issuer;
 mod exec;
@@ -27,6 +28,7 @@ use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 pub use agent::{AgentCommand, AgentInstall, AgentLock, AgentLog, AgentRun, AgentStart, AgentUnlock, LoginMode};
 pub use command_words::argument_positions;
 pub use completion::{Completion, CompletionRequest, Shell};
+pub use deferred::Deferred;
 #[cfg(feature = "dev-issuer")]
 pub use dev_issuer::{DevIssuer, SigningAlgorithm};
 pub use exec::Exec;
@@ -189,7 +191,7 @@ pub enum Color {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Log in and store the session
-    Login(Box<Login>),
+    Login(Deferred<Login>),
     /// Show the state, account and expiry of each profile's session
     Status(Status),
     /// Print the account of a session
@@ -199,7 +201,7 @@ pub enum Command {
     /// Print the headers that a request to an API needs
     Headers(Headers),
     /// Verify a token offline: signature, expiry, issuer, audience
-    Verify(Box<Verify>),
+    Verify(Deferred<Verify>),
     /// Refresh a session now
     Refresh(Refresh),
     /// Make sure that a long job will not need a login: log in now if it would
@@ -207,11 +209,11 @@ pub enum Command {
     /// Revoke a session's tokens and delete the session
     Logout(Logout),
     /// Verify a session's token, then run a command with it
-    Exec(Exec),
+    Exec(Deferred<Exec>),
     /// Pass requests on to an API, with a token that the caller never has
     Proxy(Box<Proxy>),
     /// Give another tool tokens in its own protocol: git, docker, kubectl, cargo, pip and others
-    Helper(Box<Helper>),
+    Helper(Deferred<Helper>),
     /// Connect an MCP client to a server that requires tokens
     Mcp(Mcp),
     /// Run the agent, which caches tokens and serves them over a Unix socket
@@ -244,7 +246,7 @@ pub enum Command {
     Demo,
     /// Run the embedded issuer by itself, on loopback, for trying and testing
     #[cfg(feature = "dev-issuer")]
-    DevIssuer(DevIssuer),
+    DevIssuer(Deferred<DevIssuer>),
     /// Explain a command or a topic
     Help(Help),
     /// Print the version

@@ -148,7 +148,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Err(error) => return usage(&error, &args),
     };
     // A tool that asks for a token does not show a prompt.
-    common.no_input |= matches!(&command, cli::Command::Helper(args) if !(args.setup || args.write || args.remove));
+    common.no_input |=
+        matches!(&command, cli::Command::Helper(cli::Deferred(args)) if !(args.setup || args.write || args.remove));
     // The agent's warnings appear nowhere else.
     let is_agent = matches!(command, cli::Command::Agent(cli::AgentCommand::Run(_)));
     log_to_stderr(common.verbose, is_agent);

@@ -178,7 +178,10 @@ impl CompletionRequest {
         if let Some(help) = argument_positions(&words).next().filter(|at| *at < index && words[*at] == "help") {
             return matching(explained(&words[help + 1..index]).into_iter(), &current);
         }
-        let mut command = with_completers(Cli::command(), &Arc::new(config), &program);
+        let mut command = Cli::command();
+        // Defines the deferred arguments.
+        command.build();
+        let mut command = with_completers(command, &Arc::new(config), &program);
         let mut all = complete(&mut command, words, index, std::env::current_dir().ok().as_deref()).unwrap_or_default();
         // An option is offered where nothing else is, or where one was begun.
         let is_option = |candidate: &CompletionCandidate| candidate.get_value().as_encoded_bytes().starts_with(b"-");

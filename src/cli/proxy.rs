@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::Deferred;
 use crate::model::{ApiUrl, ProfileName, RequestRule, RequestRules, parse_positive_duration};
 
 /// `authctl proxy`
@@ -41,7 +42,7 @@ pub enum ProxyCommand {
         address: Option<String>,
     },
     /// Install a user service that runs a proxy, at a socket unless --listen names a port
-    Install(Box<ProxyInstall>),
+    Install(Deferred<ProxyInstall>),
     /// Stop the user service of a profile's proxy and remove it
     Uninstall {
         /// Profile name

@@ -62,7 +62,10 @@ fn no_option_takes_a_secret() {
         }
         command.get_subcommands().for_each(walk);
     }
-    walk(&Cli::command());
+    let mut command = Cli::command();
+    // Defines the deferred arguments.
+    command.build();
+    walk(&command);
 }
 
 #[test]

@@ -59,18 +59,18 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
         app.passphrase_from_stdin();
     }
     match command {
-        Command::Login(args) => in_own_frame(login::run, app, *args),
+        Command::Login(args) => in_own_frame(login::run, app, *args.0),
         Command::Status(args) => in_own_frame(status::run, app, &args),
         Command::Whoami(args) => in_own_frame(whoami::run, app, &args),
         Command::Token(args) => in_own_frame(token::run, app, &args),
         Command::Headers(args) => in_own_frame(headers::run, app, args),
-        Command::Verify(args) => in_own_frame(verify::run, app, *args),
+        Command::Verify(args) => in_own_frame(verify::run, app, *args.0),
         Command::Refresh(args) => in_own_frame(refresh::run, app, &args),
         Command::Ensure(args) => in_own_frame(ensure::run, app, &args),
         Command::Logout(args) => in_own_frame(logout::run, app, &args),
-        Command::Exec(args) => in_own_frame(exec::run, app, args),
+        Command::Exec(args) => in_own_frame(exec::run, app, *args.0),
         Command::Proxy(args) => in_own_frame(proxy::run, app, *args),
-        Command::Helper(args) => in_own_frame(helper::run, app, *args),
+        Command::Helper(args) => in_own_frame(helper::run, app, *args.0),
         Command::Mcp(args) => in_own_frame(mcp::run, app, &args),
         Command::Agent(command) => in_own_frame(agent::run, app, command),
         Command::Keys(command) => in_own_frame(keys::run, app, command),
@@ -81,7 +81,7 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
         #[cfg(feature = "dev-issuer")]
         Command::Demo => in_own_frame(|app, ()| demo::run(app), app, ()),
         #[cfg(feature = "dev-issuer")]
-        Command::DevIssuer(args) => in_own_frame(dev_issuer::run, app, args),
+        Command::DevIssuer(args) => in_own_frame(dev_issuer::run, app, *args.0),
         Command::Help(args) => help::run(app, &args),
         Command::Version => help::version(app.common.json),
     }

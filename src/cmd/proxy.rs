@@ -37,7 +37,7 @@ pub fn run(app: &App, args: ProxyArgs) -> Result<u8, Error> {
     match args.command {
         Some(ProxyCommand::List) => registry::list(app),
         Some(ProxyCommand::Stop { address }) => registry::stop(app, address.as_deref()),
-        Some(ProxyCommand::Install(args)) => install::install(app, &args),
+        Some(ProxyCommand::Install(args)) => install::install(app, &args.0),
         Some(ProxyCommand::Uninstall { profile }) => install::uninstall(app, profile.as_ref()),
         None => run_in_foreground(app, &args.run),
     }
