@@ -1,8 +1,10 @@
 //! `authctl helper`
 
+use std::time::Duration;
+
 use clap::{Args, ValueEnum};
 
-use crate::model::ToolHost;
+use crate::model::{ToolHost, parse_duration};
 
 /// `authctl helper`
 #[derive(Clone, Debug, Args)]
@@ -33,6 +35,9 @@ pub struct Helper {
     /// aws: name the session of the role [default: authctl-PROFILE]
     #[arg(long, value_name = "NAME")]
     pub role_session_name: Option<String>,
+    /// aws: have the credentials last this long, 15m to 12h [default: 1h]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub role_duration: Option<Duration>,
     /// aws: use the STS of this region instead of AWS_REGION's
     #[arg(long, value_name = "REGION")]
     pub region: Option<String>,

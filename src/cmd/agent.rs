@@ -7,7 +7,7 @@ mod run;
 mod start;
 
 use super::output::{self, ago, count, span};
-use crate::agent::protocol::{AgentStatus, Confinement, UnsavedStatus};
+use crate::agent::protocol::{AgentStatus, Confinement, HookStatus, UnsavedStatus};
 use crate::app::App;
 use crate::cli::AgentCommand;
 use crate::clock::UnixTime;
@@ -57,6 +57,7 @@ pub(super) fn status_line(state: &AgentStatus) -> String {
 }
 
 /// What the user should know or do about a profile or the agent.
+#[derive(PartialEq, Eq)]
 pub(super) enum Need {
     /// A command to run.
     Command(String),
@@ -88,6 +89,9 @@ pub(super) fn problems(app: &App, state: &AgentStatus) -> Vec<Need> {
     }
     for UnsavedStatus { profile, error, .. } in &state.unsaved {
         problems.push(Need::Text(format!("the refreshed session of {profile} is only in memory: {error}")));
+    }
+    for HookStatus { profile, hook, error, .. } in &state.failed_hooks {
+        problems.push(Need::Text(format!("`{hook}` of {profile}: {error}")));
     }
     problems
 }

@@ -1,5 +1,6 @@
 //! `authctl profile`: shows and changes the configured profiles.
 
+mod other_names;
 mod settings;
 mod transfer;
 
@@ -28,7 +29,11 @@ pub fn run(app: &App, command: ProfileCommand) -> Result<u8, Error> {
         }
         ProfileCommand::Remove { profile } => {
             let profile = app.required_profile(profile.as_ref())?;
-            app.run(remove(app, &profile))
+            let removed = app.run(remove(app, &profile))?;
+            if app.config()?.existing(&profile)?.is_none() {
+                other_names::warn(app, &profile, None);
+            }
+            Ok(removed)
         }
         ProfileCommand::Rename { first, to } => {
             // With `--profile`, the only argument is the new name.
@@ -40,7 +45,9 @@ pub fn run(app: &App, command: ProfileCommand) -> Result<u8, Error> {
                     return Err(Error::msg(ErrorCode::Usage, "the new name is missing", hint));
                 }
             };
-            app.run(rename(app, &profile, &to))
+            let renamed = app.run(rename(app, &profile, &to))?;
+            other_names::warn(app, &profile, Some(&to));
+            Ok(renamed)
         }
         ProfileCommand::Export { profiles } => transfer::export(app, profiles),
         ProfileCommand::Import { file, replace } => transfer::import(app, &file, replace),

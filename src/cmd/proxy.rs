@@ -29,6 +29,7 @@ use crate::ui::Background;
 pub(super) use arguments::ListenAddress;
 use arguments::check;
 use credentials::ProxyCredentials;
+pub(super) use install::installed_service;
 use registry::RunningProxy;
 use report::{Reports, shown};
 

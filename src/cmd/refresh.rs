@@ -51,17 +51,19 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
 }
 
 /// Does the same as [`refresh_one`], and waits for the hooks for [`HOOK_PATIENCE`] at most, to show whether they fail. Those of the
-/// agent are in its log.
+/// agent are in its log and its status.
 fn refresh_and_watch_hooks(app: &App, profile: &Profile, request: &TokenRequest) -> Result<RefreshResponse, Error> {
     let sessions = app.sessions()?;
-    let mut failures = sessions.hook_failures();
+    let mut hooks = sessions.hook_outcomes();
     let refreshed = refresh_one(app, profile, request);
     let waited = app.run(async {
         sessions.wait_for_hooks(HOOK_PATIENCE).await;
         Ok(())
     });
-    while let Ok(failure) = failures.try_recv() {
-        app.ui().warn(&format!("{}: {}", failure.profile, failure.message));
+    while let Ok(outcome) = hooks.try_recv() {
+        if let Some(message) = outcome.failure {
+            app.ui().warn(&format!("{}: {message}", outcome.profile));
+        }
     }
     let refreshed = refreshed?;
     waited?;

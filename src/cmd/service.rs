@@ -107,6 +107,11 @@ pub(super) fn uninstall(app: &App, service: &Service) -> Result<u8, Error> {
     print_files(app, installed.into_iter().map(|unit| (unit, None)))
 }
 
+/// Returns a file of the service, if it is installed.
+pub(super) fn installed_file(service: &Service) -> Option<PathBuf> {
+    service_manager::units(service).into_iter().map(|unit| unit.path).find(|path| path.exists())
+}
+
 fn cannot_change(path: &Path, error: std::io::Error) -> Error {
     let (context, kind) = (format!("cannot change {}", path.display()), error.kind());
     Error::new(ErrorCode::Usage, anyhow::Error::new(error).context(context), Hint::access(path, kind))

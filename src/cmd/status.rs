@@ -6,9 +6,11 @@ mod words;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use super::agent::{Need, problems, status_line};
 use super::output::{self, Style, wrapped};
-use crate::app::{App, StoreAccess};
+use crate::app::{App, Signals, StoreAccess};
 use crate::cli::Status;
 use crate::clock::UnixTime;
 use crate::config::Config;
@@ -166,7 +168,12 @@ fn screen(
         lines.extend(table(app, report, now));
     }
     let mut needs = if is_long { Vec::new() } else { profile_needs(app, report, now) };
-    needs.extend(problems(app, &report.agent).into_iter().map(|need| ("agent".to_owned(), need)));
+    // The details of a profile, or its line, may have shown the same command.
+    let hints = report.profiles.iter().filter_map(|status| status.problem.as_ref()).map(|problem| &problem.hint);
+    let hints: Vec<Need> = hints.filter(|_| is_long).map(|hint| Need::Command(hint.clone())).collect();
+    let of_agent = problems(app, &report.agent).into_iter();
+    let of_agent: Vec<Need> = of_agent.filter(|need| !hints.contains(need) && !has(&needs, need)).collect();
+    needs.extend(of_agent.into_iter().map(|need| ("agent".to_owned(), need)));
     if let Some(SetupProblem::Unknown(error)) = problem {
         needs.push(("profile".to_owned(), Need::Text(error.message())));
     }
@@ -272,10 +279,11 @@ fn profile_needs(app: &App, report: &StatusReport, now: UnixTime) -> Vec<(String
                 let text = [Some(problem.message.as_str()), problem.note.as_deref()];
                 let text = text.into_iter().flatten().collect::<Vec<_>>().join("; ");
                 needs.push((subject, Need::Text(excerpt(&text, MAX_REASON))));
-                if problem.hint.is_empty() {
+                let hint = Need::Command(problem.hint.clone());
+                if problem.hint.is_empty() || has(&needs, &hint) {
                     continue;
                 }
-                (String::new(), Need::Command(problem.hint.clone()))
+                (String::new(), hint)
             }
         };
         needs.push(need);
@@ -283,9 +291,15 @@ fn profile_needs(app: &App, report: &StatusReport, now: UnixTime) -> Vec<(String
     needs
 }
 
+/// Returns whether this is among the needs.
+fn has(needs: &[(String, Need)], need: &Need) -> bool {
+    needs.iter().any(|(_, known)| known == need)
+}
+
 /// Shows the status again and again, until a signal or a closed pipe ends it.
 async fn watch(app: &App, args: &Status) -> Result<u8, Error> {
     let redraws = io::stdout().is_terminal() && !app.environment.dumb_terminal;
+    let mut resizes = redraws.then(|| Signals::listen(&[Signal::WINCH])).transpose().ok().flatten();
     let mut before = Vec::new();
     loop {
         let shown = app.config().and_then(|config| {
@@ -308,7 +322,21 @@ async fn watch(app: &App, args: &Status) -> Result<u8, Error> {
             return Ok(0);
         }
         before = lines;
-        app.clock().sleep(WATCH_INTERVAL).await;
+        until_due(app.clock().sleep(WATCH_INTERVAL), resizes.as_mut()).await;
+    }
+}
+
+/// Waits for the end of the interval, or for another size of the terminal, for which the screen is drawn again at once.
+async fn until_due(interval: impl Future<Output = ()>, resizes: Option<&mut Signals>) {
+    let resized = async {
+        match resizes {
+            Some(signals) => drop(signals.next().await),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = interval => {}
+        () = resized => {}
     }
 }
 
@@ -384,4 +412,20 @@ fn no_token(status: &ProfileStatus, code: ErrorCode) -> Error {
         (None, None) => Error::msg(code, format!("not logged in to {}", status.profile), Hint::login()),
     };
     error.about(&status.profile)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn resized_terminal_ends_the_interval() {
+        let mut resizes = Signals::listen(&[Signal::WINCH]).expect("listening");
+        rustix::process::kill_process(rustix::process::getpid(), Signal::WINCH).expect("sent");
+        let limit = Duration::from_secs(60);
+        tokio::time::timeout(limit, until_due(pending(), Some(&mut resizes))).await.expect("another screen");
+        until_due(std::future::ready(()), None).await;
+    }
 }

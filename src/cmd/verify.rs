@@ -24,7 +24,7 @@ use crate::text::excerpt;
 use crate::verify::{
     KeySet, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict, VerdictJson, Verification, unverified_claims,
 };
-use input::{MAX_LENGTH, as_text, help, unreadable};
+use input::{MAX_LENGTH, as_text, help, read_from, unreadable};
 
 /// Runs the command.
 pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
@@ -48,11 +48,14 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
             text.parse().map_err(|error| {
                 let is_token = error == InvalidProfileName::Token;
                 let hint = if is_token { Hint::command("verify").with_argument("-") } else { help() };
-                Error::new(ErrorCode::Usage, error, hint)
+                Error::new(ErrorCode::Usage, error, read_from(text).unwrap_or(hint))
             })
         })
         .transpose()?;
-    let profile = app.profile(named.as_ref())?;
+    let profile = app.profile(named.as_ref()).map_err(|error| {
+        let file = args.profile_or_stdin.as_deref().filter(|_| error.code == ErrorCode::UnknownProfile);
+        Error { hint: file.and_then(read_from).unwrap_or(error.hint), ..error }
+    })?;
     let with_profile = |error: SessionError| Error::from(error).about(&profile.name);
     let sessions = app.sessions()?;
     let session = sessions.session_blocking(&profile).map_err(with_profile)?;

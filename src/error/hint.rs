@@ -146,6 +146,15 @@ impl Hint {
         }
     }
 
+    /// Has the command read this file as its stdin.
+    #[must_use]
+    pub fn with_stdin(mut self, file: impl Into<String>) -> Self {
+        if let Some(command) = self.command_mut() {
+            command.stdin = Some(file.into());
+        }
+        self
+    }
+
     fn command_mut(&mut self) -> Option<&mut CommandLine> {
         match self {
             Self::Command(command) => Some(command),
@@ -253,10 +262,10 @@ impl Hint {
     /// typed, only the advice is left. `args` starts with the program's name.
     #[must_use]
     pub fn repeating(mut self, args: &[String]) -> Self {
-        if let Self::Correction { typed, meant, .. } = &self
+        if let Self::Correction { typed, meant, otherwise } = &self
             && let Some(line) = corrected(args, typed, meant)
         {
-            return Self::Shell(line);
+            return Self::Shell(line + &otherwise.redirection());
         }
         let verb = argument_positions(args).next();
         if let Self::Doctor(advice, command) = self {

@@ -1,5 +1,7 @@
 //! AWS STS `AssumeRoleWithWebIdentity`: exchanges a token for temporary credentials (AWS STS API Reference, 2011-06-15).
 
+use std::time::Duration;
+
 use url::Url;
 
 use super::error::IssuerError;
@@ -15,6 +17,8 @@ pub struct Role {
     pub arn: String,
     /// The name of the session, which AWS logs.
     pub session_name: String,
+    /// How long the credentials last; AWS decides if it is not given.
+    pub duration: Option<Duration>,
 }
 
 /// Temporary credentials.
@@ -40,6 +44,9 @@ pub async fn assume_role(http: &Http, sts: &Url, role: &Role, token: &Secret) ->
     form.add("Version", "2011-06-15");
     form.add("RoleArn", &role.arn);
     form.add("RoleSessionName", &role.session_name);
+    if let Some(duration) = role.duration {
+        form.add("DurationSeconds", &duration.as_secs().to_string());
+    }
     form.add_secret("WebIdentityToken", token);
     let (body, secrets) = form.into_parts();
     let response = http.post_form(sts, body, None).await?;

@@ -34,13 +34,15 @@ struct HookEvent<'a> {
     message: Option<String>,
 }
 
-/// A hook that failed, or that was not run.
+/// A hook that has ended, or that was not run.
 #[derive(Clone, Debug)]
-pub struct HookFailure {
+pub struct HookOutcome {
     /// The profile of the hook.
     pub profile: ProfileName,
-    /// Why, in one line.
-    pub message: String,
+    /// Which one.
+    pub hook: Hook,
+    /// Why it failed, in one line, if it did.
+    pub failure: Option<String>,
 }
 
 /// The maximum length of a message, in characters.
@@ -65,7 +67,7 @@ impl SessionService {
 
     /// Starts the hook for a session that has ended: once for each session, whichever process reports it first.
     pub async fn start_login_hook(self: &Arc<Self>, profile: &Profile, reason: &LoginReason) {
-        if profile.hooks.on_login_required.words().is_empty() {
+        if !Hook::LoginRequired.is_of(profile) {
             return;
         }
         let Ok(session) = self.session(profile).await else { return };
@@ -97,10 +99,10 @@ impl SessionService {
         reason.ends_session() && (session.ended.is_some() || is_expired)
     }
 
-    /// Returns the failures of hooks from now on, as far as this process learns of them.
+    /// Returns how hooks end from now on, as far as this process learns of it.
     #[must_use]
-    pub fn hook_failures(&self) -> broadcast::Receiver<HookFailure> {
-        self.hook_failures.subscribe()
+    pub fn hook_outcomes(&self) -> broadcast::Receiver<HookOutcome> {
+        self.hook_outcomes.subscribe()
     }
 
     /// Waits until the hooks that this process has started have ended, for at most `limit`. Without a broker, which starts those
@@ -113,17 +115,20 @@ impl SessionService {
         }
     }
 
-    /// Starts a hook, and then waits for its end in the background, to report a failure. The agent has its broker start it.
+    /// Starts a hook, and then waits for its end in the background, to report it. The agent has its broker start it.
     async fn start_hook(&self, profile: &Profile, hook: Hook, event: &HookEvent<'_>) {
-        if hook.command(profile).words().is_empty() {
+        if !hook.is_of(profile) {
             return;
         }
         let (profile, name, locks) = (profile.clone(), profile.name.clone(), self.locks.file.clone());
-        let failures = self.hook_failures.clone();
-        let failed = move |message: String| {
-            tracing::warn!("{name}: {message}");
-            let _ = failures.send(HookFailure { profile: name, message });
+        let outcomes = self.hook_outcomes.clone();
+        let ended = move |failure: Option<String>| {
+            if let Some(message) = &failure {
+                tracing::warn!("{name}: {message}");
+            }
+            let _ = outcomes.send(HookOutcome { profile: name, hook, failure });
         };
+        let not_started = |error: io::Error| Some(format!("cannot start the hook: {error}"));
         let event = serde_json::to_vec(event).unwrap_or_default();
         let subject = format!("@hook {}", profile.name);
         if !broker::is_connected() {
@@ -136,32 +141,32 @@ impl SessionService {
                     running.send_modify(|count| *count += 1);
                     // Not a task: one would have to end before this process does.
                     std::thread::spawn(move || {
-                        match child.wait_with_output() {
-                            Ok(output) if output.status.success() => {}
-                            Ok(output) => failed(failure(&String::from_utf8_lossy(&output.stderr))),
-                            Err(error) => failed(format!("cannot wait for the hook: {error}")),
-                        }
+                        ended(match child.wait_with_output() {
+                            Ok(output) if output.status.success() => None,
+                            Ok(output) => Some(failure(&String::from_utf8_lossy(&output.stderr))),
+                            Err(error) => Some(format!("cannot wait for the hook: {error}")),
+                        });
                         running.send_modify(|count| *count -= 1);
                     });
                 }
-                Err(error) => failed(format!("cannot start the hook: {error}")),
+                Err(error) => ended(not_started(error)),
             }
             return;
         }
         let request = BrokerRequest::Hook { profile: profile.name.to_string(), is_end: hook == Hook::LoginRequired };
         tokio::spawn(async move {
-            let ended = match unblock(subject, move || PendingRequest::start(&request, &event)).await.flatten() {
+            let response = match unblock(subject, move || PendingRequest::start(&request, &event)).await.flatten() {
                 Ok(pending) => {
                     tokio::task::spawn_blocking(move || pending.wait()).await.map_err(io::Error::other).flatten()
                 }
                 Err(error) => Err(error),
             };
-            match ended.map(|response| response.outcome) {
-                Ok(BrokerOutcome::Ended(status, stderr)) if status != Some(0) => failed(failure(&stderr)),
-                Ok(BrokerOutcome::Failed(_, error)) => failed(format!("cannot start the hook: {error}")),
-                Ok(_) => {}
-                Err(error) => failed(format!("cannot start the hook: {error}")),
-            }
+            ended(match response.map(|response| response.outcome) {
+                Ok(BrokerOutcome::Ended(status, stderr)) if status != Some(0) => Some(failure(&stderr)),
+                Ok(BrokerOutcome::Failed(_, error)) => Some(format!("cannot start the hook: {error}")),
+                Ok(_) => None,
+                Err(error) => not_started(error),
+            });
         });
     }
 }
@@ -172,7 +177,7 @@ fn failure(stderr: &str) -> String {
 }
 
 /// A hook of a profile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hook {
     /// After a refresh.
     Refresh,
@@ -181,6 +186,21 @@ pub enum Hook {
 }
 
 impl Hook {
+    /// Returns the setting that has the hook.
+    #[must_use]
+    pub fn setting(self) -> &'static str {
+        match self {
+            Self::Refresh => "on_refresh",
+            Self::LoginRequired => "on_login_required",
+        }
+    }
+
+    /// Returns whether the profile has this hook.
+    #[must_use]
+    pub fn is_of(self, profile: &Profile) -> bool {
+        !self.command(profile).words().is_empty()
+    }
+
     fn command(self, profile: &Profile) -> &HookCommand {
         match self {
             Self::Refresh => &profile.hooks.on_refresh,

@@ -48,7 +48,7 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore, broadcast, watch};
 
 pub use api::{DiscoveredApi, DiscoveredServer};
 pub use error::{LoginReason, SessionError, WorkloadError, WorkloadProblem};
-pub use hooks::{Hook, HookFailure, start_hook_process};
+pub use hooks::{Hook, HookOutcome, start_hook_process};
 pub use limited_command::{KillOnDrop, RunningGroup, run_limited};
 pub use lock_wait::LockWait;
 pub use login::{NewLogin, VerifiedLogin};
@@ -100,7 +100,7 @@ pub struct SessionService {
     failed_token_files: FailedTokenFiles,
     ignored_id_tokens: IgnoredIdTokens,
     token_file_records: Arc<TokenFileRecords>,
-    hook_failures: broadcast::Sender<HookFailure>,
+    hook_outcomes: broadcast::Sender<HookOutcome>,
     /// How many hooks run that this process has started itself.
     running_hooks: watch::Sender<usize>,
     /// The configuration that was named, for the programs that are started.
@@ -117,8 +117,8 @@ const MAX_KEYCHAIN_CALLS: usize = 4;
 /// that the C library does not return to the system.
 const MAX_FILE_CALLS: usize = 2;
 
-/// How many failures of hooks may be queued for the agent.
-const MAX_HOOK_FAILURES: usize = 64;
+/// How many ends of hooks may be queued for the agent.
+const MAX_HOOK_OUTCOMES: usize = 64;
 
 /// How long to wait for the issuer's metadata, which takes up to four requests. Longer than the limit of one request.
 const DISCOVERY_LIMIT: Duration = Duration::from_secs(35);
@@ -190,7 +190,7 @@ impl SessionService {
             serves_unsaved: AtomicBool::new(false),
             failed_token_files: FailedTokenFiles::default(),
             ignored_id_tokens: IgnoredIdTokens::default(),
-            hook_failures: broadcast::Sender::new(MAX_HOOK_FAILURES),
+            hook_outcomes: broadcast::Sender::new(MAX_HOOK_OUTCOMES),
             running_hooks: watch::Sender::default(),
             config: OnceLock::new(),
             keychain_calls: Semaphore::new(MAX_KEYCHAIN_CALLS),

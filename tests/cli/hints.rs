@@ -13,7 +13,7 @@ use crate::support::{AUTHCTL, CommandOutput, PASSWORD, Sandbox, USER, quick_issu
 
 /// Runs the command of a hint as the shell does.
 #[track_caller]
-fn paste(home: &Sandbox, hint: &str, stdin: &str) -> CommandOutput {
+pub fn paste(home: &Sandbox, hint: &str, stdin: &str) -> CommandOutput {
     let line = hint;
     assert!(line.starts_with("authctl ") || line.starts_with("chmod "), "no command: {hint}");
     let script = format!("authctl() {{ '{AUTHCTL}' \"$@\"; }}; {line}");

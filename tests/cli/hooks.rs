@@ -224,12 +224,30 @@ fn failed_hook_is_an_event_and_in_the_log_of_an_agent_in_the_background() {
         let event = events.until("hook_failed").0;
         assert_eq!(event["profile"], "work");
         assert!(event["message"].as_str().expect("a message").starts_with(&reason), "{event}");
+        let state = home.run(&["agent", "status", "--json"]).exits(0).json();
+        let [failed] = &state["failed_hooks"].as_array().expect("a failed hook")[..] else { panic!("one: {state}") };
+        assert_eq!((&failed["profile"], &failed["hook"]), (&"work".into(), &"on_refresh".into()));
+        for command in [&["status"][..], &["agent", "status"]] {
+            let shown = home.run(command).exits(0).stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(shown.contains(&format!("`on_refresh` of work: {reason}")), "{shown}");
+        }
     }
+    // Until it succeeds, or is no longer configured.
+    let failed = || home.run(&["agent", "status", "--json"]).exits(0).json()["failed_hooks"].clone();
+    home.run(&["profile", "set", "work", "on_refresh=true"]).exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+    wait_until("a hook that succeeds", || failed().is_null().then_some(()));
+    home.run(&["profile", "set", "work", "on_refresh=false"]).exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+    events.until("hook_failed");
+    assert_ne!(failed(), Value::Null);
+    home.run(&["profile", "set", "work", "on_refresh="]).exits(0);
+    assert_eq!(failed(), Value::Null);
     let log = home.run(&["agent", "log", "--json"]).exits(0).json();
     let failed = log["entries"].as_array().unwrap().iter().find(|entry| entry["action"] == "hook_failed");
     let failed = failed.expect("an entry");
     let pid = home.run(&["agent", "status", "--json"]).exits(0).json()["pid"].clone();
-    assert_eq!((&failed["profile"], &failed["count"], &failed["pid"]), (&"work".into(), &2.into(), &pid));
+    assert_eq!((&failed["profile"], &failed["count"], &failed["pid"]), (&"work".into(), &3.into(), &pid));
     assert_eq!(failed["executable"], crate::support::AUTHCTL);
     agent.stop();
 }

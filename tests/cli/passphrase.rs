@@ -372,9 +372,9 @@ fn hint_for_a_locked_store_follows_the_state_of_the_agent() {
     // One line for all profiles, with the same command.
     let status = home.run(&["status"]).exits(8).stdout;
     assert_eq!(status.matches("file store:").count(), 1, "{status}");
-    assert!(status.contains("authctl agent unlock") && !status.contains("agent start"), "{status}");
+    assert!(status.matches("authctl agent unlock").count() == 1 && !status.contains("agent start"), "{status}");
     let long = home.run(&["status", "work"]).exits(8).stdout;
-    assert!(long.contains("authctl agent unlock"), "{long}");
+    assert_eq!(long.matches("authctl agent unlock").count(), 1, "{long}");
     home.run_with(&["agent", "unlock", "--passphrase-stdin"], &format!("{PASSPHRASE}\n")).exits(0);
     assert_eq!(hint(), "authctl --passphrase-stdin profile rename work renamed --json");
     home.run_with(&[&["--passphrase-stdin"], &rename[..]].concat(), &format!("{PASSPHRASE}\n")).exits(0);

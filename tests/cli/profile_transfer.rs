@@ -154,7 +154,7 @@ fn hostile_file_is_refused_and_nothing_changed() {
         (format!("{good}[profiles.\"\\u001b[2Je\"]\nissuer = \"https://e.example\"\n"), "invalid profile name"),
         (format!("{good}[profiles.half]\nissuer = \"https://h.example\"\n"), "missing setting `client_id`"),
         (
-            format!("{good}[profiles.a]\nissuer = \"https://a.example\"\nclient_id = \"x\"\n"),
+            format!("{good}[profiles.a]\nissuer = \"https://a.example\"\nclient_id = \"x\"\nstore = \"file\"\n"),
             "profile `a` already exists",
         ),
         (long, "larger than 1024 KiB"),
@@ -200,4 +200,21 @@ fn import_takes_no_session_that_another_profile_has() {
     fs::write(home.config_file(), rest).unwrap();
     home.run_with(&["profile", "import", "-"], &config).exits(0);
     home.run(&["token", "home"]).exits(0);
+}
+
+#[test]
+fn import_that_a_lock_refuses_does_not_suggest_to_replace() {
+    let mut home = Sandbox::new();
+    home.configure(TWO);
+    let text =
+        home.run(&["profile", "export"]).exits(0).stdout.replace("[profiles.b]", "[profiles.b]\naudience = \"y\"");
+    let machine = home.path().join("machine/authctl");
+    fs::create_dir_all(&machine).unwrap();
+    // Of the second profile: the first one exists too.
+    fs::write(machine.join("config.toml"), "[profiles.b]\naudience = \"x\"\nlocked = [\"audience\"]\n").unwrap();
+    home.set("XDG_CONFIG_DIRS", machine.parent().unwrap());
+    for more in [&[][..], &["--replace"]] {
+        let refused = home.run_with(&[&["profile", "import", "-"][..], more].concat(), &text).exits(2);
+        refused.reports("cannot set `audience`");
+    }
 }

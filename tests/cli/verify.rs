@@ -6,6 +6,7 @@ use authctl::clock::UnixTime;
 use authctl::dev_issuer::Algorithm;
 use serde_json::{Value, json};
 
+use crate::hints::paste;
 use crate::support::jwt::{AUDIENCE, ISSUER, Signer, now, valid_claims};
 use crate::support::process::wait_until;
 use crate::support::signing_keys::b64;
@@ -421,4 +422,26 @@ fn token_that_was_received_expired_shows_a_wrong_clock() {
     // By a clock that is ahead of the issuer's, a new token is as expired as the last one.
     home.change_session("work", |session| session.tokens.obtained_at = UnixTime(expired_at + 1));
     verify().exits(4).reports("hint:  sudo timedatectl set-ntp true\n");
+}
+
+#[test]
+fn file_in_place_of_a_profile_has_a_hint_that_reads_it() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    fs::write(home.path().join("my token"), home.token("work")).unwrap();
+    fs::write(home.path().join("token.jwt"), home.token("work")).unwrap();
+    for (words, expected) in [
+        (&["verify", "./my token"][..], "authctl verify - < './my token'"),
+        (&["verify", "token.jwt"], "authctl verify - < token.jwt"),
+        (&["verify", "./token.jwt", "--explain"], "authctl verify - --explain < ./token.jwt"),
+        (&["verify", "--profile", "work", "./token.jwt"], "authctl verify --profile work - < ./token.jwt"),
+    ] {
+        let ran = home.run(words).exits(2);
+        assert_eq!(ran.stderr.lines().last(), Some(&*format!("hint:  {expected}")), "{}", ran.stderr);
+        paste(&home, expected, "").exits(0);
+    }
+    // Neither is a file whose content can be read again.
+    for other in ["./nothing", "/dev/null", "."] {
+        assert!(!home.run(&["verify", other]).exits(2).stderr.contains(" < "), "{other}");
+    }
 }

@@ -375,12 +375,12 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  oauth2, as in https://oauth2@index.example/simple. Requests for other hosts go to the `keyring` command that the \
                  link hides, if there is one.\n\
                  terraform  Terraform and OpenTofu: `credentials_helper` in ~/.terraformrc, and the link \
-                 terraform-credentials-authctl in ~/.terraform.d/plugins.\n\
+                 terraform-credentials-authctl in ~/.terraform.d/plugins. A file in JSON stays in JSON.\n\
                  google  `credential_source.executable` in the credential configuration of workload identity federation.\n\
                  aws  `credential_process` in the section of `--aws-profile` in ~/.aws/config. The role of `--role-arn` is assumed \
                  with AssumeRoleWithWebIdentity at the STS of the region, or at AWS_ENDPOINT_URL_STS; nothing is stored, so each \
-                 start assumes it again. The role must trust issuer, audience and subject of the token. `--setup` shows the \
-                 lines for a token file too.\n\
+                 start assumes it again. The role must trust issuer, audience and subject of the token. Its credentials last an hour, or \
+                 `--role-duration`, at most what the role allows. `--setup` shows the lines for a token file too.\n\
                  azure  Azure clients with workload identity: a token file as below, and the variables to set.\n\
                  file  FILE has the access token, or with `--id-token` the ID token, for programs that read one. Without FILE, \
                  the file that the profile has already, else one beside the agent's socket.",
@@ -435,6 +435,16 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
         &[(
             "DESCRIPTION",
             "A profile that a machine-wide file configures is shown with that file; authctl.toml(5) explains it.",
+        )],
+    ),
+    (
+        "authctl-profile-rename",
+        &[(
+            "DESCRIPTION",
+            "The session, the default and the hosts go with the profile. What else names it is listed, with the command \
+             that changes it: the set-up of kubectl and of AWS clients, a service of `authctl proxy install`, `.authctl.toml` \
+             of the current directory, and AUTHCTL_PROFILE. Credential configurations of Google Cloud clients and \
+             configurations of MCP clients are not known to authctl.",
         )],
     ),
     (

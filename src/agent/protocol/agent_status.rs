@@ -57,6 +57,9 @@ pub struct AgentStatus {
     /// The refreshed sessions that their store does not take, and that are only in memory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unsaved: Vec<UnsavedStatus>,
+    /// The hooks that failed when the agent last ran them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_hooks: Vec<HookStatus>,
 }
 
 /// What the system refuses a confined process.
@@ -121,6 +124,19 @@ pub struct UnsavedStatus {
     pub error: String,
 }
 
+/// A hook that failed when it last ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookStatus {
+    /// The profile.
+    pub profile: ProfileName,
+    /// The setting that has the hook.
+    pub hook: String,
+    /// When it failed.
+    pub at: UnixTime,
+    /// Why, in one line.
+    pub error: String,
+}
+
 impl AgentStatus {
     /// Returns the state of an agent that is not running at `socket`.
     #[must_use]
@@ -143,6 +159,7 @@ impl AgentStatus {
             handover_key: None,
             confinement: None,
             unsaved: Vec::new(),
+            failed_hooks: Vec::new(),
         }
     }
 }

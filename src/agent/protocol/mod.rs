@@ -13,7 +13,7 @@ mod socket;
 /// then.
 pub const STOP_LIMIT: Duration = Duration::from_secs(180);
 
-pub use agent_status::{AgentStatus, Confinement, Restriction, UnsavedStatus};
+pub use agent_status::{AgentStatus, Confinement, HookStatus, Restriction, UnsavedStatus};
 pub use client::{AgentClient, ClientError, Reply};
 pub use messages::{
     AuditLogEntry, AuditLogResponse, ForgetResponse, HandoverItem, HandoverRequest, LockRequest, LogoutResponse,

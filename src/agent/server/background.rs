@@ -17,7 +17,7 @@ use crate::clock::UnixTime;
 use crate::error::ErrorCode;
 use crate::model::{IssuerUrl, Profile, ProfileName, Session, StoreKind, TokenTarget};
 use crate::session::refresh_policy::{FailureSource, LastFailure, Validity, backoff};
-use crate::session::{HookFailure, TokenRequest, names_status_list};
+use crate::session::{HookOutcome, TokenRequest, names_status_list};
 
 /// The number of concurrent background refreshes and loads for the profiles of one issuer.
 const MAX_PER_ISSUER: usize = 8;
@@ -146,14 +146,16 @@ pub(super) async fn report_unsaved(agent: Arc<Agent>) {
     }
 }
 
-/// Publishes and records the failures of hooks. Never returns.
-pub(super) async fn report_hooks(agent: Arc<Agent>, mut failures: broadcast::Receiver<HookFailure>) {
+/// Publishes and records the failures of hooks, and has the last one in the agent's status. Never returns.
+pub(super) async fn report_hooks(agent: Arc<Agent>, mut outcomes: broadcast::Receiver<HookOutcome>) {
     let this = Peer::own();
     loop {
-        match failures.recv().await {
-            Ok(HookFailure { profile, message }) => {
-                agent.audit_log.record(&this, AuditAction::HookFailed, Some(&profile), agent.now());
-                agent.events.publish(EventKind::HookFailed, Some(&profile), agent.now(), Some(message));
+        match outcomes.recv().await {
+            Ok(outcome) => {
+                agent.note_hook(&outcome);
+                let Some(message) = outcome.failure else { continue };
+                agent.audit_log.record(&this, AuditAction::HookFailed, Some(&outcome.profile), agent.now());
+                agent.events.publish(EventKind::HookFailed, Some(&outcome.profile), agent.now(), Some(message));
             }
             // The oldest were dropped.
             Err(RecvError::Lagged(_)) => {}

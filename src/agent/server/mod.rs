@@ -99,7 +99,7 @@ pub async fn serve(
         tokio::spawn(background::update_status_lists(Arc::clone(&agent))),
         tokio::spawn(token_files::update(Arc::clone(&agent))),
         tokio::spawn(background::report_unsaved(Arc::clone(&agent))),
-        tokio::spawn(background::report_hooks(Arc::clone(&agent), agent.sessions.hook_failures())),
+        tokio::spawn(background::report_hooks(Arc::clone(&agent), agent.sessions.hook_outcomes())),
         tokio::spawn(lock_requests::lock_when_idle(Arc::clone(&agent))),
     ];
     if parts.notify || parts.asks_for_login {

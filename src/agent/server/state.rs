@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
@@ -15,12 +15,12 @@ use super::lock_state::PassphraseLock;
 use super::login_prompt::LoginPrompts;
 use super::peer::Peers;
 use super::profiles::Profiles;
-use crate::agent::protocol::{AgentStatus, Confinement, MAX_WAIT, UnsavedStatus};
+use crate::agent::protocol::{AgentStatus, Confinement, HookStatus, MAX_WAIT, UnsavedStatus};
 use crate::clock::{Clock, UnixTime};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
 use crate::paths::ConfigFiles;
-use crate::session::{SessionService, UnsavedSession};
+use crate::session::{Hook, HookOutcome, SessionService, UnsavedSession};
 use crate::store::HandoverKey;
 use crate::text::without_error_numbers;
 
@@ -53,6 +53,8 @@ pub(super) struct Agent {
     pub(super) checks: Mutex<HashMap<ProfileName, bool>>,
     /// The profiles whose lock is awaited, to read their sessions again.
     pub(super) awaited_locks: Mutex<HashSet<ProfileName>>,
+    /// The hooks that failed when they last ran.
+    failed_hooks: Mutex<HashMap<(ProfileName, Hook), (UnixTime, String)>>,
 }
 
 impl Agent {
@@ -89,6 +91,7 @@ impl Agent {
             stop: watch::Sender::new(false),
             checks: Mutex::default(),
             awaited_locks: Mutex::default(),
+            failed_hooks: Mutex::default(),
             sessions,
             clock,
         }))
@@ -132,6 +135,35 @@ impl Agent {
         unsaved
     }
 
+    /// Notes how a hook has ended.
+    pub(super) fn note_hook(&self, outcome: &HookOutcome) {
+        let mut failed = self.failed_hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (outcome.profile.clone(), outcome.hook);
+        match &outcome.failure {
+            Some(message) => drop(failed.insert(key, (self.now(), message.clone()))),
+            None => drop(failed.remove(&key)),
+        }
+    }
+
+    /// Returns the hooks that failed when they last ran, as far as they are still configured, by name.
+    fn failed_hooks(&self) -> Vec<HookStatus> {
+        let profiles = self.profiles.all();
+        let failed = self.failed_hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_configured = |name: &ProfileName, hook: Hook| {
+            profiles.iter().any(|profile| profile.name == *name && hook.is_of(profile))
+        };
+        let configured = failed.iter().filter(|((name, hook), _)| is_configured(name, *hook));
+        let status = |((profile, hook), (at, error)): (&(ProfileName, Hook), &(UnixTime, String))| HookStatus {
+            profile: profile.clone(),
+            hook: hook.setting().to_owned(),
+            at: *at,
+            error: error.clone(),
+        };
+        let mut failed: Vec<HookStatus> = configured.map(status).collect();
+        failed.sort_by(|one, other| (&one.profile, &one.hook).cmp(&(&other.profile, &other.hook)));
+        failed
+    }
+
     /// Returns the agent's state, for `agent status`.
     pub(super) fn state(&self) -> AgentStatus {
         self.lock_if_idle();
@@ -155,6 +187,7 @@ impl Agent {
             handover_key: Some(self.handover.public()),
             confinement: Some(self.confinement.clone()),
             unsaved: self.unsaved(),
+            failed_hooks: self.failed_hooks(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `credential_process` of AWS clients, through AssumeRoleWithWebIdentity.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -7,16 +8,20 @@ use serde_json::json;
 use super::call::Call;
 use super::program::program;
 use super::protocol::Protocol;
-use super::setup::{Change, TokenFile};
+use super::setup::{Change, TokenFile, read, values};
+use crate::app::App;
 use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{ProfileName, secure_url};
+use crate::model::{ProfileName, format_duration, secure_url};
 use crate::oauth::aws_sts::Role;
 use crate::paths::{self, tool_variable};
 use crate::secret::Secret;
-use crate::text::shell_line;
+use crate::text::{shell_line, shell_words};
 
 pub(super) struct Aws;
+
+/// The setting of a profile of AWS that starts authctl.
+const KEY: &str = "credential_process";
 
 /// The settings of a profile of AWS by which it gets credentials in another way.
 const CREDENTIAL_SETTINGS: [&str; 7] = [
@@ -28,6 +33,9 @@ const CREDENTIAL_SETTINGS: [&str; 7] = [
     "sso_session",
     "web_identity_token_file",
 ];
+
+/// How long credentials may last, in seconds: `DurationSeconds` of the API.
+const DURATIONS: RangeInclusive<u64> = 900..=43_200;
 
 impl Protocol for Aws {
     fn answer(&self, call: &Call<'_>) -> Result<u8, Error> {
@@ -78,14 +86,6 @@ impl Protocol for Aws {
             name if name.contains(' ') => format!("[profile \"{name}\"]"),
             name => format!("[profile {name}]"),
         };
-        let config = match tool_variable("AWS_CONFIG_FILE") {
-            // AWS's clients resolve it.
-            Some(file) => match file.strip_prefix("~/") {
-                Some(below) => paths::home()?.join(below),
-                None => PathBuf::from(file),
-            },
-            None => paths::home()?.join(".aws/config"),
-        };
         let value = match call.args.remove && call.args.role_arn.is_none() {
             true => String::new(),
             false => {
@@ -97,14 +97,16 @@ impl Protocol for Aws {
                 {
                     words.extend(value.iter().flat_map(|value| [option.to_owned(), value.clone()]));
                 }
+                let duration = call.args.role_duration.map(format_duration);
+                words.extend(duration.into_iter().flat_map(|value| ["--role-duration".to_owned(), value]));
                 words.extend(call.args.id_token.then(|| "--id-token".to_owned()));
                 shell_line(words)
             }
         };
         let section = Change::Section {
-            file: config,
+            file: config_file()?,
             header,
-            key: "credential_process",
+            key: KEY,
             value,
             is_ours: |value| value.contains(" helper aws "),
             others: &CREDENTIAL_SETTINGS,
@@ -121,6 +123,46 @@ impl Protocol for Aws {
         }
         Ok(changes)
     }
+
+    /// The profiles of AWS.
+    fn places_of(
+        &self,
+        app: &App,
+        old: &ProfileName,
+        new: Option<&ProfileName>,
+    ) -> Result<Vec<(String, String)>, Error> {
+        let file = config_file()?;
+        let command = |header: &[String], value: &str| {
+            let words = shell_words(value)?;
+            let start = words.windows(2).position(|words| words == ["helper", "aws"])? + 2;
+            let mut options = words[start..].to_vec();
+            let at = options.windows(2).position(|words| words == ["--profile", old.as_str()])?;
+            options.drain(at..at + 2);
+            let (mode, profile) = new.map_or(("--remove", old), |new| ("--write", new));
+            let hint = Hint::command("helper").with_argument("aws").with_flag(mode);
+            let mut hint = hint.with_option("--profile", profile.as_str());
+            if new.is_some() {
+                hint = options.into_iter().fold(hint, Hint::with_argument);
+            }
+            let name = if header.len() > 1 { header[1..].join(" ") } else { header.join(" ") };
+            Some(app.next_command(hint.with_option("--aws-profile", name)))
+        };
+        let text = read(&file)?;
+        let found = values(&text, KEY).into_iter().filter_map(|(header, value)| command(&header, value));
+        Ok(found.map(|command| (file.display().to_string(), command)).collect())
+    }
+}
+
+/// Returns the file of the profiles of AWS.
+fn config_file() -> Result<PathBuf, Error> {
+    Ok(match tool_variable("AWS_CONFIG_FILE") {
+        // AWS's clients resolve it.
+        Some(file) => match file.strip_prefix("~/") {
+            Some(below) => paths::home()?.join(below),
+            None => PathBuf::from(file),
+        },
+        None => paths::home()?.join(".aws/config"),
+    })
 }
 
 fn help() -> Hint {
@@ -149,7 +191,11 @@ fn role(call: &Call<'_>, profile: &ProfileName) -> Result<Role, Error> {
         let message = "invalid role session name (2 to 64 letters, digits and _+=,.@-)";
         return Err(Error::msg(ErrorCode::Usage, message, help()));
     }
-    Ok(Role { arn, session_name })
+    let duration = call.args.role_duration;
+    if duration.is_some_and(|duration| !DURATIONS.contains(&duration.as_secs())) {
+        return Err(Error::msg(ErrorCode::Usage, "invalid duration of the credentials (15m to 12h)", help()));
+    }
+    Ok(Role { arn, session_name, duration })
 }
 
 /// Requires the name of a region, which becomes a part of the address of STS.

@@ -8,11 +8,13 @@ use super::call::{Call, foreign, unreadable};
 use super::kubeconfig::with_user;
 use super::program::{is_authctl, program};
 use super::protocol::Protocol;
-use super::setup::{Change, TextEdit, printed};
+use super::setup::{Change, TextEdit, printed, read};
+use crate::app::App;
 use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::ToolHost;
+use crate::model::{ProfileName, ToolHost};
 use crate::paths::{self, tool_variable};
+use crate::text::shell_line;
 
 pub(super) struct Kubernetes;
 
@@ -72,14 +74,14 @@ impl Protocol for Kubernetes {
             ));
         }
         let profile = call.profile_of_set_up()?;
-        let user = format!("authctl-{profile}");
+        let user = user_of(&profile);
         let mut words = program(call.app)?;
         words.extend(["helper", "kubernetes", "--profile", profile.as_str()].map(str::to_owned));
         words.extend(call.args.id_token.then(|| "--id-token".to_owned()));
         let (name, same) = (user.clone(), user.clone());
         Ok(vec![
             Change::Commands {
-                file: kubeconfig(call, &user)?,
+                file: kubeconfig(call.app, &user)?,
                 shown: kubectl(["view", "-o", "json"]),
                 plan: Box::new(move |shown, add| plan(&name, &words, shown, add)),
                 on_copy,
@@ -94,6 +96,47 @@ impl Protocol for Kubernetes {
             Change::Note(format!("use it in a context: kubectl config set-context --current --user={user}")),
         ])
     }
+
+    /// The user in kubeconfig, and the contexts that have it.
+    fn places_of(
+        &self,
+        app: &App,
+        old: &ProfileName,
+        new: Option<&ProfileName>,
+    ) -> Result<Vec<(String, String)>, Error> {
+        let user = user_of(old);
+        let file = kubeconfig(app, &user)?;
+        // Most users have none: kubectl need not be started for them.
+        if !read(&file)?.contains(&user) {
+            return Ok(Vec::new());
+        }
+        let shown = printed(app, &kubectl(["view", "-o", "json"]))?.unwrap_or_default();
+        if plan(&user, &[], &shown, false)?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let config: Value = serde_json::from_str(&shown).unwrap_or_default();
+        let helper = |mode: &str, profile: &ProfileName| {
+            let hint = Hint::command("helper").with_argument("kubernetes").with_flag(mode);
+            hint.with_option("--profile", profile.as_str())
+        };
+        let mut commands = vec![app.next_command(helper("--remove", old))];
+        if let Some(new) = new {
+            let exec = find_user(&config, &user).map(|found| &found["user"]["exec"]["args"]).and_then(Value::as_array);
+            let has_id_token = exec.is_some_and(|words| words.contains(&json!("--id-token")));
+            let write = helper("--write", new);
+            commands.push(app.next_command(if has_id_token { write.with_flag("--id-token") } else { write }));
+            let contexts = config["contexts"].as_array().into_iter().flatten();
+            let of_user = contexts.filter(|context| context["context"]["user"] == user);
+            let set = |name| shell_line(kubectl(["set-context", name, &format!("--user={}", user_of(new))]));
+            commands.extend(of_user.filter_map(|context| context["name"].as_str()).map(set));
+        }
+        Ok(vec![(file.display().to_string(), commands.join(" && "))])
+    }
+}
+
+/// Returns the user in kubeconfig that has the tokens of a profile.
+fn user_of(profile: &ProfileName) -> String {
+    format!("authctl-{profile}")
 }
 
 fn kubectl<'a>(words: impl IntoIterator<Item = &'a str>) -> Vec<String> {
@@ -106,13 +149,18 @@ fn on_copy(words: &[String], file: &str) -> Vec<String> {
     words[..1].iter().chain(&option).chain(&words[1..]).cloned().collect()
 }
 
-/// Returns the file of `KUBECONFIG` that kubectl changes: the one that has the user, else the first that exists, else the last.
-fn kubeconfig(call: &Call<'_>, user: &str) -> Result<PathBuf, Error> {
+/// Returns the files of `KUBECONFIG`.
+fn named_files() -> Vec<PathBuf> {
     let named = tool_variable("KUBECONFIG").unwrap_or_default();
-    let files: Vec<PathBuf> = std::env::split_paths(&named).filter(|file| !file.as_os_str().is_empty()).collect();
+    std::env::split_paths(&named).filter(|file| !file.as_os_str().is_empty()).collect()
+}
+
+/// Returns the file of `KUBECONFIG` that kubectl changes: the one that has the user, else the first that exists, else the last.
+fn kubeconfig(app: &App, user: &str) -> Result<PathBuf, Error> {
+    let files = named_files();
     let has_user = |file: &PathBuf| {
         let shown = on_copy(&kubectl(["view", "-o", "json"]), &file.to_string_lossy());
-        let config: Value = serde_json::from_str(&printed(call, &shown)?.unwrap_or_default()).unwrap_or_default();
+        let config: Value = serde_json::from_str(&printed(app, &shown)?.unwrap_or_default()).unwrap_or_default();
         Ok::<_, Error>(find_user(&config, user).is_some())
     };
     match &files[..] {

@@ -23,6 +23,7 @@ use super::output;
 use crate::app::App;
 use crate::cli::{Helper, Tool};
 use crate::error::Error;
+use crate::model::ProfileName;
 use call::Call;
 use protocol::Protocol;
 
@@ -39,6 +40,14 @@ fn protocol(tool: Tool) -> &'static dyn Protocol {
         Tool::Azure => &azure::Azure,
         Tool::File => &file::File,
     }
+}
+
+/// Returns where the set-up of tools names the profile `old`, which was renamed to `new` or removed, each with the command that
+/// changes it.
+pub(super) fn places_of(app: &App, old: &ProfileName, new: Option<&ProfileName>) -> Vec<(String, String)> {
+    // What cannot be read is reported by the tool.
+    let of = |tool: &Tool| protocol(*tool).places_of(app, old, new).unwrap_or_default();
+    Tool::all().iter().flat_map(of).collect()
 }
 
 /// Runs the command.

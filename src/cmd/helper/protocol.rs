@@ -2,7 +2,9 @@
 
 use super::call::Call;
 use super::setup::Change;
+use crate::app::App;
 use crate::error::Error;
+use crate::model::ProfileName;
 
 /// The protocol of a tool.
 pub(super) trait Protocol {
@@ -17,6 +19,17 @@ pub(super) trait Protocol {
 
     /// Returns what the set-up of the tool changes.
     fn setup(&self, call: &Call<'_>) -> Result<Vec<Change>, Error>;
+
+    /// Returns where the tool's configuration names the profile `old`, each with the command that has it name `new` or, without
+    /// one, nothing. Most tools name a host instead.
+    fn places_of(
+        &self,
+        _app: &App,
+        _old: &ProfileName,
+        _new: Option<&ProfileName>,
+    ) -> Result<Vec<(String, String)>, Error> {
+        Ok(Vec::new())
+    }
 }
 
 /// How a tool learns of an error.

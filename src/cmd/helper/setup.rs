@@ -20,6 +20,8 @@ use crate::fs::{LockError, LockFile};
 use crate::model::ToolHost;
 pub(super) use change::Change;
 pub(super) use commands::{TextEdit, printed};
+pub(super) use files::read;
+pub(super) use ini::values;
 use step::SetupStep;
 pub(super) use token_file::TokenFile;
 

@@ -86,6 +86,7 @@ async fn add(app: &App, file: &Path, text: &str, replace: bool) -> Result<u8, Er
     }
     let _lock = app.lock_config().await?;
     let before = app.config()?;
+    let mut known = None;
     for profile in &mut profiles {
         let Some(existing) = before.existing(&profile.name)? else {
             app.sessions()?.delete_copy(profile, before.profiles.values()).await;
@@ -94,18 +95,20 @@ async fn add(app: &App, file: &Path, text: &str, replace: bool) -> Result<u8, Er
         profile.hooks.clone_from(&existing.hooks);
         profile.token_file.clone_from(&existing.token_file);
         profile.id_token_file.clone_from(&existing.id_token_file);
-        if !replace {
-            let name = file.display().to_string();
-            let name = if name.starts_with('-') { format!("./{name}") } else { name };
-            let mut hint = Hint::command("profile import").with_argument(name).with_flag("--replace");
-            if let Some(named) = &app.common.profile {
-                hint = hint.with_option("--profile", named.as_str());
-            }
-            let hint = if is_stdin(file) { Hint::command("profile import").with_flag("--help") } else { hint };
-            return Err(Error { hint, ..ConfigError::Exists(profile.name.clone()).into() });
-        }
         before.check_locks(profile)?;
         SETTINGS.iter().try_for_each(|setting| check_login_only(existing, profile, setting))?;
+        known.get_or_insert_with(|| profile.name.clone());
+    }
+    // Last: with `--replace`, all of the above is checked too.
+    if let Some(name) = known.filter(|_| !replace) {
+        let path = file.display().to_string();
+        let path = if path.starts_with('-') { format!("./{path}") } else { path };
+        let mut hint = Hint::command("profile import").with_argument(path).with_flag("--replace");
+        if let Some(named) = &app.common.profile {
+            hint = hint.with_option("--profile", named.as_str());
+        }
+        let hint = if is_stdin(file) { Hint::command("profile import").with_flag("--help") } else { hint };
+        return Err(Error { hint, ..ConfigError::Exists(name).into() });
     }
     config::save_all(&app.paths()?.config, &profiles)?;
     let after = app.config()?;

@@ -1,5 +1,7 @@
 //! `authctl proxy install` and `uninstall`: a service of the user that runs a proxy.
 
+use std::path::PathBuf;
+
 use super::arguments::{ListenAddress, check};
 use crate::app::App;
 use crate::cli::{ProxyInstall, ProxyRun};
@@ -40,14 +42,23 @@ pub(super) fn install(app: &App, args: &ProxyInstall) -> Result<u8, Error> {
 
 /// Stops and disables the service, and removes its files.
 pub(super) fn uninstall(app: &App, profile: Option<&ProfileName>) -> Result<u8, Error> {
-    let name = app.required_profile(profile)?;
+    service::uninstall(app, &service_of(app, app.required_profile(profile)?)?)
+}
+
+/// Returns the file of the service that runs a profile's proxy, if it is installed.
+pub(in crate::cmd) fn installed_service(app: &App, name: &ProfileName) -> Option<PathBuf> {
+    service::installed_file(&service_of(app, name.clone()).ok()?)
+}
+
+/// Returns the service of a profile's proxy, to find its files.
+fn service_of(app: &App, name: ProfileName) -> Result<Service, Error> {
     // Neither its API nor its arguments matter: the files have the profile's name.
     let api: ApiUrl = "https://localhost".parse().map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::None))?;
-    service::uninstall(app, &Service::new(app, Kind::Proxy(name, api), &[])?)
+    Service::new(app, Kind::Proxy(name, api), &[])
 }
 
 /// Returns the default socket of a profile's proxy.
-fn socket(app: &App, name: &ProfileName) -> Result<std::path::PathBuf, Error> {
+fn socket(app: &App, name: &ProfileName) -> Result<PathBuf, Error> {
     Ok(directory_of(&app.paths()?.agent_socket).join(format!("proxy-{name}.sock")))
 }
 

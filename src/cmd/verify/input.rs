@@ -1,6 +1,7 @@
 //! The tokens on stdin.
 
 use std::io;
+use std::path::Path;
 
 use crate::error::{Error, ErrorCode, Hint};
 use crate::text::bare_token;
@@ -14,6 +15,12 @@ pub(super) fn unreadable(error: io::Error) -> Error {
 /// Suggests to look at how tokens are given.
 pub(super) fn help() -> Hint {
     Hint::command("verify").with_flag("--help")
+}
+
+/// Suggests the typed command line with the token from stdin, if a file was named in place of a profile.
+pub(super) fn read_from(file: &str) -> Option<Hint> {
+    let hint = Hint::command("verify").with_argument("-").with_stdin(file).or_correction(file, "-");
+    Path::new(file).is_file().then_some(hint)
 }
 
 /// How much of stdin, or of a line, is read: a token and what may be pasted along with it.

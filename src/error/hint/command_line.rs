@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::cli::is_grant_option;
 use crate::model::ProfileName;
-use crate::text::shell_line;
+use crate::text::{shell_line, shell_word};
 
 /// An authctl command line. Without a profile it is for the default one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +19,22 @@ pub struct CommandLine {
     pub(super) options: Vec<(String, Option<String>)>,
     /// The typed words to repeat.
     pub(super) typed: Vec<String>,
+    /// The file that the command reads as its stdin.
+    pub(super) stdin: Option<String>,
 }
 
 impl CommandLine {
     /// Creates the command line of a command, which is for the profile of the error if it takes one.
     pub(super) fn new(verbs: &'static str, takes_profile: bool) -> Self {
-        Self { verbs, takes_profile, repeats: takes_profile, profile: None, options: Vec::new(), typed: Vec::new() }
+        Self {
+            verbs,
+            takes_profile,
+            repeats: takes_profile,
+            profile: None,
+            options: Vec::new(),
+            typed: Vec::new(),
+            stdin: None,
+        }
     }
 
     /// Returns whether the command is the typed one, which has just failed. Without the name of a profile it is for the same one.
@@ -76,10 +86,15 @@ impl CommandLine {
         }
         words
     }
+
+    /// Returns how a shell gives the command its stdin.
+    pub(super) fn redirection(&self) -> String {
+        self.stdin.as_ref().map(|file| format!(" < {}", shell_word(file))).unwrap_or_default()
+    }
 }
 
 impl fmt::Display for CommandLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "authctl {}", shell_line(self.words()))
+        write!(f, "authctl {}{}", shell_line(self.words()), self.redirection())
     }
 }

@@ -40,6 +40,16 @@ fn role_is_assumed_with_the_token() {
     let id_token = home.session("work").tokens.id_token.clone().unwrap();
     let request = sts.requests().pop().unwrap();
     assert!(request.body.ends_with(id_token.expose()) && request.body.contains("RoleSessionName=ann%40work"));
+    for (given, seconds) in [("15m", "900"), ("12h", "43200"), ("5400", "5400")] {
+        helper(&home, &["--role-arn", ROLE, "--role-duration", given]).exits(0);
+        assert!(sts.requests().pop().unwrap().body.contains(&format!("&DurationSeconds={seconds}&")), "{given}");
+    }
+    for invalid in ["899", "14m", "43201", "1d"] {
+        for mode in [&[][..], &["--setup"], &["--write"]] {
+            let words = [&["--role-arn", ROLE, "--role-duration", invalid], mode].concat();
+            helper(&home, &words).exits(2).reports("15m to 12h");
+        }
+    }
 }
 
 #[test]
@@ -115,6 +125,8 @@ fn aws_configuration_is_set_up_once_and_undone() {
     assert!(read().ends_with(&format!("--role-arn {ROLE}\n")), "{}", read());
     helper(&home, &["--write", "--role-arn", ROLE, "--aws-profile", "other"]).exits(2).reports("has role_arn");
     helper(&home, &["--write", "--role-arn", ROLE, "--aws-profile", "a]"]).exits(2);
+    helper(&home, &["--write", "--role-arn", ROLE, "--role-duration", "7200"]).exits(0);
+    assert!(read().ends_with(&format!("--role-arn {ROLE} --role-duration 2h\n")), "{}", read());
     // The tool still names a profile that was renamed.
     home.run(&["profile", "rename", "work", "renamed"]).exits(0);
     helper(&home, &["--remove"]).exits(0);

@@ -485,3 +485,11 @@ fn locking_removes_every_file_at_once_however_slow_a_profile_is() {
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     assert_eq!(idp.stats().refreshes_committed, 0, "the refresh is still in progress");
 }
+
+#[test]
+fn empty_path_is_refused() {
+    let (home, _idp) = logged_in("");
+    for (tool, mode) in [("file", "--write"), ("file", "--setup"), ("azure", "--write"), ("google", "--setup")] {
+        home.run(&["helper", tool, "", mode]).exits(2).reports("error: the path of the file is empty\n");
+    }
+}

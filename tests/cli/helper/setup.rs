@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::logged_in;
+use crate::hints::paste;
 use crate::support::Sandbox;
 use crate::support::process::{copy_program, wait_until};
 
@@ -804,4 +805,102 @@ fn full_disk_and_read_only_directory_leave_every_file() {
         assert!(fs::read_to_string(&file).expect("text").contains(text.trim_end_matches('}')), "{tool}");
         assert!(file.symlink_metadata().expect("there").is_symlink(), "{tool}");
     }
+}
+
+#[test]
+fn terraform_configuration_in_json_is_changed_as_json() {
+    let (home, _idp) = logged_in("");
+    let file = home.path().join(".terraformrc");
+    let set_up = |mode: &str| home.run(&["helper", "terraform", mode, "--host", "registry.example"]);
+    let before = "{\n  \"disable_checkpoint\": true\n}\n";
+    fs::write(&file, before).expect("written");
+    let shown = set_up("--setup").exits(0).stdout;
+    assert!(shown.contains(".terraformrc: \"credentials_helper\": {\"authctl\": {}}\n"), "{shown}");
+    set_up("--write").exits(0);
+    let written: Value = serde_json::from_str(&fs::read_to_string(&file).expect("text")).expect("JSON");
+    assert_eq!(written, json!({"disable_checkpoint": true, "credentials_helper": {"authctl": {}}}));
+    assert_eq!(set_up("--write").exits(0).stderr, "already set up\n");
+    set_up("--remove").exits(0);
+    assert_eq!(fs::read_to_string(&file).expect("text"), before);
+    for (text, mode, reason) in [
+        ("{\"credentials_helper\": {\"other\": {}}}", "--write", "another credentials_helper"),
+        ("{\"credentials_helper\": {\"authctl\": {\"args\": [\"-v\"]}}}", "--remove", "more in its block"),
+        ("{\"credentials_helper\"", "--write", "cannot change"),
+    ] {
+        fs::write(&file, text).expect("written");
+        set_up(mode).exits(2).reports(reason);
+        assert_eq!(fs::read_to_string(&file).expect("text"), text);
+    }
+}
+
+#[test]
+fn link_that_leads_to_itself_is_reported_and_stays() {
+    let (home, _idp) = logged_in("");
+    for (path, tool) in [
+        (".docker/config.json", "docker"),
+        (".cargo/config.toml", "cargo"),
+        (".terraformrc", "terraform"),
+        (".aws/config", "aws"),
+    ] {
+        let file = home.path().join(path);
+        fs::create_dir_all(file.parent().expect("a directory")).expect("made");
+        symlink(&file, &file).expect("linked");
+        let words: &[&str] = match tool {
+            "aws" => &["--role-arn", "arn:aws:iam::123456789012:role/ci"],
+            _ => &["--host", "git.example"],
+        };
+        for mode in ["--write", "--remove"] {
+            let ran = home.run(&[&["helper", tool, mode][..], words].concat()).exits(2);
+            ran.reports(&format!("cannot change {}: its symbolic link leads back to itself", file.display()));
+        }
+        assert_eq!(fs::read_link(&file).expect("a link"), file);
+    }
+    assert_eq!(hosts(&home), json!([]));
+}
+
+#[test]
+fn renamed_or_removed_profile_is_reported_where_it_is_still_named() {
+    const ROLE: &str = "arn:aws:iam::123456789012:role/ci";
+    let (mut home, _idp) = logged_in("");
+    home.run(&["helper", "aws", "--write", "--role-arn", ROLE, "--role-duration", "2h"]).exits(0);
+    home.run(&["helper", "aws", "--write", "--role-arn", ROLE, "--aws-profile", "my deploy", "--id-token"]).exits(0);
+    let service = home.path().join("config/systemd/user/authctl-proxy-work.service");
+    home.run(&["proxy", "install", "work", "--for", "https://api.example"]).exits(0);
+    assert!(service.exists());
+    let directory = home.path().join(".authctl.toml");
+    fs::write(&directory, "profile = \"work\"\n").expect("written");
+    home.set("AUTHCTL_PROFILE", "work");
+    let commands = |text: &str, name: &str| -> Vec<String> {
+        let found =
+            text.lines().filter_map(|line| line.split_once(&format!(" still names {name}; to change that, run: ")));
+        found.map(|(_, command)| command.to_owned()).collect()
+    };
+    let renamed = home.run(&["profile", "rename", "work", "job"]).exits(0).stderr;
+    assert_eq!(
+        commands(&renamed, "work"),
+        [
+            &format!(
+                "authctl helper aws --write --profile job --role-arn {ROLE} --role-duration 2h --aws-profile work"
+            ),
+            &format!("authctl helper aws --write --profile job --role-arn {ROLE} --id-token --aws-profile 'my deploy'"),
+            "authctl proxy uninstall work",
+            &format!("${{EDITOR:-vi}} {}", directory.display()),
+            "export AUTHCTL_PROFILE=job",
+        ]
+    );
+    home.unset("AUTHCTL_PROFILE");
+    fs::remove_file(&directory).expect("removed");
+    for command in &commands(&renamed, "work")[..3] {
+        paste(&home, command, "").exits(0);
+    }
+    assert!(!service.exists());
+    let config = home.path().join(".aws/config");
+    let text = fs::read_to_string(&config).expect("text");
+    assert_eq!((text.matches(" --profile job ").count(), text.matches("[profile").count()), (2, 2), "{text}");
+    home.run(&["logout", "job"]).exits(0);
+    let removed = home.run(&["profile", "remove", "job"]).exits(0).stderr;
+    for command in commands(&removed, "job") {
+        paste(&home, &command, "").exits(0);
+    }
+    assert_eq!(fs::read_to_string(&config).expect("text"), "");
 }

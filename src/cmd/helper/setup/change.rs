@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::commands::{OnCopy, Plan, TextEdit, printed};
+use super::files::{is_json, parts_of, read};
 use super::hosts::set_hosts;
 use super::token_file::TokenFile;
 use crate::cmd::helper::call::Call;
@@ -22,7 +23,7 @@ pub(crate) enum Change {
     Members { file: PathBuf, object: &'static str, names: Vec<String>, value: &'static str },
     /// An element of an array in a TOML file; a new array starts with `first`, the tool's default.
     Element { file: PathBuf, path: [&'static str; 2], value: String, first: &'static str },
-    /// A line in a text file.
+    /// An empty block in a text file, which may also be JSON.
     Block { file: PathBuf, text: &'static str },
     /// A symbolic link of this name to authctl, in the user's directory of programs. It stays while a host in the JSON file
     /// `used_in` uses it.
@@ -58,7 +59,7 @@ impl Change {
             }
             Self::Commands { shown, plan, .. } => {
                 let needed =
-                    printed(call, shown)?.and_then(|text| plan(&text, true).ok()).filter(|all| !all.is_empty());
+                    printed(call.app, shown)?.and_then(|text| plan(&text, true).ok()).filter(|all| !all.is_empty());
                 needed.map_or_else(|| plan("", true), Ok)?.iter().map(shell_line).collect()
             }
             Self::Members { file, object, names, value } => {
@@ -68,7 +69,12 @@ impl Change {
             Self::Element { file, path, value, first } => {
                 vec![format!("# in {}, [{}]: {} = [\"{first}\", \"{value}\"]", file.display(), path[0], path[1])]
             }
-            Self::Block { file, text } => vec![format!("# in {}: {}", file.display(), text.trim_end())],
+            Self::Block { file, text } => {
+                let [keyword, label] = parts_of(text);
+                let json = || format!("\"{keyword}\": {{\"{label}\": {{}}}}");
+                let line = if is_json(&read(file)?) { json() } else { text.trim_end().to_owned() };
+                vec![format!("# in {}: {line}", file.display())]
+            }
             Self::Link { .. } | Self::LinkAt(_) => {
                 let words = ["ln", "-s"].map(str::to_owned).into_iter();
                 let paths = [program_path(call.app)?, self.link()?].map(|path| path.display().to_string());

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
 use super::files::{cannot, changed_meanwhile, line_end, read_bytes, write};
+use crate::app::App;
 use crate::cmd::helper::call::{Call, foreign};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::{AtomicFile, create_private_dir, directory_of, link_target, replace, unblock};
@@ -57,8 +58,8 @@ pub(super) struct ToolCommands<'a> {
 ///
 /// # Errors
 /// If it fails in another way: what is planned without its output could delete what is there.
-pub(crate) fn printed(call: &Call<'_>, words: &[String]) -> Result<Option<String>, Error> {
-    call.app.run(text_of(words))
+pub(crate) fn printed(app: &App, words: &[String]) -> Result<Option<String>, Error> {
+    app.run(text_of(words))
 }
 
 async fn text_of(words: &[String]) -> Result<Option<String>, Error> {

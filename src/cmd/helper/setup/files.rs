@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 
+use serde::Serialize;
+use serde_json::{Value, json};
 use toml_edit::{Array, DocumentMut, Item, Table};
 
 use super::json::{self, Added};
@@ -26,16 +28,21 @@ pub(super) fn changed_meanwhile(file: &Path) -> Error {
 }
 
 /// Returns the text of a tool's file, empty if there is none.
-pub(super) fn read(file: &Path) -> Result<String, Error> {
+pub(crate) fn read(file: &Path) -> Result<String, Error> {
     String::from_utf8(read_bytes(file)?).map_err(|e| cannot(file, e.utf8_error()))
 }
 
 /// Returns the content of a tool's file, empty if there is none.
 pub(super) fn read_bytes(file: &Path) -> Result<Vec<u8>, Error> {
     let target = crate::fs::link_target(file);
-    if !target.exists() {
-        return Ok(Vec::new());
-    }
+    match target.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Ok(about) if about.is_symlink() => {
+            let message = format!("cannot change {}: its symbolic link leads back to itself", file.display());
+            return Err(foreign(message, Hint::list(file)));
+        }
+        about => about.map_err(|error| cannot(file, error))?,
+    };
     let bytes = regular_file::read(&target, MAX_FILE).map_err(|reason| cannot(file, anyhow::anyhow!(reason)))?;
     Ok(bytes.expose().to_vec())
 }
@@ -73,7 +80,7 @@ pub(super) fn edit_members(
     text: &str,
     object: &str,
     names: &[String],
-    value: &str,
+    value: impl Serialize + Copy,
     add: bool,
 ) -> Result<Option<String>, Error> {
     let mut changed: Option<String> = None;
@@ -154,8 +161,47 @@ pub(super) fn line_end(text: &str) -> &'static str {
     if text.split_inclusive('\n').next().is_some_and(|line| line.ends_with("\r\n")) { "\r\n" } else { "\n" }
 }
 
+/// Returns whether a text in the language of blocks is written as JSON, which is such a text as well.
+pub(super) fn is_json(text: &str) -> bool {
+    text.trim_start().starts_with('{')
+}
+
+/// Returns the keyword and the label of a block.
+pub(super) fn parts_of(block: &str) -> [&str; 2] {
+    ["", "\""]
+        .map(|before| block.split_once(before).and_then(|(_, rest)| rest.split([' ', '"']).next()).unwrap_or(block))
+}
+
 /// Returns the text with, or without, an empty block; `None` if it stays. What is between its braces is the user's.
-pub(super) fn edit_lines(file: &Path, text: &str, block: &str, add: bool) -> Result<Option<String>, Error> {
+pub(super) fn edit_block(file: &Path, text: &str, block: &str, add: bool) -> Result<Option<String>, Error> {
+    if is_json(text) { edit_json_block(file, text, block, add) } else { edit_lines(file, text, block, add) }
+}
+
+fn edit_json_block(file: &Path, text: &str, block: &str, add: bool) -> Result<Option<String>, Error> {
+    let [keyword, label] = parts_of(block);
+    let document: Value = serde_json::from_str(text).map_err(|e| cannot(file, e))?;
+    let is_there = document[keyword].get(label).is_some();
+    if is_there == add {
+        return Ok(None);
+    }
+    if add && document[keyword].as_object().is_some_and(|blocks| !blocks.is_empty()) {
+        return Err(another(file, keyword));
+    }
+    match edit_members(file, text, keyword, &[label.to_owned()], &json!({}), add)? {
+        None if is_there => Err(has_more(file)),
+        edited => Ok(edited),
+    }
+}
+
+fn another(file: &Path, keyword: &str) -> Error {
+    foreign(format!("{} has another {keyword}", file.display()), Hint::edit(file))
+}
+
+fn has_more(file: &Path) -> Error {
+    foreign(format!("{} has more in its block for authctl", file.display()), Hint::edit(file))
+}
+
+fn edit_lines(file: &Path, text: &str, block: &str, add: bool) -> Result<Option<String>, Error> {
     let without_spaces = |line: &str| line.split_whitespace().collect::<String>();
     let start = without_spaces(block.split_inclusive('{').next().unwrap_or(block));
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
@@ -164,9 +210,9 @@ pub(super) fn edit_lines(file: &Path, text: &str, block: &str, add: bool) -> Res
         return Ok(None);
     }
     let Some(first) = found else {
-        let keyword = block.split(' ').next().unwrap_or(block);
+        let [keyword, _] = parts_of(block);
         if lines.iter().any(|line| line.trim_start().starts_with(keyword)) {
-            return Err(foreign(format!("{} has another {keyword}", file.display()), Hint::edit(file)));
+            return Err(another(file, keyword));
         }
         let end = line_end(text);
         let separator = if text.is_empty() || text.ends_with('\n') { "" } else { end };
@@ -177,7 +223,7 @@ pub(super) fn edit_lines(file: &Path, text: &str, block: &str, add: bool) -> Res
     };
     let (block, after) = lines[first..].split_at(length + 1);
     if without_spaces(&block.concat()).strip_prefix(&start).is_none_or(|rest| rest != "}") {
-        return Err(foreign(format!("{} has more in its block for authctl", file.display()), Hint::edit(file)));
+        return Err(has_more(file));
     }
     Ok(Some(lines[..first].iter().chain(after).copied().collect()))
 }
@@ -207,6 +253,29 @@ mod tests {
         }
         assert!(edit("credentials_helper \"other\" {}\n", true).is_err());
         assert!(edit("credentials_helper \"authctl\" {\n", false).is_err());
+    }
+
+    #[test]
+    fn block_in_json_is_added_and_removed_and_the_rest_stays() {
+        let block = "credentials_helper \"authctl\" {}\n";
+        let edit = |text: &str, add| edit_block(Path::new("rc"), text, block, add).map_err(|error| error.message());
+        for (before, after) in [
+            ("{\"a\": {}}\n", "{\"a\": {},\"credentials_helper\":{\"authctl\":{}}}\n"),
+            (
+                "\r\n{\r\n  \"a\": 1\r\n}",
+                "\r\n{\r\n  \"a\": 1,\r\n  \"credentials_helper\": {\r\n    \"authctl\": {}\r\n  }\r\n}",
+            ),
+        ] {
+            assert_eq!(edit(before, true), Ok(Some(after.to_owned())));
+            assert_eq!((edit(after, true), edit(before, false)), (Ok(None), Ok(None)));
+            assert_eq!(edit(after, false), Ok(Some(before.to_owned())));
+        }
+        let own = r#"{"credentials_helper": {"authctl": {"args": ["-v"]}}}"#;
+        assert_eq!(edit(own, true), Ok(None));
+        for (text, add) in [(own, false), (r#"{"credentials_helper": {"other": {}}}"#, true), ("{", true), ("{", false)]
+        {
+            assert!(edit(text, add).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -30,6 +30,19 @@ fn setting(line: &str) -> Option<(&str, &str)> {
     Some((key.trim(), value.trim()))
 }
 
+/// Returns the values of a setting, each with the words of its section's header.
+pub(crate) fn values<'a>(text: &'a str, key: &str) -> Vec<(Vec<String>, &'a str)> {
+    let (mut section, mut found) = (Vec::new(), Vec::new());
+    for line in text.lines() {
+        if let Some(words) = header(line) {
+            section = words;
+        } else if let Some((_, value)) = setting(line).filter(|(name, _)| *name == key) {
+            found.push((section.clone(), value));
+        }
+    }
+    found
+}
+
 /// Returns the text with, or without, the setting; `None` if it stays.
 pub(super) fn edit(file: &Path, text: &str, wanted: &IniSetting<'_>, add: bool) -> Result<Option<String>, Error> {
     let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();

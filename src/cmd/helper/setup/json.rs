@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use serde::Serialize;
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -75,11 +76,11 @@ pub(super) enum Added {
 ///
 /// # Errors
 /// If the text is invalid.
-pub(super) fn add(text: &str, object: &str, name: &str, value: &str) -> anyhow::Result<Added> {
+pub(super) fn add(text: &str, object: &str, name: &str, value: impl Serialize) -> anyhow::Result<Added> {
     let text = if text.trim().is_empty() { "{}\n" } else { text };
     let found = NamedObjects::read(text, object)?;
     let same_name = found.objects.iter().flat_map(|(_, members)| members).rfind(|member| member.name == name);
-    let value = serde_json::to_string(value)?;
+    let value = serde_json::to_string(&value)?;
     if let Some(member) = same_name {
         return Ok(if text[member.value.clone()] == value { Added::Already } else { Added::Other });
     }
@@ -119,11 +120,11 @@ pub(super) fn add(text: &str, object: &str, name: &str, value: &str) -> anyhow::
 ///
 /// # Errors
 /// If the text is invalid.
-pub(super) fn remove(text: &str, object: &str, name: &str, value: &str) -> anyhow::Result<Option<String>> {
+pub(super) fn remove(text: &str, object: &str, name: &str, value: impl Serialize) -> anyhow::Result<Option<String>> {
     if text.trim().is_empty() {
         return Ok(None);
     }
-    let value = serde_json::to_string(value)?;
+    let value = serde_json::to_string(&value)?;
     let mut changed: Option<String> = None;
     loop {
         let current = changed.as_deref().unwrap_or(text);

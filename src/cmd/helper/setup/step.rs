@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::change::Change;
 use super::commands::{ToolCommands, printed, run_on_copy};
-use super::files::{self, cannot, changed_meanwhile, edit_array, edit_lines, edit_members, read};
+use super::files::{self, cannot, changed_meanwhile, edit_array, edit_block, edit_members, read};
 use super::hosts::{change_hosts, has_other_hosts};
 use super::ini;
 use super::token_file::TokenFile;
@@ -51,7 +51,7 @@ impl Change {
                 }
                 Some(SetupStep::Hosts)
             }
-            Self::Commands { file, shown, plan, on_copy, edit } => match (printed(call, shown)?, add) {
+            Self::Commands { file, shown, plan, on_copy, edit } => match (printed(call.app, shown)?, add) {
                 (None, false) => None,
                 (text, _) => {
                     let is_any = !plan(&text.unwrap_or_default(), add)?.is_empty();
@@ -60,7 +60,7 @@ impl Change {
                 }
             },
             Self::Members { file, object, names, value } => {
-                write(file, &|text| edit_members(file, text, object, names, value, add))?
+                write(file, &|text| edit_members(file, text, object, names, *value, add))?
             }
             // What the hosts share stays for the others.
             Self::Element { .. } | Self::Block { .. } | Self::LinkAt(_) | Self::Link { used_in: None, .. }
@@ -72,7 +72,7 @@ impl Change {
             Self::Element { file, path, value, first } => {
                 write(file, &|text| edit_array(file, text, path, value, first, add))?
             }
-            Self::Block { file, text: block } => write(file, &|text| edit_lines(file, text, block, add))?,
+            Self::Block { file, text: block } => write(file, &|text| edit_block(file, text, block, add))?,
             Self::Link { .. } | Self::LinkAt(_) => {
                 let link = self.link()?;
                 let target = fs::read_link(&link).ok();

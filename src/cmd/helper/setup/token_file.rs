@@ -31,6 +31,7 @@ impl TokenFile {
         };
         let path = match (call.words()[..].first(), &configured) {
             _ if call.words().len() > 1 => return Err(call.unknown_words()),
+            (Some(&""), _) => return Err(Error::msg(ErrorCode::Usage, "the path of the file is empty", help())),
             (Some(named), _) => std::path::absolute(named).map_err(|e| refused(Path::new(named), e))?,
             (None, Some(configured)) => configured.clone(),
             (None, None) => {
@@ -135,6 +136,10 @@ impl TokenFile {
     pub(crate) fn done(&self) -> String {
         format!("the token of {} is written to {}", self.profile.name, self.path.display())
     }
+}
+
+fn help() -> Hint {
+    Hint::command("helper").with_flag("--help")
 }
 
 fn refused(path: &Path, error: impl Into<anyhow::Error>) -> Error {
