@@ -18,6 +18,9 @@ pub enum InvalidToolHost {
     /// It is neither a host nor an address.
     #[error("invalid host `{0}` (example: git.example or localhost:5000)")]
     Invalid(String),
+    /// It has the name of a user.
+    #[error("invalid host `{0}`: a user is named before it (example: git.example or localhost:5000)")]
+    WithUser(String),
     /// The token would be sent unencrypted.
     #[error("`{0}` is not https, so a token would be sent unencrypted")]
     NotHttps(String),
@@ -50,7 +53,10 @@ impl FromStr for ToolHost {
         let url = url.map_err(|_| invalid())?;
         // What a URL parser repairs or ignores: other programs may read another host.
         let is_repaired = text.contains(|c: char| c == '\\' || c == '*' || c.is_control() || c.is_whitespace());
-        if is_repaired || !is_address && text.contains(['/', '@', '?', '#']) {
+        if !is_repaired && !is_address && text.contains('@') {
+            return Err(InvalidToolHost::WithUser(shown()));
+        }
+        if is_repaired || !is_address && text.contains(['/', '?', '#']) {
             return Err(invalid());
         }
         if !is_secure(&url) {
@@ -98,7 +104,7 @@ mod tests {
             ("http://localhost.evil.example:5000", "NotHttps"),
             ("git.example/path", "Invalid"),
             ("git.example/", "Invalid"),
-            ("user@git.example", "Invalid"),
+            ("user@git.example", "WithUser"),
             ("git.example?x", "Invalid"),
             ("git.example:99999", "Invalid"),
             ("", "Invalid"),
@@ -124,6 +130,7 @@ mod tests {
             let parsed = match text.parse::<ToolHost>() {
                 Ok(parsed) => parsed.to_string(),
                 Err(InvalidToolHost::Invalid(_)) => "Invalid".to_owned(),
+                Err(InvalidToolHost::WithUser(_)) => "WithUser".to_owned(),
                 Err(InvalidToolHost::NotHttps(_)) => "NotHttps".to_owned(),
             };
             assert_eq!(parsed, host, "{text}");
@@ -133,6 +140,9 @@ mod tests {
     #[test]
     fn error_shows_no_password() {
         let error = "user:secret@git.example".parse::<ToolHost>().expect_err("a host only");
-        assert_eq!(error.to_string(), "invalid host `git.example` (example: git.example or localhost:5000)");
+        assert_eq!(
+            error.to_string(),
+            "invalid host `git.example`: a user is named before it (example: git.example or localhost:5000)"
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::call::Call;
+use super::call::{Call, foreign};
 use super::program::program;
 use super::protocol::Protocol;
 use super::setup::{Change, TokenFile, read, values};
@@ -81,6 +81,9 @@ impl Protocol for Aws {
         if name.is_empty() || name.contains(|c: char| c.is_control() || "[]'\"\\#;".contains(c)) {
             return Err(Error::msg(ErrorCode::Usage, "invalid name of an AWS profile", help()));
         }
+        if !call.args.remove {
+            check_credentials_file(name)?;
+        }
         let header = match name {
             "default" => "[default]".to_owned(),
             name if name.contains(' ') => format!("[profile \"{name}\"]"),
@@ -155,14 +158,29 @@ impl Protocol for Aws {
 
 /// Returns the file of the profiles of AWS.
 fn config_file() -> Result<PathBuf, Error> {
-    Ok(match tool_variable("AWS_CONFIG_FILE") {
+    aws_file("AWS_CONFIG_FILE", ".aws/config")
+}
+
+/// Returns the file that the variable names, else the one in the home directory.
+fn aws_file(variable: &str, default: &str) -> Result<PathBuf, Error> {
+    Ok(match tool_variable(variable) {
         // AWS's clients resolve it.
         Some(file) => match file.strip_prefix("~/") {
             Some(below) => paths::home()?.join(below),
             None => PathBuf::from(file),
         },
-        None => paths::home()?.join(".aws/config"),
+        None => paths::home()?.join(default),
     })
+}
+
+/// Requires that the profile of AWS has no keys of its own in the file of credentials, which take precedence.
+fn check_credentials_file(name: &str) -> Result<(), Error> {
+    let (file, key) = (aws_file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials")?, CREDENTIAL_SETTINGS[0]);
+    if !values(&read(&file)?, key).iter().any(|(header, _)| header.join(" ") == name) {
+        return Ok(());
+    }
+    let message = format!("{} has {key} in [{name}], which AWS clients use instead", file.display());
+    Err(foreign(message, Hint::edit(&file)))
 }
 
 fn help() -> Hint {

@@ -65,7 +65,7 @@ impl Protocol for Cargo {
         let directory = tool_variable("CARGO_HOME")
             .map_or_else(|| paths::home().map(|home| home.join(".cargo")), |dir| Ok(dir.into()))?;
         // cargo starts it with an option of its own and nothing else.
-        let program = program(call.app)?.swap_remove(0);
+        let program = if call.args.remove { String::new() } else { program(call.app)?.swap_remove(0) };
         if program.contains(char::is_whitespace) {
             let message = format!("cargo cannot start `{program}`: its path has a space");
             return Err(Error::msg(

@@ -34,7 +34,8 @@ impl Protocol for Terraform {
 
     fn setup(&self, _: &Call<'_>) -> Result<Vec<Change>, Error> {
         let home = paths::home()?;
-        let named = tool_variable("TF_CLI_CONFIG_FILE").map(PathBuf::from);
+        // The second one is the old name.
+        let named = ["TF_CLI_CONFIG_FILE", "TERRAFORM_CONFIG"].into_iter().find_map(tool_variable).map(PathBuf::from);
         // Where there is one, OpenTofu reads it instead of the other.
         let tofu = Some(home.join(".tofurc")).filter(|file| named.is_none() && file.exists());
         let files = [named.unwrap_or_else(|| home.join(".terraformrc"))].into_iter().chain(tofu);

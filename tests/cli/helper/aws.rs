@@ -145,3 +145,25 @@ fn azure_is_set_up_with_a_token_file() {
     helper("--remove");
     assert!(!file.exists());
 }
+
+#[test]
+fn keys_in_the_credentials_file_of_aws_are_reported() {
+    let (mut home, _idp) = logged_in("");
+    let (file, config) = (home.path().join(".aws/credentials"), home.path().join(".aws/config"));
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, "[default]\naws_access_key_id = AKIA\n[my  deploy]\naws_access_key_id=AKIA\n[work]\nregion = x\n")
+        .unwrap();
+    let write = |home: &Sandbox, name: &str| helper(home, &["--write", "--role-arn", ROLE, "--aws-profile", name]);
+    for name in ["default", "my deploy"] {
+        let ran = write(&home, name).exits(2);
+        ran.reports(&format!("{} has aws_access_key_id in [{name}], which AWS clients use instead", file.display()));
+    }
+    assert!(!config.exists());
+    write(&home, "work").exits(0);
+    // What was set up before can be undone.
+    fs::write(&config, "[default]\ncredential_process = authctl helper aws --profile work\n").unwrap();
+    helper(&home, &["--remove", "--aws-profile", "default"]).exits(0);
+    assert_eq!(fs::read_to_string(&config).unwrap(), "");
+    home.set("AWS_SHARED_CREDENTIALS_FILE", home.path().join("none"));
+    write(&home, "default").exits(0);
+}

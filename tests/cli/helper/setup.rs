@@ -510,7 +510,7 @@ fn link_of_another_program_stays() {
 
 #[test]
 fn terraform_is_set_up_with_its_block() {
-    let (home, _idp) = logged_in("");
+    let (mut home, _idp) = logged_in("");
     let file = home.path().join(".terraformrc");
     fs::write(&file, "disable_checkpoint = true").expect("written");
     let set_up = |mode: &str| home.run(&["helper", "terraform", mode, "--host", "registry.example"]);
@@ -544,6 +544,11 @@ fn terraform_is_set_up_with_its_block() {
     fs::write(&file, other).expect("written");
     set_up("--write").exits(2).reports("another credentials_helper");
     set_up("--remove").exits(0);
+    assert_eq!(fs::read_to_string(&file).expect("text"), other);
+    // The variable's old name.
+    home.set("TERRAFORM_CONFIG", home.path().join("old"));
+    home.run(&["helper", "terraform", "--write", "--host", "registry.example"]).exits(0);
+    assert_eq!(fs::read_to_string(home.path().join("old")).expect("text"), block);
     assert_eq!(fs::read_to_string(&file).expect("text"), other);
 }
 
@@ -903,4 +908,61 @@ fn renamed_or_removed_profile_is_reported_where_it_is_still_named() {
         paste(&home, &command, "").exits(0);
     }
     assert_eq!(fs::read_to_string(&config).expect("text"), "");
+}
+
+#[test]
+fn set_up_of_a_tool_that_was_uninstalled_is_not_reported_as_undone() {
+    let (mut home, _idp) = logged_in("");
+    let git = |home: &Sandbox, mode: &str| home.run(&["helper", "git", mode, "--host", "git.example"]);
+    git(&home, "--write").exits(0);
+    let file = home.path().join(".gitconfig");
+    let text = fs::read_to_string(&file).expect("text");
+    home.set("PATH", home.path().join("none"));
+    let ran = git(&home, "--remove").exits(2);
+    ran.reports(&format!("{} names authctl, and `git`, which changes it, is not installed", file.display()));
+    assert_eq!(fs::read_to_string(&file).expect("text"), text);
+    fs::write(&file, "[user]\n\tname = x\n").expect("written");
+    git(&home, "--remove").exits(0);
+}
+
+#[test]
+fn set_up_of_cargo_can_be_undone_from_a_path_with_spaces() {
+    let (home, _idp) = logged_in("");
+    home.run(&["helper", "cargo", "--write", "--host", "crates.example"]).exits(0);
+    let dir = home.path().join("my programs");
+    fs::create_dir(&dir).expect("made");
+    copy_program(&dir.join("authctl"));
+    let run = |mode: &str| {
+        let mut command =
+            home.command_for(&dir.join("authctl"), &["helper", "cargo", mode, "--host", "crates.example"]);
+        command.output().expect("output").status.code()
+    };
+    assert_eq!((run("--write"), run("--remove")), (Some(2), Some(0)));
+    assert_eq!(fs::read_to_string(home.path().join(".cargo/config.toml")).expect("text"), "");
+}
+
+#[test]
+fn file_that_cannot_be_changed_has_a_hint_that_shows_it() {
+    let (home, _idp) = logged_in("");
+    let write = |tool: &str| home.run(&["helper", tool, "--write", "--host", "git.example"]).exits(2).stderr;
+    let hint = |text: &str| text.lines().find_map(|line| line.strip_prefix("hint:  ")).expect("a hint").to_owned();
+    for (path, tool) in
+        [(".docker/config.json", "docker"), (".cargo/config.toml", "cargo"), (".terraformrc", "terraform")]
+    {
+        let file = home.path().join(path);
+        fs::create_dir_all(&file).expect("made");
+        assert_eq!(hint(&write(tool)), format!("ls -la {}", file.display()));
+        fs::remove_dir(&file).expect("removed");
+        fs::write(&file, b"\xff\n").expect("written");
+        assert_eq!(hint(&write(tool)), format!("${{EDITOR:-vi}} {}", file.display()));
+    }
+    let file = home.path().join(".gitconfig");
+    fs::create_dir(&file).expect("made");
+    assert_eq!(hint(&write("git")), format!("ls -la {}", file.display()));
+    let bin = home.path().join(".local/bin");
+    fs::create_dir_all(bin.parent().expect("a directory")).expect("made");
+    fs::write(&bin, "").expect("written");
+    let refused = write("keyring");
+    assert!(refused.contains(&format!("{} is not a directory", bin.display())), "{refused}");
+    assert_eq!(hint(&refused), format!("ls -la {}", bin.display()));
 }

@@ -251,3 +251,24 @@ fn kubeconfig_loses_neither_comments_nor_layout() {
         }
     }
 }
+
+#[test]
+fn renamed_profile_is_repaired_in_kubeconfig_by_the_reported_command() {
+    let cluster = Cluster::new();
+    let run = |command: &mut Command| String::from_utf8(command.output().expect("output").stderr).expect("text");
+    let renamed = run(cluster.setup.command(AUTHCTL).args(["profile", "rename", "work", "job"]));
+    let kubeconfig = cluster.setup.home.path().join(".kube/config");
+    let place = format!("warning: {} still names work; to change that, run: ", kubeconfig.display());
+    let line = renamed.lines().find_map(|line| line.strip_prefix(&place)).unwrap_or_else(|| panic!("{renamed}"));
+    // The server verifies tokens with the profile of before, and so accepts none.
+    let has_token = || {
+        fails(&mut cluster.kubectl(&["get", "--raw", "/apis/"]));
+        cluster.setup.requests().iter().any(|request| request[1] == "Bearer")
+    };
+    assert!(!has_token());
+    let script = format!("authctl() {{ '{AUTHCTL}' \"$@\"; }}; {line}");
+    succeeds(cluster.setup.command("sh").args(["-c", &script]));
+    assert!(has_token());
+    let text = fs::read_to_string(&kubeconfig).unwrap();
+    assert!(text.contains("authctl-job") && !text.contains("authctl-work"), "{text}");
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
-use super::files::{cannot, changed_meanwhile, line_end, read_bytes, write};
+use super::files::{cannot, changed_meanwhile, create_directory_of, line_end, read_bytes, write};
 use crate::app::App;
 use crate::cmd::helper::call::{Call, foreign};
 use crate::error::{Error, ErrorCode, Hint};
@@ -54,7 +54,7 @@ pub(super) struct ToolCommands<'a> {
     pub(super) add: bool,
 }
 
-/// Returns what a command prints; `None` if there is no such program, or it finds nothing (exit code 1 of git).
+/// Returns what a command prints, nothing if it finds nothing (exit code 1 of git); `None` if there is no such program.
 ///
 /// # Errors
 /// If it fails in another way: what is planned without its output could delete what is there.
@@ -71,12 +71,13 @@ async fn text_of(words: &[String]) -> Result<Option<String>, Error> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         output => output.map_err(|e| failed(&e.to_string()))?,
     };
+    let stderr = String::from_utf8_lossy(&output.stderr);
     match output.status.code() {
         Some(0) => Ok(Some(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())),
-        Some(1) => Ok(None),
+        // A warning, such as one about a file that cannot be read, is no failure.
+        Some(1) if stderr.lines().all(|line| line.starts_with("warning: ")) => Ok(Some(String::new())),
         _ => {
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            let reason = excerpt(stderr.trim().trim_start_matches("fatal: "), 300);
+            let reason = excerpt(stderr.trim().trim_start_matches("error: ").trim_start_matches("fatal: "), 300);
             Err(failed(if reason.is_empty() { "it printed no reason" } else { &reason }))
         }
     }
@@ -237,7 +238,7 @@ impl ToolLock {
         let mut name = place.as_os_str().to_owned();
         name.push(".lock");
         let path = PathBuf::from(name);
-        std::fs::create_dir_all(directory_of(&path)).map_err(|e| cannot(file, e))?;
+        create_directory_of(&path)?;
         let clock = call.app.clock();
         let start = clock.monotonic();
         loop {

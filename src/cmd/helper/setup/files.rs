@@ -18,9 +18,30 @@ use crate::fs::{regular_file, replace};
 /// The largest configuration of a tool that is changed, in bytes.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
+/// What editors of Windows write at the beginning of a text.
+const BYTE_ORDER_MARK: &str = "\u{feff}";
+
 pub(super) fn cannot(what: &Path, error: impl Into<anyhow::Error>) -> Error {
-    let error = error.into().context(format!("cannot change {}", what.display()));
-    Error::new(ErrorCode::Configuration, error, Hint::command("helper").with_flag("--help"))
+    let error = error.into();
+    let hint = match error.downcast_ref::<io::Error>() {
+        Some(error) => Hint::access(what, error.kind()),
+        // What is in it is invalid.
+        None if what.is_file() => Hint::edit(what),
+        None => Hint::list(what),
+    };
+    Error::new(ErrorCode::Configuration, error.context(format!("cannot change {}", what.display())), hint)
+}
+
+/// Creates the directory of a tool's file, if there is none.
+pub(super) fn create_directory_of(file: &Path) -> Result<(), Error> {
+    let dir = crate::fs::directory_of(file);
+    fs::create_dir_all(dir).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            let message = format!("cannot change {}: {} is not a directory", file.display(), dir.display());
+            foreign(message, Hint::list(dir))
+        }
+        _ => cannot(file, error),
+    })
 }
 
 pub(super) fn changed_meanwhile(file: &Path) -> Error {
@@ -36,7 +57,9 @@ pub(crate) fn read(file: &Path) -> Result<String, Error> {
 pub(super) fn read_bytes(file: &Path) -> Result<Vec<u8>, Error> {
     let target = crate::fs::link_target(file);
     match target.symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
         Ok(about) if about.is_symlink() => {
             let message = format!("cannot change {}: its symbolic link leads back to itself", file.display());
             return Err(foreign(message, Hint::list(file)));
@@ -56,17 +79,14 @@ pub(super) fn write(file: &Path, before: &[u8], content: &[u8]) -> Result<bool, 
     }
     let target = crate::fs::link_target(file);
     let mode = target.metadata().map_or(0o600, |about| about.mode() & 0o777);
-    let write = || -> io::Result<()> {
-        fs::create_dir_all(crate::fs::directory_of(&target))?;
-        replace(&target, content, mode)
-    };
-    write().map(|()| true).map_err(|e| cannot(file, e))
+    create_directory_of(&target)?;
+    replace(&target, content, mode).map(|()| true).map_err(|e| cannot(file, e))
 }
 
 /// Makes a symbolic link, also in place of one.
 pub(super) fn link(program: &Path, link: &Path) -> Result<(), Error> {
+    create_directory_of(link)?;
     let make = || -> io::Result<()> {
-        fs::create_dir_all(crate::fs::directory_of(link))?;
         let temporary = link.with_extension(format!("authctl-{}", std::process::id()));
         symlink(program, &temporary)?;
         fs::rename(&temporary, link)
@@ -151,9 +171,11 @@ pub(super) fn edit_array(
             }
         }
     }
-    // The parser drops the carriage returns.
+    // The parser drops the carriage returns, and a byte order mark.
     let edited = document.to_string();
-    Ok(Some(if line_end(text) == "\n" { edited } else { edited.replace("\r\n", "\n").replace('\n', "\r\n") }))
+    let edited = if line_end(text) == "\n" { edited } else { edited.replace("\r\n", "\n").replace('\n', "\r\n") };
+    let mark = text.strip_prefix(BYTE_ORDER_MARK).map_or("", |_| BYTE_ORDER_MARK);
+    Ok(Some(format!("{mark}{edited}")))
 }
 
 /// Returns how the lines of a text end.
@@ -205,13 +227,14 @@ fn edit_lines(file: &Path, text: &str, block: &str, add: bool) -> Result<Option<
     let without_spaces = |line: &str| line.split_whitespace().collect::<String>();
     let start = without_spaces(block.split_inclusive('{').next().unwrap_or(block));
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
-    let found = lines.iter().position(|line| without_spaces(line).starts_with(&start));
+    let code = code_lines(&lines);
+    let found = code.iter().copied().find(|at| without_spaces(lines[*at]).starts_with(&start));
     if found.is_some() == add {
         return Ok(None);
     }
     let Some(first) = found else {
         let [keyword, _] = parts_of(block);
-        if lines.iter().any(|line| line.trim_start().starts_with(keyword)) {
+        if code.iter().any(|at| lines[*at].trim_start().starts_with(keyword)) {
             return Err(another(file, keyword));
         }
         let end = line_end(text);
@@ -228,6 +251,18 @@ fn edit_lines(file: &Path, text: &str, block: &str, add: bool) -> Result<Option<
     Ok(Some(lines[..first].iter().chain(after).copied().collect()))
 }
 
+/// Returns the lines that do not begin in a comment of the form `/* */`.
+fn code_lines(lines: &[&str]) -> Vec<usize> {
+    let mut is_comment = false;
+    let begins_in_code = |line: &str| {
+        let begins_in_comment = is_comment || line.trim_start().starts_with("/*");
+        is_comment = begins_in_comment && !line.contains("*/");
+        !begins_in_comment
+    };
+    let begin: Vec<bool> = lines.iter().copied().map(begins_in_code).collect();
+    (0..lines.len()).filter(|at| begin[*at]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,7 +271,12 @@ mod tests {
     fn block_is_added_and_removed_and_the_rest_stays() {
         let block = "credentials_helper \"authctl\" {}\n";
         let edit = |text: &str, add| edit_lines(Path::new("rc"), text, block, add).map_err(|error| error.message());
-        for before in ["", "# x\n", "# credentials_helper\r\nplugin_cache_dir = \"x\"\r\n"] {
+        for before in [
+            "",
+            "# x\n",
+            "# credentials_helper\r\nplugin_cache_dir = \"x\"\r\n",
+            "/* credentials_helper \"other\" {} */\n/*\ncredentials_helper \"authctl\" {}\n */\na = \"/*\"\n",
+        ] {
             let added = edit(before, true).expect("valid").expect("a change");
             assert_eq!(added.contains("\r\n"), before.contains("\r\n"));
             assert_eq!(added.lines().count(), added.split("\r\n").flat_map(str::lines).count());
@@ -284,7 +324,7 @@ mod tests {
             edit_array(Path::new("config.toml"), text, &["registry", "providers"], "authctl", "cargo:token", add)
                 .map_err(|error| error.message())
         };
-        for before in ["", "# x\r\n[a]\r\nb = 1 # y\r\n", "[registry]\r\nproviders = [\"other\"]\r\n"] {
+        for before in ["", "\u{feff}# x\r\n[a]\r\nb = 1 # y\r\n", "[registry]\r\nproviders = [\"other\"]\r\n"] {
             let added = edit(before, true).expect("valid").expect("a change");
             assert_eq!(
                 added.matches('\n').count(),

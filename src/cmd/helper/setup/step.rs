@@ -52,7 +52,10 @@ impl Change {
                 Some(SetupStep::Hosts)
             }
             Self::Commands { file, shown, plan, on_copy, edit } => match (printed(call.app, shown)?, add) {
-                (None, false) => None,
+                (None, false) => {
+                    check_unnamed(file, shown)?;
+                    None
+                }
                 (text, _) => {
                     let is_any = !plan(&text.unwrap_or_default(), add)?.is_empty();
                     let (on_copy, edit) = (*on_copy, edit.as_ref());
@@ -119,6 +122,18 @@ impl SetupStep<'_> {
         call.app.ui().notice(&done);
         Ok(true)
     }
+}
+
+/// Requires that the file of a tool that is not installed does not name authctl: only the tool removes that.
+fn check_unnamed(file: &Path, shown: &[String]) -> Result<(), Error> {
+    if !String::from_utf8_lossy(&files::read_bytes(file)?).contains("authctl") {
+        return Ok(());
+    }
+    let tool = shown.first().map(String::as_str).unwrap_or_default();
+    Err(foreign(
+        format!("{} names authctl, and `{tool}`, which changes it, is not installed", file.display()),
+        Hint::edit(file),
+    ))
 }
 
 /// Warns of a link to a program that is not found by its name.
