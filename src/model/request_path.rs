@@ -75,7 +75,7 @@ impl CleanPath {
             _ => &prefix.segments,
         };
         let starts = self.segments.len() >= wanted.len()
-            && self.segments.iter().zip(wanted).all(|(here, there)| decoded(here) == decoded(there));
+            && self.segments.iter().zip(wanted).all(|(here, there)| here == there || decoded(here) == decoded(there));
         // `/v1/` is not above `/v1`.
         starts && (wanted.len() == prefix.segments.len() || self.segments.len() > wanted.len())
     }
@@ -83,7 +83,7 @@ impl CleanPath {
 
 impl std::fmt::Display for CleanPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.segments.iter().try_for_each(|segment| write!(f, "/{segment}"))
+        self.segments.iter().try_for_each(|segment| f.write_str("/").and_then(|()| f.write_str(segment)))
     }
 }
 

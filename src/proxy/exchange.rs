@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http_body_util::{Either, Full};
+use http_body_util::{Either, Empty, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
@@ -264,7 +264,8 @@ async fn send(
 ) -> Result<Response<ProxyBody>, OwnResponse> {
     let access = request.access(proxy, None).await.map_err(|error| OwnResponse::without_token(&error))?;
     admit(proxy, &request, &access)?;
-    let (mut first, mut record) = (ApiRequestBody::default(), None);
+    // Of a request whose body the client can copy, it would make copies to send again, which it never does.
+    let (mut first, mut record) = (ApiRequestBody::wrap(Empty::<Bytes>::new()), None);
     if !body.is_end_stream() {
         if body.size_hint().exact().is_none() {
             // Without it, the client for the API would leave out the body of a GET request.

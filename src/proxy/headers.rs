@@ -31,9 +31,18 @@ pub const DPOP: HeaderName = HeaderName::from_static("dpop");
 /// See [`DPOP`].
 pub const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
-/// Credentials of the caller, and what speaks for a browser's page.
-static CALLER: [HeaderName; 8] =
-    [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, HeaderName::from_static("cookie2"), DPOP, KEY_HEADER, HOST, ORIGIN];
+/// Credentials of the caller, what speaks for a browser's page, and what hyper has answered.
+static CALLER: [HeaderName; 9] = [
+    AUTHORIZATION,
+    PROXY_AUTHORIZATION,
+    COOKIE,
+    HeaderName::from_static("cookie2"),
+    DPOP,
+    KEY_HEADER,
+    HOST,
+    ORIGIN,
+    EXPECT,
+];
 
 /// Credentials of the API for the caller, which the proxy has in its place.
 static API: [HeaderName; 3] = [SET_COOKIE, HeaderName::from_static("set-cookie2"), DPOP_NONCE];
@@ -73,7 +82,7 @@ const OTHER_METHOD: [&str; 3] = ["x-http-method", "x-http-method-override", "x-m
 
 /// Returns the name as many servers read it: they take `_` for `-`, as CGI does (RFC 3875, section 4.1.18).
 fn as_read(name: &HeaderName) -> Cow<'_, str> {
-    match name.as_str().contains('_') {
+    match name.as_str().as_bytes().contains(&b'_') {
         true => Cow::Owned(name.as_str().replace('_', "-")),
         false => Cow::Borrowed(name.as_str()),
     }
@@ -120,10 +129,13 @@ fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
     values.flat_map(|value| value.split(',')).filter_map(|option| HeaderName::from_bytes(option.trim().as_bytes()).ok())
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let listed: Vec<HeaderName> = connection_options(headers).collect();
+/// Removes the fields of one connection, and others.
+fn remove_hop_by_hop_and(headers: &mut HeaderMap, is_other: impl Fn(&HeaderName) -> bool) {
     let upgrade = if upgrades(headers) { headers.get(UPGRADE).cloned() } else { None };
-    for name in listed.iter().chain(&HOP_BY_HOP) {
+    let listed: Vec<HeaderName> = connection_options(headers).collect();
+    let is_removed = |name: &&HeaderName| HOP_BY_HOP.contains(name) || listed.contains(name) || is_other(name);
+    let removed: Vec<HeaderName> = headers.keys().filter(is_removed).cloned().collect();
+    for name in removed {
         headers.remove(name);
     }
     if let Some(protocol) = upgrade {
@@ -132,28 +144,12 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-fn remove_of_caller(headers: &mut HeaderMap) {
-    let of_caller: Vec<HeaderName> = headers.keys().filter(|name| is_of_caller(name)).cloned().collect();
-    for name in of_caller {
-        headers.remove(name);
-    }
-}
-
-fn remove_of_api(headers: &mut HeaderMap) {
-    for name in &API {
-        headers.remove(name);
-    }
-}
-
 /// Leaves in the trailers of a request or response what could be a header of one. Fields that need more than that are removed: a
 /// recipient may discard any (RFC 9110, section 6.5.1).
 pub fn clean_trailers(trailers: &mut HeaderMap) {
-    remove_hop_by_hop(trailers);
-    remove_of_caller(trailers);
-    remove_of_api(trailers);
-    for name in ADDRESSES.iter().chain(&[CONTENT_LENGTH, EXPECT]) {
-        trailers.remove(name);
-    }
+    remove_hop_by_hop_and(trailers, |name| {
+        is_of_caller(name) || API.contains(name) || ADDRESSES.contains(name) || *name == CONTENT_LENGTH
+    });
 }
 
 /// Leaves in a request what the server may have from the caller. No `Via` is added: nginx and others then send nothing compressed.
@@ -161,10 +157,7 @@ pub fn clean_request(headers: &mut HeaderMap) {
     let takes_trailers = headers.get_all(TE).iter().any(|value| {
         value.to_str().is_ok_and(|value| value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
     });
-    remove_hop_by_hop(headers);
-    remove_of_caller(headers);
-    // hyper has answered it.
-    headers.remove(EXPECT);
+    remove_hop_by_hop_and(headers, is_of_caller);
     if takes_trailers {
         // Not listed in Connection, as HTTP/1.1 asks for: the API may speak HTTP/2, and the client then removes what is listed.
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -174,27 +167,23 @@ pub fn clean_request(headers: &mut HeaderMap) {
 /// Leaves in a response what the caller may have: no cookie, which would be a credential, and addresses of the API as those of
 /// the proxy at `base`.
 pub fn clean_response(headers: &mut HeaderMap, target: &Target, base: &str, requested: &Url) {
-    remove_hop_by_hop(headers);
-    remove_of_api(headers);
+    remove_hop_by_hop_and(headers, |name| API.contains(name));
     let at_proxy = |reference: &[u8]| {
         // Clients escape other bytes too.
         let ascii = percent_encode(reference, &AsciiSet::EMPTY).to_string();
         let url = requested.join(&ascii).ok().filter(|url| target.is_same_origin(url))?;
         Some(format!("{base}{}", &url[url::Position::BeforePath..]))
     };
-    for name in &ADDRESSES {
-        let hyper::header::Entry::Occupied(mut values) = headers.entry(name) else { continue };
-        for value in values.iter_mut() {
-            let rewritten = if *name == LINK {
-                Some(rewrite_link(value.as_bytes(), at_proxy))
-            } else if *name == REFRESH {
-                rewrite_refresh(value.as_bytes(), at_proxy)
-            } else {
-                at_proxy(value.as_bytes()).map(String::into_bytes)
-            };
-            if let Some(rewritten) = rewritten.and_then(|value| HeaderValue::from_bytes(&value).ok()) {
-                *value = rewritten;
-            }
+    for (name, value) in headers.iter_mut().filter(|(name, _)| ADDRESSES.contains(name)) {
+        let rewritten = if *name == LINK {
+            Some(rewrite_link(value.as_bytes(), at_proxy))
+        } else if *name == REFRESH {
+            rewrite_refresh(value.as_bytes(), at_proxy)
+        } else {
+            at_proxy(value.as_bytes()).map(String::into_bytes)
+        };
+        if let Some(rewritten) = rewritten.and_then(|value| HeaderValue::from_bytes(&value).ok()) {
+            *value = rewritten;
         }
     }
 }
