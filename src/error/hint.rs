@@ -17,7 +17,7 @@ pub enum Hint {
     #[default]
     None,
     /// A command to run.
-    Command(CommandLine),
+    Command(Box<CommandLine>),
     /// A complete command line of other programs.
     Shell(String),
     /// Advice in one sentence, if no command helps.
@@ -49,13 +49,13 @@ impl Hint {
     /// Suggests a command that takes no profile.
     #[must_use]
     pub fn command(verbs: &'static str) -> Self {
-        Self::Command(CommandLine::new(verbs, false))
+        Self::Command(Box::new(CommandLine::new(verbs, false)))
     }
 
     /// Suggests a command for the profile that the error is about.
     #[must_use]
     pub fn profile_command(verbs: &'static str) -> Self {
-        Self::Command(CommandLine::new(verbs, true))
+        Self::Command(Box::new(CommandLine::new(verbs, true)))
     }
 
     /// Suggests to check the profile's settings. A login shows `advice` and itself again.
@@ -105,7 +105,7 @@ impl Hint {
     #[must_use]
     pub fn doctor(advice: impl Into<String>) -> Self {
         match Self::profile_command("doctor") {
-            Self::Command(command) => Self::Doctor(advice.into(), Box::new(command)),
+            Self::Command(command) => Self::Doctor(advice.into(), command),
             other => other,
         }
     }
@@ -114,7 +114,7 @@ impl Hint {
     #[must_use]
     pub fn after_advice(self, advice: impl Into<String>) -> Self {
         match self {
-            Self::Command(command) => Self::AdviceAndCommand(advice.into(), Box::new(command)),
+            Self::Command(command) => Self::AdviceAndCommand(advice.into(), command),
             other => other,
         }
     }
@@ -140,7 +140,7 @@ impl Hint {
     pub fn or_correction(self, typed: &str, meant: &str) -> Self {
         match self {
             Self::Command(command) => {
-                Self::Correction { typed: typed.to_owned(), meant: meant.to_owned(), otherwise: Box::new(command) }
+                Self::Correction { typed: typed.to_owned(), meant: meant.to_owned(), otherwise: command }
             }
             other => other,
         }
@@ -157,8 +157,8 @@ impl Hint {
 
     fn command_mut(&mut self) -> Option<&mut CommandLine> {
         match self {
-            Self::Command(command) => Some(command),
-            Self::AdviceAndCommand(_, command)
+            Self::Command(command)
+            | Self::AdviceAndCommand(_, command)
             | Self::Doctor(_, command)
             | Self::Correction { otherwise: command, .. } => Some(command),
             Self::None | Self::Shell(_) | Self::Advice(_) | Self::AdviceAndShell(..) => None,
@@ -278,7 +278,7 @@ impl Hint {
                     }
                     login.repeating(args)
                 }
-                _ => Self::Command(*command).repeating(args),
+                _ => Self::Command(command).repeating(args),
             };
         }
         if let Self::AdviceAndCommand(_, command) = &mut self

@@ -48,14 +48,16 @@ impl Body for ApiBody {
     }
 }
 
+/// A client, with the streams that it may open.
+type LimitedClient = (reqwest::Client, Arc<Semaphore>);
+
 /// Clients for one API, which follow no redirect and add nothing but `Accept: */*`, which means the same as no such header
 /// (RFC 9110, section 12.5.1).
 #[derive(Clone)]
 pub struct PassThrough {
     /// What they were made from.
     http: Http,
-    /// Each with the streams that it may open.
-    requests: Arc<Mutex<Vec<(reqwest::Client, Arc<Semaphore>)>>>,
+    requests: Arc<Mutex<Vec<LimitedClient>>>,
     /// A change of the protocol, such as to WebSocket, needs HTTP/1.1 (RFC 9110, section 7.8).
     upgrades: reqwest::Client,
     url: Url,
