@@ -251,6 +251,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Returns the executables of a process and its parent, if the system shows them.
+#[cfg(target_os = "linux")]
 pub fn identify(pid: u32) -> (Option<String>, Option<String>) {
     let identified = PendingRequest::start(&BrokerRequest::Identify { pid }, &[]).and_then(|pending| {
         pending.0.set_read_timeout(Some(QUICK_LIMIT))?;

@@ -323,15 +323,18 @@ fn is_same(old: &Item, new: &Value) -> bool {
 
 /// Refuses a file that is a mount point, as a file that is bind-mounted into a container is: a rename cannot replace it, and
 /// writing it in place would show half a file to other processes.
+#[cfg(target_os = "linux")]
 fn refuse_mount_point(target: &Path) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
-        let about = statx(CWD, target, AtFlags::empty(), StatxFlags::empty());
-        if about.is_ok_and(|about| about.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)) {
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the file is a mount point"));
-        }
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    let about = statx(CWD, target, AtFlags::empty(), StatxFlags::empty());
+    if about.is_ok_and(|about| about.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)) {
+        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the file is a mount point"));
     }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn refuse_mount_point(_target: &Path) -> io::Result<()> {
     Ok(())
 }
 

@@ -13,7 +13,9 @@ mod socket;
 /// then.
 pub const STOP_LIMIT: Duration = Duration::from_secs(180);
 
-pub use agent_status::{AgentStatus, Confinement, HookStatus, Restriction, UnsavedStatus};
+#[cfg(target_os = "linux")]
+pub use agent_status::Restriction;
+pub use agent_status::{AgentStatus, Confinement, HookStatus, UnsavedStatus};
 pub use client::{AgentClient, ClientError, Reply};
 pub use messages::{
     AuditLogEntry, AuditLogResponse, ForgetResponse, HandoverItem, HandoverRequest, LockRequest, LogoutResponse,

@@ -125,11 +125,11 @@ impl Broker {
         let (broker, ended_login) = (Arc::clone(self), login.clone());
         let waiting = spawn(move || {
             let done = ended(child);
-            ended_login.into_iter().for_each(|name| drop(broker.logins().remove(&name)));
+            ended_login.into_iter().for_each(|name| broker.forget_login(&name));
             reply(&socket, done);
         });
         if waiting.is_err() {
-            login.into_iter().for_each(|name| drop(self.logins().remove(&name)));
+            login.into_iter().for_each(|name| self.forget_login(&name));
         }
     }
 
@@ -225,6 +225,10 @@ impl Broker {
         let child = login_command(&self.parts.config.user, &self.parts.socket, profile)?.spawn()?;
         logins.insert(profile.to_owned(), RunningLogin::of(&child));
         Ok(child)
+    }
+
+    fn forget_login(&self, profile: &str) {
+        self.logins().remove(profile);
     }
 
     fn logins(&self) -> MutexGuard<'_, BTreeMap<String, Option<RunningLogin>>> {

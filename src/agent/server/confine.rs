@@ -7,6 +7,7 @@ use crate::agent::protocol::Confinement;
 
 /// What the agent may use.
 #[derive(Debug, Default)]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only Linux confines it"))]
 pub struct Places {
     /// The directories whose files it reads and changes.
     pub writable: Vec<PathBuf>,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::UnixStream;
 
+#[cfg(target_os = "linux")]
 use crate::broker;
 use crate::process::is_running;
 

@@ -12,7 +12,7 @@ pub enum Kind {
     /// The agent, at this socket if it is not the default one.
     Agent(Option<String>),
     /// A proxy, by its profile and API.
-    Proxy(ProfileName, ApiUrl),
+    Proxy(ProfileName, #[cfg_attr(target_os = "macos", allow(dead_code, reason = "only systemd shows it"))] ApiUrl),
 }
 
 /// The service to install.
