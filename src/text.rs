@@ -152,7 +152,7 @@ pub fn shell_line(words: impl IntoIterator<Item = impl AsRef<str>>) -> String {
 }
 
 /// Splits a text into words at white space, as a shell does: quotes and backslashes keep white space in a word. `None` if a
-/// quote is not closed.
+/// quote is not closed, or nothing follows a backslash.
 #[must_use]
 pub fn shell_words(text: &str) -> Option<Vec<String>> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);

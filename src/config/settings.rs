@@ -217,10 +217,10 @@ impl Setting {
     /// another directory.
     ///
     /// # Errors
-    /// [`InvalidSetting`] if a quote is not closed.
+    /// [`InvalidSetting`] if a quote or backslash is not closed.
     pub fn items(&self, text: &str) -> Result<Vec<String>, InvalidSetting> {
         let text = text.trim();
-        let words = || shell_words(text).ok_or_else(|| self.invalid("a quote is not closed".to_owned()));
+        let words = || shell_words(text).ok_or_else(|| self.invalid("a quote or backslash is not closed".to_owned()));
         Ok(match self.form() {
             ValueForm::Rules => {
                 let words = words()?;

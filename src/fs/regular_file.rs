@@ -151,15 +151,27 @@ fn check_writers(path: &Path, about: &Metadata) -> Result<(), ReadError> {
 /// Returns whether `owner` stands for the users outside of this process's user namespace: there, root owns the directories above
 /// those of this user.
 fn is_unmapped(owner: u32) -> bool {
-    /// Of a user without a number in the namespace, see user_namespaces(7).
-    const OVERFLOW: u32 = 65_534;
     // Read at the first such directory: a confined agent has read its configuration before.
-    static SOME_ARE_UNMAPPED: LazyLock<bool> = LazyLock::new(|| {
-        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        let lengths = map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
-        (1..u64::from(u32::MAX)).contains(&lengths.sum())
-    });
-    owner == OVERFLOW && *SOME_ARE_UNMAPPED
+    static IS_OF_OTHERS: LazyLock<bool> =
+        LazyLock::new(|| std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| is_overflow_of_others(&map)));
+    owner == OVERFLOW && *IS_OF_OTHERS
+}
+
+/// The number of a user without one in the namespace, see user_namespaces(7).
+const OVERFLOW: u32 = 65_534;
+
+/// Returns whether no user of the namespace with this `uid_map` has the number [`OVERFLOW`], as `nobody` often does.
+fn is_overflow_of_others(map: &str) -> bool {
+    let ranges: Option<Vec<(u64, u64)>> = map
+        .lines()
+        .map(|line| {
+            let mut numbers = line.split_whitespace().map(|number| number.parse().ok());
+            Some((numbers.next()??, numbers.nth(1)??))
+        })
+        .collect();
+    let has_overflow =
+        |(first, length): &(u64, u64)| (*first..first.saturating_add(*length)).contains(&OVERFLOW.into());
+    ranges.is_some_and(|ranges| !ranges.is_empty() && !ranges.iter().any(has_overflow))
 }
 
 /// Opens the file at `path` for reading. Never waits for a writer, as opening a pipe would.
@@ -269,6 +281,23 @@ mod tests {
                 matches!(&refused, Err(ReadError::Untrusted(UntrustedFile::NotOurs { owner: 4711, .. }))),
                 "{refused:?}"
             );
+        }
+    }
+
+    #[test]
+    fn overflow_user_is_of_other_namespaces_unless_one_here_has_the_number() {
+        for (map, is_of_others) in [
+            ("         0          0 4294967295\n", false),
+            ("      1000       1000          1\n", true),
+            ("         0       1000          1\n         1     100000      65533\n", true),
+            ("         0       1000          1\n         1     100000      65534\n", false),
+            ("         0     100000      65536\n", false),
+            ("     65534      65534          1\n         0          0          1\n", false),
+            ("", false),
+            ("0 0\n", false),
+            ("x y z\n", false),
+        ] {
+            assert_eq!(is_overflow_of_others(map), is_of_others, "{map}");
         }
     }
 

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::permissions::{UntrustedFile, is_private};
 use super::regular_file::{self, ReadError};
-use super::{AtomicFile, Directory, create_private_dir, directory_of};
+use super::{AtomicFile, Directory, create_private_dir, directory_of, through_own_links};
 use crate::broker::{self, BrokerRequest, PendingRequest};
 use crate::secret::SecretBytes;
 
@@ -110,9 +110,18 @@ pub fn read(path: &Path) -> Result<Option<SecretBytes>, TokenFileError> {
 /// [`TokenFileError`].
 pub fn check(path: &Path) -> Result<(), TokenFileError> {
     read(path)?;
-    // A write creates the directories that are missing.
-    let dir = directory_of(path).ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
-    regular_file::check_directory(dir)?;
+    let dir = through_own_links(directory_of(path));
+    let dir = match dir.ancestors().take_while(|dir| !dir.exists()).last() {
+        // A write creates the directories that are missing, for this user alone.
+        Some(missing) => {
+            regular_file::check_path(missing)?;
+            directory_of(missing)
+        }
+        None => {
+            regular_file::check_directory(&dir)?;
+            &dir
+        }
+    };
     let access = Access::WRITE_OK | Access::EXEC_OK;
     rustix::fs::accessat(CWD, dir, access, AtFlags::EACCESS).map_err(|e| TokenFileError::System(e.into()))
 }
@@ -300,10 +309,31 @@ mod tests {
         fs::create_dir(&dir).expect("made");
         let path = dir.join("token");
         let set = |mode| fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).expect("chmod");
-        for (mode, trusted) in [(0o700, true), (0o755, true), (0o1777, false), (0o777, false), (0o703, false)] {
+        for (mode, trusted, is_trusted_above) in [
+            (0o700, true, true),
+            (0o755, true, true),
+            (0o1777, false, true),
+            (0o777, false, false),
+            (0o703, false, false),
+        ] {
             set(mode);
-            assert_eq!(check(&path).is_ok(), trusted, "{mode:o}");
-            assert_eq!(put(&path, "token").is_ok(), trusted, "{mode:o}");
+            // The directories between are created.
+            let dangling = dir.join("dangling");
+            symlink(dir.join("target"), &dangling).expect("linked");
+            for (path, trusted) in [
+                (path.clone(), trusted),
+                (dir.join("new/token"), is_trusted_above),
+                (dir.join("new/er/token"), is_trusted_above),
+                (dangling.join("token"), is_trusted_above),
+            ] {
+                let checked = check(&path);
+                assert_eq!(checked.is_ok(), trusted, "{mode:o} {}: {checked:?}", path.display());
+                assert_eq!(put(&path, "token").is_ok(), trusted, "{mode:o} {}", path.display());
+                for made in ["new", "target"] {
+                    let _ = fs::remove_dir_all(dir.join(made));
+                }
+            }
+            fs::remove_file(&dangling).expect("removed");
         }
         // By way of a link too.
         symlink(&dir, &link).expect("linked");

@@ -28,7 +28,7 @@ pub enum InvalidWorkload {
     #[error("unknown workload `{0}` (possible values: github, gitlab, kubernetes, file:PATH, command:CMD)")]
     Unknown(String),
     /// The command cannot be split into words.
-    #[error("a quote in `{0}` is not closed")]
+    #[error("a quote or backslash in `{0}` is not closed")]
     OpenQuote(String),
 }
 
@@ -82,10 +82,9 @@ mod tests {
         }
         let command = |words: &[&str]| Ok(Workload::Command(words.iter().map(|word| (*word).to_owned()).collect()));
         assert_eq!(r#"command:sh -c "cat 'a b'""#.parse(), command(&["sh", "-c", "cat 'a b'"]));
-        assert_eq!(
-            "command:sh -c 'x".parse::<Workload>(),
-            Err(InvalidWorkload::OpenQuote("command:sh -c 'x".to_owned()))
-        );
+        for open in ["command:sh -c 'x", r"command:get\"] {
+            assert_eq!(open.parse::<Workload>(), Err(InvalidWorkload::OpenQuote(open.to_owned())));
+        }
         for (text, there) in [("file:token", "token"), ("command:./get a  'b c'", "get a 'b c'")] {
             let (workload, here) = (text.parse::<Workload>().expect("valid"), std::env::current_dir().expect("known"));
             assert!(workload.to_string().ends_with(&format!("{}/{there}", here.display())), "{workload}");

@@ -102,13 +102,14 @@ pub struct Confinement {
 }
 
 impl Confinement {
-    /// Returns the confinement with these refusals.
+    /// Returns the confinement with these restrictions.
     #[must_use]
     pub fn of(refused: &[Restriction]) -> Self {
         let (refused, allowed): (Vec<_>, Vec<_>) =
-            Restriction::ALL.iter().partition(|refusal| refused.contains(refusal));
-        let words =
-            |refusals: Vec<&Restriction>| refusals.into_iter().map(|refusal| refusal.word().to_owned()).collect();
+            Restriction::ALL.iter().partition(|restriction| refused.contains(restriction));
+        let words = |restrictions: Vec<&Restriction>| {
+            restrictions.into_iter().map(|restriction| restriction.word().to_owned()).collect()
+        };
         Self { refused: words(refused), allowed: words(allowed) }
     }
 }

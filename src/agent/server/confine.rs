@@ -122,7 +122,7 @@ mod linux {
             Err(error) => tracing::warn!("the agent is not confined by seccomp: {error}"),
         }
         if places.is_config_writable {
-            refused.retain(|refusal| *refusal != Restriction::Files);
+            refused.retain(|restriction| *restriction != Restriction::Files);
         }
         Confinement::of(&refused)
     }
@@ -146,7 +146,7 @@ mod linux {
             return Vec::new();
         }
         let since = [(ABI::V1, Restriction::Files), (ABI::V6, Restriction::Signals)];
-        since.into_iter().filter(|(abi, _)| effective_abi >= *abi).map(|(_, refusal)| refusal).collect()
+        since.into_iter().filter(|(abi, _)| effective_abi >= *abi).map(|(_, restriction)| restriction).collect()
     }
 
     fn restrict_files(places: &Places) -> Result<RestrictionStatus, RulesetError> {

@@ -141,7 +141,7 @@ fn removed_lock_file_lets_one_process_through() {
 }
 
 #[test]
-fn lock_file_is_opened_though_its_directory_is_removed_meanwhile() {
+fn lock_file_is_opened_again_if_its_directory_is_removed() {
     let dir = tempfile::tempdir().expect("tempdir");
     let locks = dir.path().join("locks");
     for _ in 0..300 {

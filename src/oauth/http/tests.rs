@@ -270,6 +270,7 @@ async fn public_issuer_does_not_lead_to_localhost() {
 #[tokio::test]
 async fn response_that_arrives_while_the_process_is_stopped_is_read() {
     const LIMIT: Duration = Duration::from_secs(1);
+    let (mut responses, mut servers) = (Vec::new(), Vec::new());
     for (first, rest) in [
         ("", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"),
         ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{", "}"),
@@ -277,36 +278,39 @@ async fn response_that_arrives_while_the_process_is_stopped_is_read() {
     ] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = Url::parse(&format!("http://{}/token", listener.local_addr().expect("bound"))).expect("valid");
-        let (requested, mut request) = tokio::sync::mpsc::channel(1);
+        let (requested, request) = tokio::sync::oneshot::channel();
         let (stop, stopped) = std::sync::mpsc::channel();
-        let (responded, response) = std::sync::mpsc::channel();
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("a connection");
             assert!(stream.read(&mut [0; 4096]).expect("a request") > 0);
             stream.write_all(first.as_bytes()).expect("sent");
-            requested.blocking_send(()).expect("received");
+            requested.send(()).expect("received");
             stopped.recv().expect("stopped");
             stream.write_all(rest.as_bytes()).expect("sent");
-            responded.send(stream).expect("received");
+            stream
         });
         let limits = Limits { read: LIMIT, total: LIMIT, ..Limits::DEFAULT };
         let http = Http::with_limits(Vec::new(), limits, system_lookup);
-        let stop = async {
-            request.recv().await.expect("a request");
-            for _ in 0..10 {
-                tokio::task::yield_now().await;
-            }
-            stop.send(()).expect("received");
-            let stream = response.recv().expect("responded");
-            let start = SystemClock.monotonic();
-            while start.elapsed() < 2 * LIMIT {
-                std::thread::park_timeout(LIMIT);
-            }
-            stream
-        };
-        let (response, _stream) = tokio::join!(http.post_form(&url, Bytes::from_static(b"a=b"), None), stop);
-        assert_eq!(response.expect("a response").status, 200, "{rest}");
-        server.join().expect("ended");
+        let response = tokio::spawn(async move { http.post_form(&url, Bytes::from_static(b"a=b"), None).await });
+        request.await.expect("a request");
+        responses.push((rest, response));
+        servers.push((stop, server));
+    }
+    // Each time, the runtime looks for what has arrived: the clients have read what was sent.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    let start = SystemClock.monotonic();
+    let stop = |(stop, server): (std::sync::mpsc::Sender<()>, std::thread::JoinHandle<std::net::TcpStream>)| {
+        stop.send(()).expect("received");
+        server.join().expect("ended")
+    };
+    let _streams: Vec<std::net::TcpStream> = servers.into_iter().map(stop).collect();
+    while start.elapsed() < 2 * LIMIT {
+        std::thread::park_timeout(LIMIT);
+    }
+    for (rest, response) in responses {
+        assert_eq!(response.await.expect("ended").expect("a response").status, 200, "{rest}");
     }
 }
 
