@@ -177,6 +177,16 @@ impl PendingRequest {
         Ok(Self(ours))
     }
 
+    /// Does the same on a thread for blocking calls, for a request without a payload. Also returns what cancels it when it is
+    /// dropped.
+    ///
+    /// # Errors
+    /// As [`PendingRequest::start`] and [`PendingRequest::canceller`].
+    pub async fn start_unblocked(request: BrokerRequest) -> io::Result<(Canceller, Self)> {
+        let start = move || Self::start(&request, &[]).and_then(|pending| Ok((pending.canceller()?, pending)));
+        tokio::task::spawn_blocking(start).await.map_err(io::Error::other).flatten()
+    }
+
     /// Returns what cancels the request when it is dropped.
     ///
     /// # Errors

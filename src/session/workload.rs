@@ -171,9 +171,8 @@ async fn run(profile: &Profile, workload: &Workload, words: &[String]) -> Result
     let failed = |text: String| failed(workload, WorkloadProblem::Command(text));
     let unusable = |error: io::Error| failed(format!("cannot be run: {error}"));
     let ended = if broker::is_connected() {
-        let pending = PendingRequest::start(&BrokerRequest::Workload { profile: profile.name.to_string() }, &[])
-            .map_err(unusable)?;
-        let _caller = pending.canceller().map_err(unusable)?;
+        let request = BrokerRequest::Workload { profile: profile.name.to_string() };
+        let (_caller, pending) = PendingRequest::start_unblocked(request).await.map_err(unusable)?;
         let response = tokio::task::spawn_blocking(move || pending.wait()).await;
         response.map_err(|_| SessionError::Interrupted)?.map(|response| {
             let status = match response.outcome {

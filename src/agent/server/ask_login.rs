@@ -61,9 +61,8 @@ impl Agent {
 
     /// Shows the notification, and logs in if the user agrees.
     async fn ask_for_login(self: &Arc<Self>, profile: &Arc<Profile>, login: &str, changed: &Notify) -> PromptState {
-        let asked = PendingRequest::start(&BrokerRequest::Ask { profile: profile.name.to_string() }, &[]);
-        let asked = asked.and_then(|asked| Ok((asked.canceller()?, asked)));
-        let Ok((_until_canceled, asked)) = asked else {
+        let request = BrokerRequest::Ask { profile: profile.name.to_string() };
+        let Ok((_until_canceled, asked)) = PendingRequest::start_unblocked(request).await else {
             tracing::warn!("{}: cannot show a notification", profile.name);
             return self.not_shown();
         };

@@ -57,9 +57,8 @@ async fn show_until_stopped(agent: &Agent, profile: &ProfileName) {
         return;
     }
     let request = BrokerRequest::Notify { profile: profile.to_string() };
-    let pending = PendingRequest::start(&request, &[]).and_then(|pending| Ok((pending.canceller()?, pending)));
     let shown = async {
-        let (_until_canceled, pending) = pending.ok()?;
+        let (_until_canceled, pending) = PendingRequest::start_unblocked(request).await.ok()?;
         let response = tokio::task::spawn_blocking(move || pending.wait()).await;
         response.ok()?.ok()
     };
