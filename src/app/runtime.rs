@@ -91,11 +91,11 @@ impl App {
             .build()
             .map_err(unexpected)?;
         let result = runtime.block_on(async { work(Signals::listen(&TERMINATION).map_err(unexpected)?).await });
-        for (path, reason) in self.sessions.get().into_iter().flat_map(|sessions| sessions.failed_token_files()) {
+        for (path, reason) in self.sessions.get().into_iter().flat_map(|sessions| sessions.take_failed_token_files()) {
             let path = path.display();
             self.ui().warn(&format!("the token file {path} is not up to date: {reason}"));
         }
-        for (name, reason) in self.sessions.get().into_iter().flat_map(|sessions| sessions.ignored_id_tokens()) {
+        for (name, reason) in self.sessions.get().into_iter().flat_map(|sessions| sessions.take_ignored_id_tokens()) {
             self.ui().warn(&format!("the refreshed ID token of `{name}` is ignored: {reason}"));
         }
         // An unanswered prompt blocks its thread; the process exits without it.

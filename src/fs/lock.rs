@@ -271,9 +271,7 @@ impl FileLock {
     /// # Errors
     /// As [`std::os::unix::fs::FileExt::read_at`].
     pub fn note(&self) -> io::Result<String> {
-        let mut note = [0; 64];
-        let length = self.file.file.read_at(&mut note, 0)?;
-        Ok(String::from_utf8_lossy(&note[..length]).into_owned())
+        note_in(&self.file.file)
     }
 
     /// Replaces the note.
@@ -293,12 +291,28 @@ impl FileLock {
     }
 }
 
+fn note_in(file: &File) -> io::Result<String> {
+    let mut note = [0; 64];
+    let length = file.read_at(&mut note, 0)?;
+    Ok(String::from_utf8_lossy(&note[..length]).into_owned())
+}
+
+/// Returns the note in the lock file at `path`, as [`FileLock::note`]; `None` if there is no such file.
+#[must_use]
+pub fn lock_note(path: &Path) -> Option<String> {
+    note_in(&open_existing(path)?).ok()
+}
+
+fn open_existing(path: &Path) -> Option<File> {
+    // Opening a pipe would wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    rustix::fs::open(path, flags, Mode::empty()).ok().map(File::from)
+}
+
 /// Returns whether a process holds the lock on the file at `path`. Does not create the file.
 #[must_use]
 pub fn is_locked(path: &Path) -> bool {
-    // Opening a pipe would wait for a writer.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) else { return false };
+    let Some(file) = open_existing(path) else { return false };
     let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
     let _ = rustix::fs::flock(&file, FlockOperation::Unlock);
     locked == Err(Errno::WOULDBLOCK)

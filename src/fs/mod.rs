@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use atomic_file::{AtomicFile, replace};
 pub use descriptors::{ACCEPT_RETRY, descriptors, raise_descriptors};
-pub use lock::{FileLock, LockError, LockFile, is_locked, lock_holder};
+pub use lock::{FileLock, LockError, LockFile, is_locked, lock_holder, lock_note};
 pub use permissions::{UntrustedFile, check_own_directory, is_private, is_trusted_owner};
 
 /// How many calls of [`unblock`] may run at once: half of the threads that a process may have for blocking calls.

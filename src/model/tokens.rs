@@ -16,6 +16,8 @@ pub struct TokenSet {
     pub id_token: Option<Secret>,
     /// When the request for these tokens was sent.
     pub obtained_at: UnixTime,
+    /// The issuer's time when it responded, if it has stated it. Not stored.
+    pub issuer_time: Option<UnixTime>,
     /// When the access token expires, counted from `obtained_at`; `None` if unknown.
     pub expires_at: Option<UnixTime>,
     /// When the refresh token expires, if the issuer has stated it.

@@ -201,9 +201,14 @@ impl AuthorizationCodeLogin {
             let what = format!("not a response to this login: {why}");
             IssuerError::InvalidResponse { from: from.into(), what, wrong_address: false }
         };
-        // No URL contains white space or a backslash (RFC 3986).
-        let text = pasted_line(text).replace("&amp;", "&").replace(|c: char| c.is_whitespace() || c == '\\', "");
-        let text = text.trim_end_matches(['.', ',', ';']);
+        // No URL contains a backslash or white space (RFC 3986).
+        let text = pasted_line(text).replace("&amp;", "&").replace('\\', "");
+        let without_stop = text.trim_end_matches(['.', ',', ';']);
+        let last = without_stop.rsplit(['?', '&']).next().unwrap_or_default().trim_start();
+        // A full stop may also be the end of the code.
+        let has_code_last = last.starts_with("code=") && !last.ends_with(char::is_whitespace);
+        let text = if has_code_last { &text } else { without_stop }.replace(char::is_whitespace, "");
+        let text = text.as_str();
         let text = text.strip_prefix("view-source:").unwrap_or(text);
         let redirect_uri = &self.expected.redirect_uri;
         let has_scheme = |scheme: &str| text.get(..scheme.len()).is_some_and(|text| text.eq_ignore_ascii_case(scheme));

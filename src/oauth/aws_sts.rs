@@ -6,7 +6,7 @@ use url::Url;
 
 use super::error::IssuerError;
 use super::form::{Form, repeats_secret};
-use super::http::Http;
+use super::http::{Credentials, Http};
 use crate::secret::Secret;
 use crate::text::excerpt;
 
@@ -49,7 +49,7 @@ pub async fn assume_role(http: &Http, sts: &Url, role: &Role, token: &Secret) ->
     }
     form.add_secret("WebIdentityToken", token);
     let (body, secrets) = form.into_parts();
-    let response = http.post_form(sts, body, None).await?;
+    let response = http.post_form(sts, body, Some(Credentials::in_body(&secrets))).await?;
     let text = String::from_utf8_lossy(response.text());
     if !response.is_success() {
         // AWS reports what is wrong with a request as 4xx, and a throttled one as well.
@@ -64,7 +64,7 @@ pub async fn assume_role(http: &Http, sts: &Url, role: &Role, token: &Secret) ->
                 element(&text, "Message").filter(|reason| !repeats_secret(&secrets, reason)).unwrap_or_default();
             let reason = excerpt(&unescaped(reason), 300);
             let message = format!("{} refused the role: {}: {reason}", response.host, excerpt(code, 60));
-            return Err(IssuerError::Rejected { message, status: response.status });
+            return Err(IssuerError::Rejected { message, status: response.status, is_refusal: true });
         }
         return Err(response.unavailable().unwrap_or_else(|| response.unexpected("credentials")));
     }
@@ -94,7 +94,17 @@ fn unescaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{TestServer, answer, http};
     use super::*;
+
+    #[tokio::test]
+    async fn redirect_that_repeats_the_token_is_not_named() {
+        let server = TestServer::start(vec![answer(302, "location: /log-in/hunter2-token\r\n", "")]).await;
+        let role = Role { arn: "arn:aws:iam::1:role/x".into(), session_name: "x".into(), duration: None };
+        let token = Secret::new("hunter2-token".into());
+        let error = assume_role(&http(), &server.url, &role, &token).await.expect_err("no credentials").to_string();
+        assert!(error.contains("(a redirect)") && !error.contains("hunter2"), "{error}");
+    }
 
     #[test]
     fn elements_are_read_and_unescaped() {

@@ -51,9 +51,12 @@ pub struct OAuthError {
 }
 
 impl OAuthError {
+    /// The length of the longest description, in characters.
+    pub(super) const MAX_DESCRIPTION: usize = 300;
+
     /// Shortens both texts to one line.
     pub(super) fn new(code: &str, description: Option<&str>, status: Option<u16>) -> Self {
-        let description = description.map(|d| excerpt(d.trim(), 300)).filter(|d| !d.is_empty());
+        let description = description.map(|d| excerpt(d.trim(), Self::MAX_DESCRIPTION)).filter(|d| !d.is_empty());
         Self { code: excerpt(code.trim(), 100), description, status }
     }
 
@@ -155,13 +158,16 @@ pub enum IssuerError {
     /// An OAuth error response: the server, or the user there, refused.
     #[error("the issuer refused: {0}")]
     Refused(OAuthError),
-    /// A 4xx in the issuer's own words, but without an OAuth error: an empty body, or other JSON.
+    /// A 4xx in the issuer's own words, but without an OAuth error: an empty body, or other JSON. Also a success with JSON that has
+    /// neither tokens nor an error.
     #[error("{message}")]
     Rejected {
         /// The host, the status and what the body is.
         message: String,
         /// The HTTP status. The URL is probably wrong if it is 404 or 405.
         status: u16,
+        /// Whether it refuses what was sent. A gateway may be the author of a success without tokens, as during maintenance.
+        is_refusal: bool,
     },
     /// The same for a document that is public, so that no client was refused.
     #[error("{message}")]
@@ -354,7 +360,7 @@ impl IssuerError {
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Refused(error) => error.is_refusal(),
-            Self::Rejected { .. } => true,
+            Self::Rejected { is_refusal, .. } => *is_refusal,
             _ => false,
         }
     }
@@ -420,7 +426,7 @@ mod tests {
 
     #[test]
     fn refusal_without_error_code_counts_and_retry_after_is_respected() {
-        assert!(IssuerError::Rejected { message: String::new(), status: 403 }.is_refusal());
+        assert!(IssuerError::Rejected { message: String::new(), status: 403, is_refusal: true }.is_refusal());
         let retry_after = Some(Duration::from_secs(9));
         let unavailable = IssuerError::Unavailable { host: String::new(), status: 503, retry_after };
         assert_eq!((unavailable.retry_after(), unavailable.is_refusal()), (retry_after, false));
@@ -464,7 +470,7 @@ mod tests {
             (unavailable(429, wait(1)), false, false),
             (invalid, false, true),
             (IssuerError::NoJwt { from: String::new(), names: String::new() }, false, true),
-            (IssuerError::Rejected { message: String::new(), status: 400 }, false, false),
+            (IssuerError::Rejected { message: String::new(), status: 400, is_refusal: true }, false, false),
             (IssuerError::TokenType { found: "mac".into() }, false, false),
         ] {
             assert_eq!((error.is_response_lost(), error.is_in_doubt()), (is_lost, is_in_doubt), "{error:?}");

@@ -81,9 +81,16 @@ pub(super) fn shared(body: SecretBytes) -> Bytes {
 /// The number of consecutive letters and digits from which a part of a secret counts as repeating it.
 const MIN_PART: usize = 8;
 
+/// The length of the longest text that is searched, in bytes. No scope or message of an issuer is as long.
+const MAX_SEARCHED: usize = 16 * 1024;
+
 /// Returns whether `text` repeats one of the secrets, or a part of it: as it is, or in percent, base64 or hex encoding, in upper or
-/// lower case, and with anything between its letters and digits. Other and repeated encodings are not searched.
+/// lower case, and with anything between its letters and digits. Other and repeated encodings are not searched. A text that is too
+/// long to be searched counts as one that does.
 pub(crate) fn repeats_secret(secrets: &[Secret], text: &str) -> bool {
+    if text.len() > MAX_SEARCHED {
+        return true;
+    }
     let mut decoded = SecretBytes::default();
     for (name, value) in form_urlencoded::parse(text.as_bytes()) {
         [&*name, " ", &*value, " "].iter().for_each(|piece| decoded.extend(piece.as_bytes()));
@@ -171,6 +178,7 @@ mod tests {
         for other in ["", "rt-17-Sec", "the refresh token is invalid", "secret", "invalid_grant", "rt"] {
             assert!(!repeats_secret(&token, other), "{other}");
         }
+        assert!(!repeats_secret(&token, &"x".repeat(16 * 1024)) && repeats_secret(&token, &"x".repeat(1024 * 1024)));
         assert!(!repeats_secret(&[], "anything at all") && !repeats_secret(&[Secret::new(String::new())], ""));
         assert_eq!(body.as_ref(), b"grant_type=password&password=p%26q%3Dr+s%2B%C3%BC%25");
         let back: Vec<_> = form_urlencoded::parse(&body).into_owned().collect();

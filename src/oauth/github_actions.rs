@@ -1,11 +1,9 @@
 //! The identity token that GitHub Actions issues for a job.
 
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
-use super::client_auth::sensitive_header;
 use super::error::IssuerError;
-use super::http::Http;
+use super::http::{Credentials, Http};
 use super::lenient_json::secret;
 use super::token_endpoint::response_error;
 use crate::model::secure_url;
@@ -25,8 +23,7 @@ struct IdTokenReply {
 pub async fn identity_token(http: &Http, url: &str, bearer: &Secret, audience: &str) -> Result<Secret, IssuerError> {
     let mut url = secure_url(url)?;
     url.query_pairs_mut().append_pair("audience", audience);
-    let authorization = sensitive_header(&Zeroizing::new(format!("Bearer {}", bearer.expose())))?;
-    let response = http.get(&url, "application/json", Some(authorization)).await?;
+    let response = http.get(&url, "application/json", Some(Credentials::of_token("Bearer", bearer)?)).await?;
     if !response.is_success() {
         return Err(response_error(&response, std::slice::from_ref(bearer), "an identity token"));
     }
@@ -36,7 +33,7 @@ pub async fn identity_token(http: &Http, url: &str, bearer: &Secret, audience: &
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{TestServer, http, json};
+    use super::super::testing::{TestServer, answer, http, json};
     use super::*;
 
     async fn requested(url: &str) -> Result<Secret, IssuerError> {
@@ -58,9 +55,14 @@ mod tests {
 
     #[tokio::test]
     async fn reply_without_a_token_and_plain_http_are_errors() {
-        for (status, body) in [(200, "{}"), (200, r#"{"value":1}"#), (403, r#"{"message":"bearer-of-the-job"}"#)] {
-            let server = TestServer::start(vec![json(status, body)]).await;
-            let error = requested(server.url.as_str()).await.expect_err(body).to_string();
+        for reply in [
+            json(200, "{}"),
+            json(200, r#"{"value":1}"#),
+            json(403, r#"{"message":"bearer-of-the-job"}"#),
+            answer(302, "location: /log-in/bearer-of-the-job\r\n", ""),
+        ] {
+            let server = TestServer::start(vec![reply.clone()]).await;
+            let error = requested(server.url.as_str()).await.expect_err(&reply).to_string();
             assert!(!error.contains("bearer-of-the-job"), "{error}");
         }
         let error = requested("http://pipelines.example/token").await.expect_err("not https");

@@ -8,8 +8,10 @@ use hyper_util::client::proxy::matcher::Intercept;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Certificate, Method, RequestBuilder, redirect};
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::ca_certificates;
+use super::client_auth::sensitive_header;
 use super::dpop::{DpopKey, Proof, ProofServers, ProvenRequest};
 use super::error::IssuerError;
 use super::form::shared;
@@ -48,12 +50,30 @@ struct Shared {
     proof_servers: ProofServers,
 }
 
-/// The headers of a request that authenticate it.
+/// What authenticates a request.
 #[derive(Default)]
 pub(super) struct Credentials {
     pub(super) authorization: Option<HeaderValue>,
     /// A DPoP proof.
     pub(super) proof: Option<HeaderValue>,
+    /// The secrets of the request, in its headers or its body. What repeats one is left out of the response's headers.
+    pub(super) secrets: Vec<Secret>,
+}
+
+impl Credentials {
+    /// Returns an `Authorization` header with a token.
+    ///
+    /// # Errors
+    /// [`IssuerError::Local`] if a header cannot have the token.
+    pub(super) fn of_token(scheme: &str, token: &Secret) -> Result<Self, IssuerError> {
+        let authorization = sensitive_header(&Zeroizing::new(format!("{scheme} {}", token.expose())))?;
+        Ok(Self { authorization: Some(authorization), proof: None, secrets: vec![token.clone()] })
+    }
+
+    /// Returns those of a request that has these secrets in its body.
+    pub(super) fn in_body(secrets: &[Secret]) -> Self {
+        Self { secrets: secrets.to_vec(), ..Self::default() }
+    }
 }
 
 /// A request that may be sent.
@@ -65,12 +85,6 @@ struct PreparedRequest {
     /// The host and port of the proxy.
     proxy: Option<String>,
     limit: Option<NetworkLimit>,
-}
-
-impl From<Option<HeaderValue>> for Credentials {
-    fn from(authorization: Option<HeaderValue>) -> Self {
-        Self { authorization, proof: None }
-    }
 }
 
 impl Http {
@@ -206,9 +220,9 @@ impl Http {
         &self,
         url: &Url,
         accept: &'static str,
-        credentials: impl Into<Credentials>,
+        credentials: Option<Credentials>,
     ) -> Result<HttpResponse, IssuerError> {
-        self.send(Method::GET, url, accept, credentials.into(), None).await
+        self.send(Method::GET, url, accept, credentials, None).await
     }
 
     /// Sends a GET without a token to an API, and returns the head of the response: its body may be of any length.
@@ -217,9 +231,9 @@ impl Http {
         Ok(self.open(request).await?.0)
     }
 
-    /// Sends a DELETE to `url` with this `Authorization`.
-    pub(super) async fn delete(&self, url: &Url, authorization: HeaderValue) -> Result<HttpResponse, IssuerError> {
-        self.send(Method::DELETE, url, "application/json", Some(authorization).into(), None).await
+    /// Sends a DELETE to `url` with these credentials.
+    pub(super) async fn delete(&self, url: &Url, credentials: Credentials) -> Result<HttpResponse, IssuerError> {
+        self.send(Method::DELETE, url, "application/json", Some(credentials), None).await
     }
 
     /// Posts the form `body` to `url` and asks for JSON.
@@ -227,9 +241,9 @@ impl Http {
         &self,
         url: &Url,
         body: Bytes,
-        credentials: impl Into<Credentials>,
+        credentials: Option<Credentials>,
     ) -> Result<HttpResponse, IssuerError> {
-        self.send(Method::POST, url, "application/json", credentials.into(), Some((FORM, body))).await
+        self.send(Method::POST, url, "application/json", credentials, Some((FORM, body))).await
     }
 
     /// Posts the JSON `body` to `url` and asks for JSON.
@@ -237,10 +251,10 @@ impl Http {
         &self,
         url: &Url,
         body: SecretBytes,
-        authorization: Option<HeaderValue>,
+        credentials: Option<Credentials>,
     ) -> Result<HttpResponse, IssuerError> {
         let body = Some(("application/json", shared(body)));
-        self.send(Method::POST, url, "application/json", authorization.into(), body).await
+        self.send(Method::POST, url, "application/json", credentials, body).await
     }
 
     async fn send(
@@ -248,9 +262,11 @@ impl Http {
         method: Method,
         url: &Url,
         accept: &'static str,
-        credentials: Credentials,
+        credentials: Option<Credentials>,
         body: Option<(&'static str, Bytes)>,
     ) -> Result<HttpResponse, IssuerError> {
+        let mut credentials = credentials.unwrap_or_default();
+        let secrets = std::mem::take(&mut credentials.secrets);
         #[cfg(test)]
         if let Some(issuer) = super::testing::simulated_issuer() {
             return super::testing::exchange(issuer, &host_of(url), url, body).await;
@@ -264,6 +280,7 @@ impl Http {
                 response.append(&chunk)?;
             }
             response.decode();
+            response.leave_out(&secrets);
             Ok(response)
         };
         let response = within(&SystemClock, self.shared.clients.limits().total, exchange).await;
@@ -286,7 +303,7 @@ impl Http {
         method: Method,
         url: &Url,
         accept: &'static str,
-        Credentials { authorization, proof }: Credentials,
+        Credentials { authorization, proof, .. }: Credentials,
         body: Option<(&'static str, Bytes)>,
     ) -> Result<PreparedRequest, IssuerError> {
         let url = secure_url(url.as_str())?;

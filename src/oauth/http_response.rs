@@ -19,6 +19,10 @@ use crate::text::excerpt;
 /// The longest `Retry-After` that is honoured.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
+/// With these words in it, JSON of a success refuses a refresh token. Other JSON may be a gateway's.
+const REFUSAL_WORDS: [&str; 6] =
+    ["refresh token", "refresh_token", "refreshToken", "invalid_grant", "expired", "revoked"];
+
 /// A response of any status. Its body may hold secrets.
 pub(super) struct HttpResponse {
     pub(super) host: String,
@@ -139,7 +143,7 @@ impl HttpResponse {
                 404 | 405 => format!("{host} returned HTTP {status} with {} instead of {expected}", kind.as_str()),
                 _ => format!("{host} refused the request: HTTP {status} with {}", kind.as_str()),
             };
-            return IssuerError::Rejected { message, status };
+            return IssuerError::Rejected { message, status, is_refusal: true };
         }
         let what = match (status, &self.location, &self.content_coding) {
             (300..400, Some(location), _) => format!("HTTP {status} (a redirect to {location}) instead of {expected}"),
@@ -157,7 +161,7 @@ impl HttpResponse {
     /// Returns the error for a response that is not the `expected` document, which is public: no client was refused.
     pub(super) fn no_document(&self, expected: &str) -> IssuerError {
         match self.unexpected(expected) {
-            IssuerError::Rejected { message, status } if !matches!(status, 404 | 405) => {
+            IssuerError::Rejected { message, status, .. } if !matches!(status, 404 | 405) => {
                 IssuerError::NoDocument { message }
             }
             error => error,
@@ -176,7 +180,12 @@ impl HttpResponse {
                 self.host, self.status
             ),
             status: self.status,
+            is_refusal: REFUSAL_WORDS.iter().any(|word| self.has_word(word)),
         })
+    }
+
+    fn has_word(&self, word: &str) -> bool {
+        self.text().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
     }
 
     /// Leaves out what repeats one of the `secrets` of the request: the headers that an error shows.

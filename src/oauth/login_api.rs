@@ -8,10 +8,9 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::client_auth::sensitive_header;
 use super::error::{IssuerError, OAuthError};
 use super::form::repeats_secret;
-use super::http::Http;
+use super::http::{Credentials, Http};
 use super::http_response::HttpResponse;
 use super::lenient_json::Lifetime;
 use super::token_response::{is_vschar, parse_error_response};
@@ -82,17 +81,16 @@ pub async fn logout(http: &Http, api: &LoginApi, url: &Url, tokens: &TokenSet) -
         Some(token) => object(&[(field, token.expose())]),
         None => object(&[]),
     };
-    let header = sensitive_header(&zeroize::Zeroizing::new(format!("Bearer {}", tokens.access_token.expose())))?;
-    let response = http.post_json(url, body, Some(header)).await?;
+    let mut credentials = Credentials::of_token("Bearer", &tokens.access_token)?;
+    credentials.secrets.extend(tokens.refresh_token.clone());
+    let sent = credentials.secrets.clone();
+    let response = http.post_json(url, body, Some(credentials)).await?;
     match response.unavailable() {
         Some(error) => Err(error),
         // A JWT that the API no longer accepts is logged out.
         None if response.is_success() || response.status == 401 => Ok(()),
         None if Members::read(response.text()).is_none() => Err(response.unexpected("a logout response")),
-        None => {
-            let sent: Vec<Secret> = tokens.refresh_token.iter().chain([&tokens.access_token]).cloned().collect();
-            Err(IssuerError::Refused(error_response(&response, &sent, &[])))
-        }
+        None => Err(IssuerError::Refused(error_response(&response, &sent, &[]))),
     }
 }
 
@@ -106,8 +104,7 @@ async fn request_tokens(
     refusal_statuses: &[u16],
 ) -> Result<TokenSet, IssuerError> {
     let sent_at = clock.now();
-    let mut response = http.post_json(url, body, None).await?;
-    response.leave_out(sent);
+    let response = http.post_json(url, body, Some(Credentials::in_body(sent))).await?;
     if let Some(error) = response.unavailable() {
         return Err(error);
     }
@@ -146,6 +143,7 @@ async fn request_tokens(
         refresh_token,
         id_token: None,
         obtained_at: sent_at,
+        issuer_time: response.date,
         expires_at: lifetime.map(|lifetime| sent_at.plus(lifetime)),
         refresh_expires_at: None,
         scope: None,
@@ -372,14 +370,20 @@ mod tests {
 
     #[tokio::test]
     async fn refused_logout_shows_no_token() {
-        for detail in ["no such token: RT-hunter2", "no such token: AT-hunter2"] {
-            let server = TestServer::start(vec![json(400, &format!(r#"{{"detail":"{detail}"}}"#))]).await;
+        for reply in [
+            json(400, r#"{"detail":"no such token: RT-hunter2"}"#),
+            json(400, r#"{"detail":"no such token: AT-hunter2"}"#),
+            answer(302, "location: /ended/AT-hunter2\r\n", ""),
+            answer(302, "location: /ended/RT-hunter2\r\n", ""),
+        ] {
+            let server = TestServer::start(vec![reply]).await;
             let tokens = TokenSet {
                 access_token: secret("AT-hunter2"),
                 token_type: "Bearer".into(),
                 refresh_token: Some(secret("RT-hunter2")),
                 id_token: None,
                 obtained_at: UnixTime(0),
+                issuer_time: None,
                 expires_at: None,
                 refresh_expires_at: None,
                 scope: None,

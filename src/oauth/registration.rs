@@ -3,9 +3,8 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::client_auth::sensitive_header;
 use super::error::IssuerError;
-use super::http::Http;
+use super::http::{Credentials, Http};
 use super::http_response::HttpResponse;
 use super::lenient_json::{LenientString, secret};
 use super::metadata::Metadata;
@@ -121,8 +120,8 @@ fn preferred_auth(metadata: &Metadata) -> ClientAuth {
 /// # Errors
 /// [`IssuerError`] if there is no response.
 pub async fn exists(http: &Http, management: &RegistrationManagement) -> Result<bool, IssuerError> {
-    let authorization = sensitive_header(&format!("Bearer {}", management.token.expose()))?;
-    let response = http.get(&management.url, "application/json", Some(authorization)).await?;
+    let credentials = Credentials::of_token("Bearer", &management.token)?;
+    let response = http.get(&management.url, "application/json", Some(credentials)).await?;
     Ok(!matches!(response.status, 401 | 403 | 404 | 410))
 }
 
@@ -131,8 +130,8 @@ pub async fn exists(http: &Http, management: &RegistrationManagement) -> Result<
 /// # Errors
 /// [`IssuerError`].
 pub async fn delete(http: &Http, management: &RegistrationManagement) -> Result<(), IssuerError> {
-    let authorization = sensitive_header(&format!("Bearer {}", management.token.expose()))?;
-    let response = http.delete(&management.url, authorization).await?;
+    let credentials = Credentials::of_token("Bearer", &management.token)?;
+    let response = http.delete(&management.url, credentials).await?;
     match response.status {
         200..300 | 401 | 404 | 410 => Ok(()),
         _ => Err(response.unavailable().unwrap_or_else(|| response.unexpected("a deleted client registration"))),
@@ -232,5 +231,9 @@ mod tests {
             assert!(requests[0].starts_with("GET ") && requests[1].starts_with("DELETE "));
             assert!(requests.iter().all(|request| request.contains("authorization: Bearer t\r\n")), "{requests:?}");
         }
+        let server = TestServer::start(vec![answer(302, "location: /clients/hunter2-token\r\n", "")]).await;
+        let management = RegistrationManagement { url: server.url.clone(), token: Secret::new("hunter2-token".into()) };
+        let error = delete(&http(), &management).await.expect_err("not deleted").to_string();
+        assert!(error.contains("(a redirect)") && !error.contains("hunter2"), "{error}");
     }
 }

@@ -25,6 +25,7 @@ pub fn parse_supplied_tokens(text: &Secret, now: UnixTime) -> Result<TokenSet, I
             refresh_token: None,
             id_token: None,
             obtained_at: now,
+            issuer_time: None,
             expires_at: None,
             refresh_expires_at: None,
             scope: None,

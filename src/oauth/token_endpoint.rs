@@ -114,8 +114,8 @@ pub(super) async fn post(
 ) -> Result<(HttpResponse, Vec<Secret>), IssuerError> {
     let authorization = client.authenticate(&mut form)?;
     let (body, sent) = form.into_parts();
-    let mut response = http.post_form(url, body, Credentials { authorization, proof }).await?;
-    response.leave_out(&sent);
+    let credentials = Credentials { authorization, proof, secrets: sent.clone() };
+    let response = http.post_form(url, body, Some(credentials)).await?;
     Ok((response, sent))
 }
 

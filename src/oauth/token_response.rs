@@ -13,6 +13,7 @@ use super::lenient_json::{LenientString, LenientValue, Lifetime, secret};
 use crate::clock::UnixTime;
 use crate::model::TokenSet;
 use crate::secret::Secret;
+use crate::text::excerpt;
 
 /// The error codes of the RFCs, which are shown even if a short secret is part of one.
 const KNOWN_CODES: [&str; 13] = [
@@ -109,6 +110,7 @@ pub(super) fn parse_token_response(
         refresh_token: usable(wire.refresh_token),
         id_token: usable(wire.id_token),
         obtained_at: sent_at,
+        issuer_time: response.date,
         expires_at: wire.expires_in.0.map(|lifetime| sent_at.plus(lifetime)),
         refresh_expires_at: refresh_lifetime.map(|lifetime| sent_at.plus(lifetime)),
         scope: wire.scope.0.filter(|scope| !is_echo(scope)),
@@ -172,10 +174,11 @@ impl Wire {
         let description = self.error_description.0.as_deref().or(self.error.message.as_deref());
         let own = [&self.access_token, &self.refresh_token, &self.id_token, &self.mfa_token].into_iter().flatten();
         let secrets: Vec<Secret> = sent.iter().chain(own).cloned().collect();
+        let description = description.map(|text| excerpt(text.trim(), OAuthError::MAX_DESCRIPTION));
         let description = description.filter(|text| !repeats_secret(&secrets, text));
         let code = if !KNOWN_CODES.contains(&code) && repeats_secret(&secrets, code) { "error" } else { code };
         Some(ErrorResponse {
-            error: OAuthError::new(code, description, Some(status)),
+            error: OAuthError::new(code, description.as_deref(), Some(status)),
             mfa_token: self.mfa_token.clone().filter(|t| !t.is_empty()),
         })
     }

@@ -2,9 +2,7 @@
 
 use serde::Deserialize;
 use url::Url;
-use zeroize::Zeroizing;
 
-use super::client_auth::sensitive_header;
 use super::dpop::{DpopKey, Proof, ProvenRequest};
 use super::error::IssuerError;
 use super::http::{Credentials, Http};
@@ -36,14 +34,12 @@ pub async fn fetch(
 ) -> Result<Subject, IssuerError> {
     let request = ProvenRequest { method: "GET", url: userinfo_endpoint, access_token: Some(access_token) };
     let scheme = if bound_to.is_some() { "DPoP" } else { "Bearer" };
-    let authorization = sensitive_header(&Zeroizing::new(format!("{scheme} {}", access_token.expose())))?;
     let mut is_again = false;
     let response = loop {
         let proof = bound_to.map(|(key, clock)| http.proof(key, &request, clock.now())).transpose()?;
         let (proof, nonce) = proof.map(Proof::into_parts).transpose()?.unzip();
-        let credentials = Credentials { authorization: Some(authorization.clone()), proof };
-        let mut response = http.get(userinfo_endpoint, "application/json", credentials).await?;
-        response.leave_out(std::slice::from_ref(access_token));
+        let credentials = Credentials { proof, ..Credentials::of_token(scheme, access_token)? };
+        let response = http.get(userinfo_endpoint, "application/json", Some(credentials)).await?;
         // The server wants a nonce (RFC 9449, section 9).
         let wants_nonce = response.dpop_nonce.is_some() && response.dpop_nonce != nonce.flatten();
         if bound_to.is_none() || response.status != 401 || !wants_nonce || std::mem::replace(&mut is_again, true) {

@@ -1,5 +1,6 @@
 //! Stores the result of a refresh: the tokens first, then the rest, which may need the network again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::received_tokens::{fill_expiry, unusable_tokens};
@@ -11,6 +12,7 @@ use super::trust::trusted_keys;
 use super::unsaved::StoreOutcome;
 use super::{HeldProfile, LoginReason, SessionError, SessionService};
 use crate::model::{Profile, ProfileName, Session, TokenSet, TokenTarget, Trust};
+use crate::oauth::repeats_secret;
 use crate::secret::Secret;
 use crate::verify::{unverified_claims, verify_id_token};
 
@@ -48,13 +50,14 @@ impl SessionService {
         session.has_older_id_token |= target.is_plain();
         let mut unchecked = None;
         if let Some(id_token) = new.id_token.take() {
-            match self.refreshed_id_token(profile, &session, trust.as_ref().ok(), &id_token) {
-                IdTokenCheck::Valid => {
-                    session.tokens.id_token = Some(id_token);
-                    session.has_older_id_token = false;
-                }
+            let check = match has_other_nonce(&before, &id_token) {
+                true => IdTokenCheck::Invalid("claim `nonce` is not that of the login".to_owned()),
+                false => self.refreshed_id_token(profile, &session, trust.as_ref().ok(), &id_token),
+            };
+            match check {
+                IdTokenCheck::Valid => self.use_id_token(profile, &mut session, id_token),
                 IdTokenCheck::UnknownKey => unchecked = Some(id_token),
-                IdTokenCheck::Invalid(why) => self.ignored_id_tokens.record(&session, &profile.name, &id_token, &why),
+                IdTokenCheck::Invalid(why) => self.ignore_id_token(profile, &session, &id_token, &why),
             }
         }
         let unusable = unusable_tokens(profile, &new, before.dpop_key.as_ref());
@@ -102,10 +105,27 @@ impl SessionService {
         }
     }
 
-    /// Returns the profiles whose refreshed ID token is ignored, each with the reason.
+    /// Returns the profiles whose refreshed ID token is ignored, each with the reason. Each is returned once.
     #[must_use]
-    pub fn ignored_id_tokens(&self) -> Vec<(ProfileName, String)> {
-        self.ignored_id_tokens.all()
+    pub fn take_ignored_id_tokens(&self) -> BTreeMap<ProfileName, String> {
+        self.ignored_id_tokens.take()
+    }
+
+    fn use_id_token(&self, profile: &Profile, session: &mut Session, id_token: Secret) {
+        session.tokens.id_token = Some(id_token);
+        session.has_older_id_token = false;
+        self.ignored_id_tokens.remove(&profile.name);
+    }
+
+    /// Reports why the new ID token of `session` is ignored. A reason quotes claims, which may repeat a token.
+    fn ignore_id_token(&self, profile: &Profile, session: &Session, id_token: &Secret, why: &str) {
+        let tokens = &session.tokens;
+        let secrets = [Some(&tokens.access_token), tokens.refresh_token.as_ref(), Some(id_token)];
+        let secrets: Vec<Secret> = secrets.into_iter().flatten().cloned().collect();
+        let why = if repeats_secret(&secrets, why) { "a claim is invalid" } else { why };
+        if self.ignored_id_tokens.add(profile.name.clone(), why.to_owned()) {
+            tracing::warn!("{}: the refreshed ID token is ignored: {why}", profile.name);
+        }
     }
 
     /// Fetches the issuer's keys if they are due, and stores an ID token that only the newer keys verify.
@@ -123,8 +143,7 @@ impl SessionService {
         let Some(id_token) = unchecked else { return };
         let why = match self.refreshed_id_token(profile, session, Some(&trust), &id_token) {
             IdTokenCheck::Valid => {
-                session.tokens.id_token = Some(id_token);
-                session.has_older_id_token = false;
+                self.use_id_token(profile, session, id_token);
                 if let Err(error) = self.write(profile, session).await {
                     tracing::info!("the refreshed ID token was not stored: {error}");
                 }
@@ -133,7 +152,7 @@ impl SessionService {
             IdTokenCheck::UnknownKey => "no trusted key verifies its signature".to_owned(),
             IdTokenCheck::Invalid(why) => why,
         };
-        self.ignored_id_tokens.record(session, &profile.name, &id_token, &why);
+        self.ignore_id_token(profile, session, &id_token, &why);
     }
 
     fn refreshed_id_token(
@@ -148,20 +167,22 @@ impl SessionService {
         let mut expected = super::login::id_token_policy(profile, None, None, now);
         // The subject of a refresh is the login's (OpenID Connect Core 1.0, section 12.2).
         expected.subject = session.subject.as_ref().map(|subject| subject.sub.as_str());
-        // Nor may the nonce be another (same section). The refreshed ID tokens between may have none.
-        let nonce = |token: &Secret| unverified_claims(token.expose()).and_then(|claims| claims.nonce);
-        let own = session.tokens.id_token.as_ref().map(nonce);
-        let is_other_nonce = match (own, nonce(id_token)) {
-            (Some(Some(own)), Some(found)) => own != found,
-            (Some(None), Some(_)) => session.refreshed_at.is_none(),
-            _ => false,
-        };
         match verify_id_token(id_token.expose(), &keys, &expected) {
-            Ok(_) if is_other_nonce => IdTokenCheck::Invalid("claim `nonce` is not that of the login".to_owned()),
             Ok(_) => IdTokenCheck::Valid,
             Err(_) if !keys.verifies(id_token.expose()) => IdTokenCheck::UnknownKey,
             Err(reasons) => IdTokenCheck::Invalid(reasons.first().map(|r| r.message.clone()).unwrap_or_default()),
         }
+    }
+}
+
+/// Returns whether a refreshed ID token has another nonce than the login's (OpenID Connect Core 1.0, section 12.2). The refreshed
+/// ID tokens between may have none.
+fn has_other_nonce(before: &Session, id_token: &Secret) -> bool {
+    let nonce = |token: &Secret| unverified_claims(token.expose()).and_then(|claims| claims.nonce);
+    match (before.tokens.id_token.as_ref().map(nonce), nonce(id_token)) {
+        (Some(Some(own)), Some(found)) => own != found,
+        (Some(None), Some(_)) => before.refreshed_at.is_none(),
+        _ => false,
     }
 }
 

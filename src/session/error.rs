@@ -62,7 +62,8 @@ impl SessionError {
         matches!(self, Self::Store(StoreError::Sealed))
     }
 
-    /// Returns whether it is the error of a refresh, if a token was requested, and not of access to the stored session.
+    /// Returns whether it is the error of a refresh. Only for an error of a request for a token, which may also be one of access to
+    /// the stored session.
     #[must_use]
     pub fn is_of_refresh(&self) -> bool {
         match self {

@@ -105,8 +105,8 @@ impl SessionService {
         self.hook_outcomes.subscribe()
     }
 
-    /// Waits until the hooks that this process has started have ended, for at most `limit`. Without a broker, which starts those
-    /// of the agent.
+    /// Waits until the hooks that this process has started have ended, for at most `limit`. In an agent the broker starts hooks; this
+    /// does not wait for them.
     pub async fn wait_for_hooks(&self, limit: Duration) {
         let mut running = self.running_hooks.subscribe();
         tokio::select! {
@@ -126,7 +126,7 @@ impl SessionService {
             if let Some(message) = &failure {
                 tracing::warn!("{name}: {message}");
             }
-            let _ = outcomes.send(HookOutcome { profile: name, hook, failure });
+            let _ = outcomes.send(HookOutcome { profile: name.clone(), hook, failure });
         };
         let not_started = |error: io::Error| Some(format!("cannot start the hook: {error}"));
         let event = serde_json::to_vec(event).unwrap_or_default();
@@ -139,15 +139,20 @@ impl SessionService {
                 Ok(child) => {
                     let running = self.running_hooks.clone();
                     running.send_modify(|count| *count += 1);
+                    let report = ended.clone();
                     // Not a task: one would have to end before this process does.
-                    std::thread::spawn(move || {
-                        ended(match child.wait_with_output() {
+                    let waiting = std::thread::Builder::new().spawn(move || {
+                        report(match child.wait_with_output() {
                             Ok(output) if output.status.success() => None,
                             Ok(output) => Some(failure(&String::from_utf8_lossy(&output.stderr))),
                             Err(error) => Some(format!("cannot wait for the hook: {error}")),
                         });
                         running.send_modify(|count| *count -= 1);
                     });
+                    if let Err(error) = waiting {
+                        ended(Some(format!("cannot wait for the hook: {error}")));
+                        self.running_hooks.send_modify(|count| *count -= 1);
+                    }
                 }
                 Err(error) => ended(not_started(error)),
             }

@@ -6,11 +6,9 @@ mod commit_refresh;
 mod declined_logins;
 mod error;
 mod exchange;
-mod failed_token_files;
 mod handover;
 mod hooks;
 mod http_clients;
-mod ignored_id_tokens;
 mod issuer;
 mod limited_command;
 mod lock_wait;
@@ -18,6 +16,7 @@ mod login;
 mod logout;
 mod marks;
 mod observed_time;
+mod problems;
 mod proof;
 mod received_tokens;
 mod refresh;
@@ -67,11 +66,10 @@ pub use unsaved::{UNSAVED_LIMIT, UnsavedSession, UnsavedSessions};
 pub use verifier::{TokenVerifier, is_unverified};
 pub use workload::{IdentityEnd, KUBERNETES_TOKEN, run_workload_command};
 
-use failed_token_files::FailedTokenFiles;
 use http_clients::HttpClients;
-use ignored_id_tokens::IgnoredIdTokens;
 use lock_wait::LockWaits;
 use marks::Marks;
+use problems::Problems;
 use token_file_records::TokenFileRecords;
 use unsaved_lock::SharedLock;
 
@@ -97,8 +95,10 @@ pub struct SessionService {
     lock_waits: LockWaits,
     serves_unsaved: AtomicBool,
     marks: Arc<Marks>,
-    failed_token_files: FailedTokenFiles,
-    ignored_id_tokens: IgnoredIdTokens,
+    /// The token files that could not be written or removed.
+    failed_token_files: Problems<PathBuf>,
+    /// The profiles whose refreshed ID token is invalid, so that the one before stays in use.
+    ignored_id_tokens: Problems<ProfileName>,
     token_file_records: Arc<TokenFileRecords>,
     hook_outcomes: broadcast::Sender<HookOutcome>,
     /// How many hooks run that this process has started itself.
@@ -188,8 +188,8 @@ impl SessionService {
             unsaved_locks: Mutex::default(),
             lock_waits: LockWaits::default(),
             serves_unsaved: AtomicBool::new(false),
-            failed_token_files: FailedTokenFiles::default(),
-            ignored_id_tokens: IgnoredIdTokens::default(),
+            failed_token_files: Problems::default(),
+            ignored_id_tokens: Problems::default(),
             hook_outcomes: broadcast::Sender::new(MAX_HOOK_OUTCOMES),
             running_hooks: watch::Sender::default(),
             config: OnceLock::new(),

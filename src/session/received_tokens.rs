@@ -1,5 +1,7 @@
 //! Checks tokens that an issuer has returned, before they are stored: their type, key, subject, audience and expiry.
 
+use std::time::Duration;
+
 use super::SessionError;
 use super::refresh_policy::TokenRequest;
 use crate::clock::UnixTime;
@@ -85,11 +87,22 @@ pub(super) fn quote_names<'a>(names: impl Iterator<Item = &'a String>) -> String
     excerpt(&quoted.join(", "), 200)
 }
 
+/// A `Date` has whole seconds, and servers cache it for one.
+const DATE_PRECISION: Duration = Duration::from_secs(2);
+
 /// Takes the expiry from the JWT itself if the reply has no `expires_in`, or a later one: APIs go by the token. The claim is
 /// unverified, and can only shorten the lifetime. In a token that was received expired it shows that one of the two clocks is
 /// wrong, and the next refresh would bring the same: then `expires_in` counts.
+///
+/// The claim is a time of the issuer. If this machine's clock is ahead of it, the token expires later by this clock: without that,
+/// each token would seem to expire soon. Its own length does not show this, since an issuer may return an older token again.
 pub(super) fn fill_expiry(tokens: &mut TokenSet) {
-    let own = unverified_claims(tokens.access_token.expose()).and_then(|claims| claims.exp);
+    let claims = unverified_claims(tokens.access_token.expose());
+    // An issuer whose `Date` is before the token's issue has stated a wrong one.
+    let issued_at = claims.as_ref().and_then(|claims| claims.iat);
+    let issuer_time = tokens.issuer_time.map(|time| time.max(issued_at.unwrap_or(time)).plus(DATE_PRECISION));
+    let ahead = issuer_time.map_or(Duration::ZERO, |time| time.until(tokens.obtained_at));
+    let own = claims.and_then(|claims| claims.exp).map(|exp| exp.plus(ahead));
     let is_usable = |own: &UnixTime| tokens.expires_at.is_none() || *own > tokens.obtained_at;
     tokens.expires_at = own.filter(is_usable).into_iter().chain(tokens.expires_at).min();
 }
@@ -125,6 +138,34 @@ mod tests {
             (tokens.obtained_at, tokens.expires_at) = (UnixTime(1000), stated.map(UnixTime));
             fill_expiry(&mut tokens);
             assert_eq!(tokens.expires_at, expected.map(UnixTime), "{stated:?} {own}");
+        }
+    }
+
+    #[test]
+    fn expiry_counts_by_the_issuers_clock_if_the_local_one_is_ahead() {
+        for (stated, own, date, expected) in [
+            // 290 s ahead: `exp` is 10 s away.
+            (Some(1300), json!({"iat": 710, "exp": 1010}), Some(710), Some(1298)),
+            (None, json!({"iat": 710, "exp": 1010}), Some(710), Some(1298)),
+            (None, json!({"exp": 1010}), Some(710), Some(1298)),
+            // 400 s ahead: `exp` is past.
+            (None, json!({"iat": 600, "exp": 900}), Some(600), Some(1298)),
+            // The same token again, 200 s later.
+            (Some(1300), json!({"iat": 510, "exp": 810}), Some(710), Some(1098)),
+            // A clock that is right, and a token that is 290 s old.
+            (Some(1300), json!({"iat": 710, "exp": 1010}), Some(1000), Some(1010)),
+            (Some(1300), json!({"iat": 710, "exp": 1010}), Some(999), Some(1010)),
+            (Some(1300), json!({"iat": 710, "exp": 1010}), None, Some(1010)),
+            // A clock that is behind.
+            (Some(1300), json!({"iat": 1290, "exp": 1590}), Some(1290), Some(1300)),
+            // A `Date` that is wrong.
+            (Some(1300), json!({"iat": 999, "exp": 1200}), Some(0), Some(1200)),
+        ] {
+            let mut tokens = session(&jwt(&own)).tokens;
+            (tokens.obtained_at, tokens.expires_at) = (UnixTime(1000), stated.map(UnixTime));
+            tokens.issuer_time = date.map(UnixTime);
+            fill_expiry(&mut tokens);
+            assert_eq!(tokens.expires_at, expected.map(UnixTime), "{stated:?} {own} {date:?}");
         }
     }
 

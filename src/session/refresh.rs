@@ -96,11 +96,20 @@ impl SessionService {
     }
 
     /// Returns the failure of a refresh whose reply was lost or was not stored. Without the lock, `None` while a process holds
-    /// it: the refresh may still be running.
+    /// it, since the refresh may still be running, and if it has ended since `session` was read. Blocks.
     #[must_use]
     pub fn failure_in_doubt(&self, profile: &Profile, session: &Session) -> Option<RefreshFailure> {
         let failure = lost_reply(session).filter(|_| session.rotates != Some(false))?;
-        (!self.is_locked(profile)).then_some(failure)
+        if self.is_locked(profile) {
+            return None;
+        }
+        let is_given_up = || {
+            let given_up = ProfileLock::given_up_in(self.locks.of(profile.store), &profile.name);
+            given_up == session.refreshing_since
+        };
+        let refresh = |session: &Session| (session.generation.clone(), session.refreshing_since);
+        let is_same = |now: Session| refresh(&now) == refresh(session);
+        (self.session_blocking(profile).is_ok_and(is_same) && !is_given_up()).then_some(failure)
     }
 
     /// Returns the error for `obstacle` to a request for a token of `session`.

@@ -209,6 +209,27 @@ async fn refresh_that_could_not_be_marked_is_not_in_doubt() {
 }
 
 #[tokio::test]
+async fn refresh_that_has_ended_in_the_meantime_is_not_in_doubt() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (sessions, clock, profile, _) = expired_session(dir.path(), false);
+    let is_in_doubt = |session: &Session| sessions.failure_in_doubt(&profile, session).is_some();
+    let ended = sessions.session(&profile).await.expect("stored");
+    let running = Session { refreshing_since: Some(clock.now()), ..ended.clone() };
+    assert!(!is_in_doubt(&running), "it has ended since the session was read");
+    sessions.write(&profile, &running).await.expect("written");
+    assert!(is_in_doubt(&running));
+    let next = Session { generation: running.generation.next(), ..running.clone() };
+    sessions.write(&profile, &next).await.expect("written");
+    assert!(!is_in_doubt(&running), "another one is running");
+    assert!(is_in_doubt(&next));
+    let lock = sessions.lock(&profile).await.expect("free");
+    assert!(!is_in_doubt(&next), "it may be running");
+    lock.set_given_up(next.refreshing_since).await;
+    lock.release().await;
+    assert!(!is_in_doubt(&next), "nothing was sent");
+}
+
+#[tokio::test]
 async fn failed_rename_leaves_one_session() {
     let dir = tempfile::tempdir().expect("a directory");
     let at = |name: &str| dir.path().join(name);

@@ -3,6 +3,7 @@
 //! They are written under the profile lock wherever a session is stored, so that no file gets an older token after a newer one.
 //! A file has a token only while that is valid: it is removed when the token expires or the session ends.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,7 +85,7 @@ impl SessionService {
                     Err(std::io::Error::other("the file system does not respond").into())
                 }
             };
-            self.failed_token_files.record(path, result);
+            self.record_token_file(path, result);
         }
     }
 
@@ -113,7 +114,7 @@ impl SessionService {
         let is_done =
             unblock(&first, move || expected.iter().all(|(path, token)| records.is_current(path, token.as_ref())));
         match tokio::time::timeout(FILE_LIMIT, is_done).await {
-            Ok(Ok(true)) => files(profile).for_each(|(path, _)| self.failed_token_files.record(path, Ok(()))),
+            Ok(Ok(true)) => files(profile).for_each(|(path, _)| self.failed_token_files.remove(path)),
             _ => self.update_token_files(profile).await,
         }
     }
@@ -192,9 +193,17 @@ impl SessionService {
         files(profile).map(status).collect()
     }
 
-    /// Returns the token files that this process could not write or remove, each with the reason.
+    fn record_token_file(&self, path: &Path, result: Result<(), TokenFileError>) {
+        let Err(error) = result else { return self.failed_token_files.remove(path) };
+        let reason = without_error_numbers(&error.to_string());
+        if self.failed_token_files.add(path.to_owned(), reason.clone()) {
+            tracing::warn!("the token file {} is not up to date: {reason}", path.display());
+        }
+    }
+
+    /// Returns the token files that this process could not write or remove, each with the reason. Each is returned once.
     #[must_use]
-    pub fn failed_token_files(&self) -> Vec<(PathBuf, String)> {
-        self.failed_token_files.all()
+    pub fn take_failed_token_files(&self) -> BTreeMap<PathBuf, String> {
+        self.failed_token_files.take()
     }
 }

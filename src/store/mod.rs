@@ -281,6 +281,7 @@ pub(crate) mod tests {
             refresh_token: None,
             id_token: None,
             obtained_at: UnixTime(0),
+            issuer_time: None,
             expires_at: None,
             refresh_expires_at: None,
             scope: None,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock::{Clock, UnixTime};
-use crate::fs::{FileLock, LockError, LockFile, unblock};
+use crate::fs::{FileLock, LockError, LockFile, lock_note, unblock};
 use crate::model::ProfileName;
 
 /// A profile lock, on the file `DIR/PROFILE.lock`. Released when dropped.
@@ -54,6 +54,12 @@ impl ProfileLock {
         let lock = Arc::clone(&self.lock);
         let note = unblock(self.lock.path(), move || lock.note()).await.ok()?.ok()?;
         note.parse().ok().map(UnixTime)
+    }
+
+    /// Returns the same without the lock of `profile` in `dir`. Blocks.
+    #[must_use]
+    pub fn given_up_in(dir: &Path, profile: &ProfileName) -> Option<UnixTime> {
+        lock_note(&Self::path(dir, profile))?.parse().ok().map(UnixTime)
     }
 
     /// Records in the lock file what [`ProfileLock::given_up`] returns.

@@ -130,9 +130,9 @@ fn refresh_time(validity: Validity, token: &Secret) -> Option<UnixTime> {
     Validity { obtained_at: issued_at, expires_at: expiry(validity, token) }.due_at(MinTtl::Default)
 }
 
-/// Returns when a token expires, by its claims or as the issuer has stated it.
+/// Returns when a token expires: as the session has it, by this machine's clock, or by the token's claims.
 fn expiry(validity: Validity, token: &Secret) -> Option<UnixTime> {
-    unverified_claims(token.expose()).and_then(|claims| claims.exp).or(validity.expires_at)
+    validity.expires_at.or_else(|| unverified_claims(token.expose()).and_then(|claims| claims.exp))
 }
 
 impl CommandFile<'_> {

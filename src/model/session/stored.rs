@@ -191,6 +191,7 @@ impl From<StoredTokens<Secret>> for TokenSet {
             refresh_token: stored.refresh_token,
             id_token: stored.id_token,
             obtained_at: stored.obtained_at,
+            issuer_time: None,
             expires_at: stored.expires_at,
             refresh_expires_at: stored.refresh_expires_at,
             scope: stored.scope,

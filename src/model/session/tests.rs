@@ -13,6 +13,7 @@ fn session() -> Session {
         refresh_token: Some(Secret::new("RT".into())),
         id_token: None,
         obtained_at: UnixTime(100),
+        issuer_time: None,
         expires_at: Some(UnixTime(400)),
         refresh_expires_at: None,
         scope: Some("openid".into()),

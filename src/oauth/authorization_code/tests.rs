@@ -172,10 +172,16 @@ async fn pasted_url_passes_the_same_checks() {
         format!("{base}?code=C&amp;state={state}"),
         format!("{base}\\?code\\=C\\&state\\={state}"),
         format!("view-source:{base}?code=C&state={state}"),
-        format!("{base}?state={state}&code=C."),
+        format!("{base}?code=C&state={state}."),
+        format!("{base}?state={state}&code=C ."),
+        format!("{base}?state={state}&code=C&session_state=a,"),
         format!("\u{1b}[200~{base}?code=C&state={state}\u{1b}[201~"),
     ] {
         assert_eq!(login.accept_pasted(&good).expect("ours").0.expose(), "C", "{good}");
+    }
+    // A full stop may be the end of the code.
+    for text in [format!("{base}?state={state}&code=C."), format!("?state={state}&amp;\ncode=C.\n")] {
+        assert_eq!(login.accept_pasted(&text).expect("ours").0.expose(), "C.", "{text}");
     }
     for bad in [
         String::new(),

@@ -161,17 +161,19 @@ fn response_that_was_cut_off_is_a_lost_reply() {
 }
 
 #[test]
-fn json_without_tokens_is_a_refusal_also_with_status_200() {
-    for body in [
-        r#"{"errcode":40030,"errmsg":"invalid hunter2"}"#,
-        r#"{"code":20026,"msg":"hunter2"}"#,
-        r#"{"errors":[{"message":"hunter2"}]}"#,
-        r#"{"success":false,"message":"hunter2"}"#,
-        r#"{"ok":false}"#,
-        "\u{feff} {\"a\": null}",
+fn json_without_tokens_is_a_refusal_with_status_200_if_it_says_so() {
+    for (body, is_refusal) in [
+        (r#"{"errcode":40030,"errmsg":"invalid refresh_token hunter2"}"#, true),
+        (r#"{"code":20026,"msg":"hunter2: the Refresh Token is invalid"}"#, true),
+        (r#"{"errors":[{"message":"expired"}]}"#, true),
+        (r#"{"message":"maintenance"}"#, false),
+        (r#"{"success":false,"message":"hunter2"}"#, false),
+        (r#"{"ok":false}"#, false),
+        ("\u{feff} {\"a\": null}", false),
     ] {
         let error = read(200, "application/json", body).err().unwrap_or_else(|| panic!("{body}: taken"));
-        assert!(error.is_refusal() && !error.is_in_doubt() && !error.ends_session(), "{body}: {error:?}");
+        assert_eq!(error.is_refusal(), is_refusal, "{body}");
+        assert!(!error.is_in_doubt() && !error.ends_session(), "{body}: {error:?}");
         assert_eq!(
             error.to_string(),
             "a.example refused the request: HTTP 200 with JSON that is not a token response",

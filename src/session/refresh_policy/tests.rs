@@ -400,6 +400,7 @@ fn session() -> Session {
         refresh_token: Some(Secret::new("refresh".into())),
         id_token: None,
         obtained_at: UnixTime(1000),
+        issuer_time: None,
         expires_at: Some(UnixTime(4600)),
         refresh_expires_at: None,
         scope: None,

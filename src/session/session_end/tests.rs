@@ -19,6 +19,7 @@ fn session(refresh_token: Option<&str>, refresh_expires_at: Option<i64>) -> Sess
         refresh_token: refresh_token.map(|token| Secret::new(token.into())),
         id_token: None,
         obtained_at: UnixTime(0),
+        issuer_time: None,
         expires_at: Some(UnixTime(3600)),
         refresh_expires_at: refresh_expires_at.map(UnixTime),
         scope: None,

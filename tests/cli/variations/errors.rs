@@ -18,6 +18,21 @@ fn refusal(status: u16, members: Value) -> Value {
     body(status, "application/json", members.to_string())
 }
 
+/// Such as the page of a gateway during maintenance.
+#[test]
+fn json_without_tokens_and_error_requires_no_login() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    home.expire("work");
+    answers(&issuer, "token", &body(200, "application/json", r#"{"message":"maintenance"}"#), 0);
+    for _ in 0..3 {
+        home.run(&["refresh", "work"]).exits(5).reports("refused the request: HTTP 200 with JSON that is not");
+    }
+    assert_eq!(home.status("work")["state"], "refresh_failing");
+    issuer.clear_faults();
+    home.run(&["refresh", "work"]).exits(0);
+}
+
 #[test]
 fn error_response_is_accepted_with_any_status() {
     let issuer = quick_issuer();
@@ -221,7 +236,6 @@ fn refresh_token_refused_twice_in_other_words_requires_a_login() {
         refusal(200, json!({"errcode": 40030, "errmsg": "invalid refresh_token"})),
         refusal(200, json!({"code": 20026, "msg": "refresh token invalid"})),
         refusal(200, json!({"errors": [{"message": "expired"}]})),
-        refusal(200, json!({"success": false})),
         body(400, "application/json", r#"{"error":"a","error":"b"}"#),
         body(400, "application/json", "{\"error\":\"a"),
     ] {

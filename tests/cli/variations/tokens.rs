@@ -188,6 +188,14 @@ fn invalid_refreshed_id_token_is_ignored_with_a_warning() {
         assert!(warnings.len() == 1 && warnings[0].contains(why), "{claims}: {}", ran.stderr);
         assert_eq!(home.session("work").tokens.id_token.expect("one").expose(), first, "{claims}");
     }
+    // Also if its key has to be fetched first.
+    let home = Sandbox::new();
+    issue(&issuer, &signer, "opaque", Some(json!({"sub": "alice"})));
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    let first = home.session("work").tokens.id_token.expect("one").expose().to_owned();
+    issue(&issuer, &other, "opaque", Some(json!({"sub": "alice", "nonce": "other"})));
+    home.run(&["refresh", "work"]).exits(0).reports("is ignored: claim `nonce` is not that of the login");
+    assert_eq!(home.session("work").tokens.id_token.expect("one").expose(), first);
     // The nonce of the login may be repeated, and left out.
     let home = Sandbox::new();
     issue(&issuer, &signer, "opaque", Some(json!({"sub": "alice", "nonce": "n"})));
@@ -198,6 +206,24 @@ fn invalid_refreshed_id_token_is_ignored_with_a_warning() {
         issue(&issuer, &signer, "opaque", Some(of_alice));
         let ran = home.run(&["refresh", "work"]).exits(0);
         assert!(!ran.stderr.contains("ID token"), "{claims}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn ignored_id_token_is_reported_once_for_each_profile() {
+    let issuer = without_rotation();
+    let (home, signer) = (Sandbox::new(), Signer::new());
+    issue(&issuer, &signer, "opaque", Some(json!({"sub": "alice"})));
+    for name in ["first", "second", "third"] {
+        let login = ["login", name, "--issuer", issuer.issuer(), "--client-id", "authctl", "--password"];
+        let args = [&login[..], &["--password-stdin", "--username", USER]].concat();
+        home.run_with(&args, &format!("{PASSWORD}\n")).exits(0);
+    }
+    issue(&issuer, &signer, "opaque", Some(json!({"sub": "alice", "nonce": "other"})));
+    let ran = home.run(&["refresh", "--all"]).exits(0);
+    for name in ["first", "second", "third"] {
+        let warning = format!("the refreshed ID token of `{name}` is ignored");
+        assert_eq!(ran.stderr.matches(&warning).count(), 1, "{}", ran.stderr);
     }
 }
 

@@ -109,12 +109,11 @@ impl TokenFile {
         let (app, name, path) = (call.app, &self.profile.name, self.path.display());
         let filled = call.with_token(Some(name.clone()), false, &|_| Ok(0)).and_then(|_| {
             let profile = app.profile(Some(name))?;
-            app.run(async {
+            let mut failed = app.run(async {
                 app.sessions()?.update_token_files(&profile).await;
-                Ok(())
+                Ok(app.sessions()?.take_failed_token_files())
             })?;
-            let failed = app.sessions()?.failed_token_files();
-            if let Some((_, reason)) = failed.into_iter().find(|(failed, _)| *failed == self.path) {
+            if let Some(reason) = failed.remove(&self.path) {
                 let hint = Hint::command("status").with_argument(name.as_str());
                 return Err(Error::msg(ErrorCode::Unexpected, format!("cannot write {path}: {reason}"), hint));
             }
