@@ -372,7 +372,7 @@ async fn forward(
     let mut sent = request.send(access, body).await;
     let again = match &sent {
         // An API may close an idle connection just when a request arrives on it (RFC 9112, section 9.3.1).
-        Err(IssuerError::Unreachable { delivery: Delivery::ResponseLost, .. }) => {
+        Err(IssuerError::Unreachable { delivery: Delivery::ResponseLost, phase: Phase::Exchange, .. }) => {
             (request.method.is_safe() && !request.upgrades && record.is_none()).then(Bytes::new)
         }
         // The API has refused it, and not processed it.

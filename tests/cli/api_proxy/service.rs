@@ -185,6 +185,11 @@ fn lost_request_is_repeated_only_if_it_changes_nothing() {
         assert_eq!(proxy.request(method, "/mcp", body).0, expected, "{method}");
         assert_eq!(api.received().len(), requests, "{method}");
     }
+    // An invalid response is one: the request is not lost.
+    let api = McpServer::start(|_, _: &Received, reply| reply.send(200, "Content-Length: 3\r\n", "text/plain", "x"));
+    let proxy = Proxy::for_api(&home, &api.url);
+    assert_eq!(proxy.get("/mcp").0, 502);
+    assert_eq!(api.received().len(), 1);
 }
 
 #[test]
