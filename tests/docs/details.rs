@@ -289,8 +289,8 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
              parameter such as `_method` in the body or in the query is not looked at. The only change of protocol that is passed on \
              is the one to WebSocket, and none with `--read-only` or `proxy_read_only`: what is sent after it is unknown. \
              `--max-requests` counts a request that is sent again each time. GET, HEAD and OPTIONS without a body are sent again \
-             once if the connection or the HTTP/2 stream ended without a response; any request if the API refuses it over HTTP/2 without processing it, \
-             unless its body has more than 1 MiB.\n\n\
+             once if the connection or the HTTP/2 stream ended without a response; any request if the API refuses it over HTTP/2 \
+             without processing it, unless its body has more than 1 MiB.\n\n\
              Callers speak HTTP/1.1 or 1.0; the API may speak HTTP/2 over TLS, so that gRPC-Web and trailers pass, but not the clients \
              of gRPC, which speak only HTTP/2. Responses with a status 1xx are not passed on, except the one that opens a WebSocket; \
              the proxy itself sends `100 Continue`. The request line and the headers have at most 64 KiB and 100 fields, and a \

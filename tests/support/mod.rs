@@ -341,12 +341,16 @@ impl Sandbox {
             for entry in fs::read_dir(&dir).expect("readable") {
                 let path = entry.expect("readable").path();
                 let read = fs::symlink_metadata(&path).and_then(|about| match about.file_type() {
-                    kind if kind.is_dir() => Ok(dirs.push(path.clone())),
-                    kind if kind.is_file() => Ok(found.push((path.clone(), fs::read(&path)?))),
-                    _ => Ok(()),
+                    kind if kind.is_file() => Ok((kind, fs::read(&path)?)),
+                    kind => Ok((kind, Vec::new())),
                 });
-                // An agent may remove one in between.
-                assert!(read.as_ref().err().is_none_or(|e| e.kind() == ErrorKind::NotFound), "{path:?}: {read:?}");
+                match read {
+                    Ok((kind, _)) if kind.is_dir() => dirs.push(path),
+                    Ok((kind, bytes)) if kind.is_file() => found.push((path, bytes)),
+                    Ok(_) => {}
+                    // An agent may remove one in between.
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{path:?}: {error}"),
+                }
             }
         }
         found

@@ -933,8 +933,7 @@ fn set_up_of_cargo_can_be_undone_from_a_path_with_spaces() {
     fs::create_dir(&dir).expect("made");
     copy_program(&dir.join("authctl"));
     let run = |mode: &str| {
-        let mut command =
-            home.command_for(&dir.join("authctl"), &["helper", "cargo", mode, "--host", "crates.example"]);
+        let mut command = home.command_for(dir.join("authctl"), &["helper", "cargo", mode, "--host", "crates.example"]);
         command.output().expect("output").status.code()
     };
     assert_eq!((run("--write"), run("--remove")), (Some(2), Some(0)));
