@@ -110,10 +110,11 @@ impl App {
         self.read_reply(client.request(method, target, body, PROGRESS_DELAY, LONG_WAIT, waiting))
     }
 
-    /// Has an agent that cannot store a refreshed session of the profile leave the profile lock to this command.
-    pub fn release_unsaved(&self, profile: &ProfileName) {
+    /// Has an agent that cannot store a refreshed session of the profile leave the profile lock to this command, and revoke
+    /// that session if `revoke` is set and the command replaces or deletes the stored one.
+    pub fn release_unsaved(&self, profile: &ProfileName, revoke: bool) {
         if self.agent_status().is_ok_and(|state| state.unsaved.iter().any(|unsaved| unsaved.profile == *profile)) {
-            self.notify_agent(profile);
+            self.notify_agent_of_end(profile, revoke);
         }
     }
 
@@ -259,8 +260,14 @@ impl App {
 
     /// Notifies a running agent that a profile or its session has changed. It would notice by itself a little later.
     pub fn notify_agent(&self, changed: &ProfileName) {
+        self.notify_agent_of_end(changed, true);
+    }
+
+    /// Does the same after a logout. An agent that has a newer session, which it could not store, revokes it if `revoke` is set.
+    pub fn notify_agent_of_end(&self, changed: &ProfileName, revoke: bool) {
         let Ok(Some(mut client)) = self.agent() else { return };
-        let notified = client.request("POST", &format!("/v1/forget/{changed}"), None, SHORT_WAIT, SHORT_WAIT, || false);
+        let target = format!("/v1/forget/{changed}{}", if revoke { "" } else { "?revoke=false" });
+        let notified = client.request("POST", &target, None, SHORT_WAIT, SHORT_WAIT, || false);
         if let Err(error) = notified {
             tracing::info!("cannot notify the agent that {changed} has changed: {error}");
         }

@@ -52,9 +52,9 @@ async fn log_out(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Erro
         true => through_agent(app, name, !args.no_revoke),
         false => {
             let sessions = app.sessions()?;
-            app.release_unsaved(name);
+            app.release_unsaved(name, !args.no_revoke);
             let result = app.with_progress(profile.issuer.as_str(), sessions.logout(profile, !args.no_revoke)).await;
-            app.notify_agent(name);
+            app.notify_agent_of_end(name, !args.no_revoke);
             let result = result.map_err(|error| Error::from(error).about(name));
             result.map(|revocation| revocation.map(|revocation| (revocation.word().to_owned(), failure(revocation))))
         }

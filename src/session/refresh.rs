@@ -155,7 +155,7 @@ impl SessionService {
         if let Some(error) = self.unsaved_error(&profile.name) {
             return self.fall_back(seen.clone(), request, error);
         }
-        let lock = match self.lock(profile).await {
+        let lock = match self.lock_to_refresh(profile).await {
             Ok(lock) => lock,
             Err(error) => return self.fall_back(seen.clone(), request, error),
         };
@@ -198,7 +198,7 @@ impl SessionService {
             // Released before the next attempt: a lock whose file could not be examined also counts as lost. Its file may still
             // be in place, and this process would wait for itself.
             lock.release().await;
-            match self.lock(profile).await {
+            match self.lock_to_refresh(profile).await {
                 Ok(lock) => *held = Some(HeldProfile { lock, _signals }),
                 Err(error) => return self.fall_back(seen.clone(), request, error),
             }

@@ -1,7 +1,8 @@
 //! Refreshed sessions that could not be stored: they are stored as soon as the store accepts them.
 //!
 //! The refresh token that was sent for such a session is spent, so the session exists nowhere else. Its profile lock is held
-//! until it is stored: no other process sends the spent refresh token. It is left to a login or logout.
+//! until it is stored: no other process sends the spent refresh token. It is left to a login or logout, with a note for a
+//! process that would refresh.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -15,6 +16,7 @@ use super::unsaved_lock::{SharedLock, UnsavedLock};
 use super::{HeldProfile, SessionError, SessionService};
 use crate::clock::{UnixTime, doubled};
 use crate::model::{Generation, Profile, ProfileName, Session};
+use crate::store::ProfileLock;
 
 /// A refreshed session that is not stored.
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ pub struct UnsavedSession {
     pub(super) session: Arc<Session>,
     /// Whether the issuer has replaced the refresh token that is stored. If not, the stored session is still valid.
     pub(super) replaces_refresh_token: bool,
+    /// The mark that the stored session has of the refresh (`Session::refreshing_since`).
+    pub(super) refreshing_since: Option<UnixTime>,
     /// When storing it failed first.
     pub since: UnixTime,
     /// Why it was not stored at the last attempt.
@@ -56,8 +60,21 @@ const MAX_WAIT: Duration = Duration::from_secs(8);
 /// How long a command tries to store a refreshed session, from its first attempt to its last.
 pub const UNSAVED_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long the agent leaves the lock of an unsaved session to a login or logout.
+/// How long the agent leaves the lock of an unsaved session to a login or logout, after the wait for its next attempt.
 const RELEASE_TIME: Duration = Duration::from_secs(10);
+
+/// How long a refresh waits for an agent that has left its lock. An agent that has ended has lost its session by then.
+const MAX_RELEASE: Duration = Duration::from_secs(MAX_WAIT.as_secs() + RELEASE_TIME.as_secs() + 12);
+
+/// How often a refresh looks whether the agent has taken its lock again.
+const RELEASED_WAIT: Duration = Duration::from_millis(100);
+
+/// What has replaced an unsaved session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Replacement {
+    Login,
+    Logout,
+}
 
 /// The outcome of storing a refreshed session.
 pub(super) enum StoreOutcome {
@@ -149,17 +166,16 @@ impl SessionService {
         for attempt in 0.. {
             self.clock.sleep(doubled(LATER_WAIT, attempt, MAX_WAIT)).await;
             let mut lock = shared.lock().await;
-            if matches!(*lock, UnsavedLock::Released) {
+            if matches!(*lock, UnsavedLock::Released { .. }) {
                 drop(lock);
                 self.clock.sleep(RELEASE_TIME).await;
                 let Ok(taken) = self.lock(profile).await else { continue };
+                taken.set_given_up(None).await;
                 lock = shared.lock().await;
-                if matches!(*lock, UnsavedLock::Ended) {
-                    return taken.release().await;
-                }
+                let UnsavedLock::Released { revoke } = *lock else { return taken.release().await };
                 *lock = UnsavedLock::Held(taken);
-                if self.is_replaced(profile, session).await {
-                    return self.end_unsaved(profile, session.clone());
+                if let Some(by) = self.replacement(profile, session).await {
+                    return self.end_unsaved(profile, session.clone(), by, revoke).await;
                 }
             }
             if matches!(*lock, UnsavedLock::Ended) {
@@ -173,46 +189,81 @@ impl SessionService {
     }
 
     /// Releases the lock of an unsaved session for a while, so that a login can store another one, or a logout delete it. Once
-    /// one has, the unsaved session is dropped; until then it is served and stored as before.
-    pub async fn release_unsaved(self: &Arc<Self>, profile: &Profile) {
+    /// one has, the unsaved session is dropped, and revoked if `revoke` is set; until then it is served and stored as before.
+    pub async fn release_unsaved(self: &Arc<Self>, profile: &Profile, revoke: bool) {
         let Some(shared) = self.unsaved_locks().get(&profile.name).cloned() else { return };
         let mut lock = shared.lock().await;
-        if let Some(unsaved) = self.unsaved_session(&profile.name)
-            && self.is_replaced(profile, &unsaved).await
-        {
+        let Some(unsaved) = self.unsaved.borrow().get(&profile.name).cloned() else { return };
+        if let Some(by) = self.replacement(profile, &unsaved.session).await {
             if let UnsavedLock::Held(held) = std::mem::replace(&mut *lock, UnsavedLock::Ended) {
                 held.release().await;
             }
-            return self.end_unsaved(profile, unsaved);
+            return self.end_unsaved(profile, Session::clone(&unsaved.session), by, revoke).await;
         }
-        if let UnsavedLock::Held(_) = *lock
-            && let UnsavedLock::Held(held) = std::mem::replace(&mut *lock, UnsavedLock::Released)
-        {
-            held.release().await;
+        match &mut *lock {
+            UnsavedLock::Held(held) => {
+                // A process that locks it from now on would find the spent refresh token, and send it.
+                if unsaved.replaces_refresh_token
+                    && let Some(since) = unsaved.refreshing_since
+                    && let Err(error) = held.set_spent(since, self.clock.now().plus(MAX_RELEASE)).await
+                {
+                    return tracing::warn!("{}: the lock is not left to a login or logout: {error}", profile.name);
+                }
+                if let UnsavedLock::Held(held) = std::mem::replace(&mut *lock, UnsavedLock::Released { revoke }) {
+                    held.release().await;
+                }
+            }
+            UnsavedLock::Released { revoke: before } => *before &= revoke,
+            UnsavedLock::Ended => {}
         }
     }
 
-    /// Returns whether another process has stored another session or logged out.
-    async fn is_replaced(&self, profile: &Profile, unsaved: &Session) -> bool {
+    /// Takes the profile lock for a refresh, once no other process has the session that replaces the stored one.
+    pub(super) async fn lock_to_refresh(&self, profile: &Profile) -> Result<ProfileLock, SessionError> {
+        loop {
+            let lock = self.lock(profile).await?;
+            let Some((since, until)) = lock.spent().await else { return Ok(lock) };
+            let now = self.clock.now();
+            let is_left = now < until && until <= now.plus(MAX_RELEASE);
+            if !is_left || self.session(profile).await.ok().and_then(|stored| stored.refreshing_since) != Some(since) {
+                return Ok(lock);
+            }
+            lock.release().await;
+            self.clock.sleep(RELEASED_WAIT).await;
+        }
+    }
+
+    /// Returns what another process has done if it has stored another session or logged out.
+    async fn replacement(&self, profile: &Profile, unsaved: &Session) -> Option<Replacement> {
         let (marks, kind, name) = (Arc::clone(&self.marks), profile.store, profile.name.clone());
         let generation = unsaved.generation.clone();
         let read = self.with_store(kind, profile.name.as_str(), move |store| {
             // A store that is away may seem empty.
             if !marks.is_changed_elsewhere(kind, &name) {
-                return Ok(false);
+                return Ok(None);
             }
-            let stored = store.read(&name)?;
-            Ok(stored.is_none_or(|stored| stored.logged_out || stored.generation.next() != generation))
+            Ok(match store.read(&name)? {
+                Some(stored) if !stored.logged_out => {
+                    (stored.generation.next() != generation).then_some(Replacement::Login)
+                }
+                _ => Some(Replacement::Logout),
+            })
         });
-        read.await.unwrap_or(false)
+        read.await.unwrap_or(None)
     }
 
-    /// Drops an unsaved session that a login or a logout has replaced.
-    fn end_unsaved(self: &Arc<Self>, profile: &Profile, unsaved: Session) {
+    /// Drops an unsaved session that a login or a logout has replaced. Nothing else knows its tokens.
+    async fn end_unsaved(self: &Arc<Self>, profile: &Profile, unsaved: Session, by: Replacement, revoke: bool) {
+        if by == Replacement::Logout
+            && let Err(error) = self.mark_revoked(&unsaved).await
+        {
+            tracing::warn!("cannot mark the tokens of the session of {} as revoked: {error}", profile.name);
+        }
         self.unsaved.send_modify(|unsaved| drop(unsaved.remove(&profile.name)));
-        // Nothing else knows its tokens.
-        let (sessions, profile) = (Arc::clone(self), profile.clone());
-        tokio::spawn(async move { sessions.discard(&profile, &unsaved).await });
+        if revoke {
+            let (sessions, profile) = (Arc::clone(self), profile.clone());
+            tokio::spawn(async move { sessions.discard(&profile, &unsaved).await });
+        }
     }
 
     /// Tries to store an unsaved session until it succeeds, for `limit` at most.
@@ -262,6 +313,7 @@ impl SessionService {
                 let unsaved = UnsavedSession {
                     session: Arc::new(session.clone()),
                     replaces_refresh_token: !session.has_refresh_token_of(before),
+                    refreshing_since: before.refreshing_since,
                     since: self.clock.now(),
                     error,
                 };

@@ -8,7 +8,10 @@ use crate::store::ProfileLock;
 pub(super) enum UnsavedLock {
     Held(ProfileLock),
     /// Left to a login or logout, and taken again afterwards.
-    Released,
+    Released {
+        /// Whether the issuer is to revoke the unsaved session if that command replaces or deletes the stored one.
+        revoke: bool,
+    },
     /// The session is stored or replaced.
     Ended,
 }

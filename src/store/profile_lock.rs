@@ -2,6 +2,7 @@
 //! the other file locks.
 
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -51,9 +52,7 @@ impl ProfileLock {
     /// Returns the `refreshing_since` of the last refresh that was given up before anything was sent. The stored session may
     /// still have it: it could not be removed, or a slow keychain stores it later.
     pub async fn given_up(&self) -> Option<UnixTime> {
-        let lock = Arc::clone(&self.lock);
-        let note = unblock(self.lock.path(), move || lock.note()).await.ok()?.ok()?;
-        note.parse().ok().map(UnixTime)
+        self.note().await?.parse().ok().map(UnixTime)
     }
 
     /// Returns the same without the lock of `profile` in `dir`. Blocks.
@@ -64,11 +63,36 @@ impl ProfileLock {
 
     /// Records in the lock file what [`ProfileLock::given_up`] returns.
     pub async fn set_given_up(&self, marked_at: Option<UnixTime>) {
-        let (lock, note) = (Arc::clone(&self.lock), marked_at.map(|at| at.0.to_string()).unwrap_or_default());
-        match unblock(self.lock.path(), move || lock.set_note(&note)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) | Err(error) => tracing::warn!("cannot record that a refresh was given up: {error}"),
+        let note = marked_at.map(|at| at.0.to_string()).unwrap_or_default();
+        if let Err(error) = self.set_note(note).await {
+            tracing::warn!("cannot record that a refresh was given up: {error}");
         }
+    }
+
+    /// Returns the `refreshing_since` of a stored session whose refresh token is spent while another process has the session
+    /// that replaces it, and until when that is known.
+    pub async fn spent(&self) -> Option<(UnixTime, UnixTime)> {
+        let note = self.note().await?;
+        let (since, until) = note.strip_prefix("spent ")?.split_once(' ')?;
+        Some((UnixTime(since.parse().ok()?), UnixTime(until.parse().ok()?)))
+    }
+
+    /// Records in the lock file what [`ProfileLock::spent`] returns.
+    ///
+    /// # Errors
+    /// That of the file system.
+    pub async fn set_spent(&self, since: UnixTime, until: UnixTime) -> io::Result<()> {
+        self.set_note(format!("spent {} {}", since.0, until.0)).await
+    }
+
+    async fn note(&self) -> Option<String> {
+        let lock = Arc::clone(&self.lock);
+        unblock(self.lock.path(), move || lock.note()).await.ok()?.ok()
+    }
+
+    async fn set_note(&self, note: String) -> io::Result<()> {
+        let lock = Arc::clone(&self.lock);
+        unblock(self.lock.path(), move || lock.set_note(&note)).await?
     }
 
     /// Releases the lock. Dropping it does the same on the caller's thread.
@@ -135,6 +159,19 @@ mod tests {
         assert!(try_acquire("other").expect("opened").is_some());
         drop(held);
         assert!(try_acquire("work").expect("opened").is_some());
+    }
+
+    #[tokio::test]
+    async fn note_is_read_as_what_was_recorded() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let lock = ProfileLock::try_acquire(dir.path(), &work()).expect("opened").expect("free");
+        assert_eq!((lock.given_up().await, lock.spent().await), (None, None));
+        lock.set_spent(UnixTime(1000), UnixTime(1030)).await.expect("recorded");
+        assert_eq!((lock.given_up().await, lock.spent().await), (None, Some((UnixTime(1000), UnixTime(1030)))));
+        lock.set_given_up(Some(UnixTime(7))).await;
+        assert_eq!((lock.given_up().await, lock.spent().await), (Some(UnixTime(7)), None));
+        lock.set_given_up(None).await;
+        assert_eq!((lock.given_up().await, lock.spent().await), (None, None));
     }
 
     #[test]

@@ -145,37 +145,48 @@ fn agent_serves_an_unsaved_session_and_stores_it_later() {
     assert_eq!((stats.refreshes_committed, stats.refresh_reuses), (2, 0));
 }
 
-/// Has an agent with a session that it cannot store leave its lock, and runs `command` when the store is available again.
-fn assert_replaces_unsaved(command: impl FnOnce(&Sandbox, &DevIssuer), check: impl Fn(&Sandbox, &Agent<'_>)) {
+/// Has an agent with a session that it cannot store leave its lock, and runs `command` when the store is available again, with
+/// the token of that session. Then `check` holds, and still when the agent has its lock again.
+fn with_lock_left(command: impl FnOnce(&Sandbox, &DevIssuer, &str), check: impl Fn(&Sandbox, &DevIssuer, &Agent<'_>)) {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let mut events = agent.events();
     let mut waiting = held_refresh_by_agent(&home, &issuer, &agent);
     let lock = std::fs::File::open(home.path().join("data/authctl/locks/work.lock")).unwrap();
+    let mut token = String::new();
     with_store_away(&home, || {
         issuer.clear_faults();
-        home.register_secret(&waiting.response().expect("a response").token());
+        token = waiting.response().expect("a response").token();
+        home.register_secret(&token);
         events.until("unsaved");
         agent.post("/v1/forget/work", "").expect_status(200);
-        lock.try_lock().expect("left to a command");
+        // As in a keychain, nothing of the new session is left.
+        for entry in std::fs::read_dir(home.path().join("away")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "next") {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        // A look at whether it is held takes it for a moment.
+        wait_until("the lock to be left to a command", || lock.try_lock().ok());
     });
     drop(lock);
-    command(&home, &issuer);
-    check(&home, &agent);
+    command(&home, &issuer, &token);
+    check(&home, &issuer, &agent);
     events.until("saved");
-    check(&home, &agent);
+    check(&home, &issuer, &agent);
     agent.stop();
 }
 
 #[test]
 fn login_replaces_an_unsaved_session_of_the_agent() {
     let own = std::cell::RefCell::new(String::new());
-    assert_replaces_unsaved(
-        |home, issuer| {
+    with_lock_left(
+        |home, issuer, _| {
             home.log_in("work", issuer);
             home.session("work").tokens.access_token.expose().clone_into(&mut own.borrow_mut());
         },
-        |home, agent| {
+        |home, _, agent| {
             assert_eq!(home.session("work").tokens.access_token.expose(), *own.borrow());
             assert_eq!(agent.get("/v1/token/work").token(), *own.borrow());
         },
@@ -184,11 +195,34 @@ fn login_replaces_an_unsaved_session_of_the_agent() {
 
 #[test]
 fn logout_ends_an_unsaved_session_of_the_agent() {
-    assert_replaces_unsaved(
-        |home, _| drop(home.run(&["logout", "work"]).exits(0)),
-        |home, agent| {
-            agent.get("/v1/token/work").expect_problem(401, "login_required");
-            assert!(!home.session_file("work").exists());
+    for args in [&["logout", "work"][..], &["logout", "work", "--no-revoke"]] {
+        with_lock_left(
+            |home, _, token| {
+                let verify = || home.run_with(&["verify", "-", "--profile", "work"], token);
+                verify().exits(0);
+                home.run(args).exits(0);
+                verify().exits(4).reports("revoked");
+            },
+            |home, issuer, agent| {
+                assert_eq!(issuer.stats().requests.contains_key("revoke"), args.len() == 2, "{args:?}");
+                agent.get("/v1/token/work").expect_problem(401, "login_required");
+                assert!(!home.session_file("work").exists());
+            },
+        );
+    }
+}
+
+#[test]
+fn spent_refresh_token_is_not_sent_while_the_agent_has_the_newer_session() {
+    with_lock_left(
+        |home, issuer, token| {
+            let served = home.run_without_agent(&["token", "work"]).exits(0);
+            assert_eq!(served.stdout.trim(), token);
+            let stats = issuer.stats();
+            assert_eq!((stats.refreshes_committed, stats.refresh_reuses, stats.families_revoked), (1, 0, 0));
+        },
+        |home, _, agent| {
+            assert_eq!(home.session("work").tokens.access_token.expose(), agent.get("/v1/token/work").token());
         },
     );
 }

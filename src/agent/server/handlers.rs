@@ -71,7 +71,7 @@ pub(super) async fn respond(
             let refreshed = agent.refresh_request(peer, &profile, request, wait).await;
             refreshed.inspect_err(|failure| agent.record_denied(peer, AuditAction::Refresh, Some(&profile), failure))
         }
-        AgentRequest::Forget { profile } => Ok(agent.forget_request(profile).await),
+        AgentRequest::Forget { profile, revoke } => Ok(agent.forget_request(profile, revoke).await),
         AgentRequest::Lock => agent.lock_request(peer, body).await,
         AgentRequest::Unlock => agent.unlock_request(peer, body).await,
         AgentRequest::Handover => agent.handover_request(peer, body).await,
@@ -309,14 +309,14 @@ impl Agent {
         Ok(stream(receiver))
     }
 
-    pub(super) async fn forget_request(self: &Arc<Self>, name: ProfileName) -> AgentResponse {
+    pub(super) async fn forget_request(self: &Arc<Self>, name: ProfileName, revoke: bool) -> AgentResponse {
         if let Err(error) = self.reread_configuration().await {
             tracing::warn!("{}", error.message());
         }
         let forgotten = match self.profiles.choose(Some(&name)) {
             Ok(profile) => {
                 // A login has stored another session, or is about to.
-                self.sessions.release_unsaved(&profile).await;
+                self.sessions.release_unsaved(&profile, revoke).await;
                 self.forget(&profile)
             }
             Err(_) => self.cache.forget_removed_profile(&name),

@@ -28,7 +28,7 @@ pub(super) enum AgentRequest {
     ProxyReport,
     Verify,
     Refresh { profile: ProfileName, request: TokenRequest },
-    Forget { profile: ProfileName },
+    Forget { profile: ProfileName, revoke: bool },
     Lock,
     Unlock,
     Handover,
@@ -97,17 +97,11 @@ pub(super) fn route(method: &Method, uri: &Uri) -> Result<AgentRequest, RouteErr
         }
         ("logout", Some(rest)) => {
             only(Method::POST, "POST")?;
-            let query = Query::parse(uri.query(), &["revoke"])?;
-            let revoke = match query.one("revoke")?.as_deref() {
-                None | Some("true") => true,
-                Some("false") => false,
-                Some(_) => return Err(invalid("`revoke` is neither true nor false".to_owned())),
-            };
-            return Ok(AgentRequest::Logout { profile: profile(rest)?, revoke });
+            return Ok(AgentRequest::Logout { profile: profile(rest)?, revoke: revoke(uri)? });
         }
         ("forget", Some(rest)) => {
             only(Method::POST, "POST")?;
-            AgentRequest::Forget { profile: profile(rest)? }
+            return Ok(AgentRequest::Forget { profile: profile(rest)?, revoke: revoke(uri)? });
         }
         ("status", None) => only(Method::GET, "GET").map(|()| AgentRequest::Status)?,
         ("agent", None) => only(Method::GET, "GET").map(|()| AgentRequest::Agent)?,
@@ -125,6 +119,15 @@ pub(super) fn route(method: &Method, uri: &Uri) -> Result<AgentRequest, RouteErr
     };
     Query::parse(uri.query(), &[])?;
     Ok(request)
+}
+
+/// Parses the query of a request that ends a session: whether the issuer is to revoke it.
+fn revoke(uri: &Uri) -> Result<bool, RouteError> {
+    match Query::parse(uri.query(), &["revoke"])?.one("revoke")?.as_deref() {
+        None | Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        Some(_) => Err(invalid("`revoke` is neither true nor false".to_owned())),
+    }
 }
 
 fn invalid(message: String) -> RouteError {

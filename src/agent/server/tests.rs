@@ -75,7 +75,7 @@ async fn configuration_that_does_not_respond_is_waited_for_two_minutes() {
     assert_eq!((error.code, &clock.waits()[..]), (ErrorCode::Configuration, &[120][..]));
     assert!(error.message().contains("config.toml did not respond within 120 s"), "{}", error.message());
     timeout(AT_ONCE, agent.choose_profile(Some(&profile.name))).await.expect("an end").expect("known");
-    let response = timeout(AT_ONCE, agent.forget_request(profile.name)).await.expect("an end");
+    let response = timeout(AT_ONCE, agent.forget_request(profile.name, true)).await.expect("an end");
     assert!(response.status().is_success(), "{}", response.status());
 }
 

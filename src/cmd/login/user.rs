@@ -125,7 +125,7 @@ impl LoginUser for TerminalUser<'_> {
     }
 
     fn release_unsaved(&self, profile: &ProfileName) {
-        self.app.release_unsaved(profile);
+        self.app.release_unsaved(profile, true);
     }
 
     async fn wait_for<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
