@@ -106,6 +106,15 @@ fn without_label(text: &str) -> Option<&str> {
     (!value.trim_matches('=').is_empty()).then_some(value)
 }
 
+/// Returns what is wrong with a token that has white space in it, such as one that a mail program broke into lines.
+#[must_use]
+pub fn white_space_in_token(token: &str) -> Option<String> {
+    token.contains(char::is_whitespace).then(|| match token.lines().count() {
+        1 => "the token has white space in it".to_owned(),
+        lines => format!("the token has {lines} lines; a token is one line"),
+    })
+}
+
 /// Returns whether a bearer token may look so: the characters of RFC 6750, section 2.1, and `|`, which some APIs use. The words
 /// are what an empty secret or member leaves.
 #[must_use]

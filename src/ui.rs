@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::secret::Secret;
 use crate::text::{hide_tokens, sanitize_for_terminal, sanitize_line};
 pub use input::{
-    AskInterrupted, BYTE_ORDER_MARK, Input, end_interrupted_line, read_stdin_line, read_stdin_secret, read_terminal,
-    restore_terminal,
+    AskInterrupted, BYTE_ORDER_MARK, Input, end_interrupted_line, has_more_input, read_stdin_line, read_stdin_secret,
+    read_terminal, restore_terminal,
 };
 use input::{Echo, into_text, read_secret};
 pub use wrap::{fill, wrap_after_label};

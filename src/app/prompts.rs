@@ -30,6 +30,11 @@ impl App {
         tokio::task::spawn_blocking(ui::read_stdin_line).await.ok().flatten()
     }
 
+    /// Returns whether more was pasted or piped than what was read, without blocking the runtime.
+    pub async fn has_more_input(&self) -> bool {
+        tokio::task::spawn_blocking(ui::has_more_input).await.unwrap_or(false)
+    }
+
     /// Prompts for a secret without blocking the runtime.
     pub async fn ask_secret(&self, prompt: &str) -> Option<Secret> {
         let (ui, prompt) = (self.ui, prompt.to_owned());

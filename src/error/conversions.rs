@@ -120,7 +120,9 @@ pub(super) fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
                 KeyProblem::Missing => Hint::login()
                     .after_advice("restore it, since all sessions of the file store need it; or log in again"),
                 KeyProblem::NotOurs { .. } => Hint::chown(path),
-                KeyProblem::NotAKey => Hint::advice("name an age identity file in AUTHCTL_KEY_FILE"),
+                KeyProblem::NotAKey | KeyProblem::TooLarge => {
+                    Hint::advice("name an age identity file in AUTHCTL_KEY_FILE")
+                }
                 KeyProblem::Unreadable { kind, .. } => Hint::access(path, *kind),
                 KeyProblem::NamedMissing | KeyProblem::NotAFile => Hint::list(path),
                 // Another agent has no sessions that the replaced key protects.

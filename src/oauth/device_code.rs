@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use super::error::IssuerError;
-use super::form::Form;
+use super::form::{Form, contains_secret};
 use super::lenient_json::{LenientString, Lifetime, text_of};
 use super::metadata::Metadata;
 use super::token_endpoint::{TokenEndpoint, add_single_resource, add_target, post, response_error};
@@ -102,13 +102,22 @@ pub async fn request(
         let what = format!("a device authorization response without {missing}");
         return Err(IssuerError::InvalidResponse { from: response.host, what, wrong_address: false });
     };
+    // Both are shown, and the second address as a QR code.
+    let secrets: Vec<Secret> = sent.into_iter().chain([device_code.clone()]).collect();
+    for (name, text) in [("user_code", &user_code), ("verification_uri", &uri)] {
+        if contains_secret(&secrets, text) {
+            let what = format!("a device authorization response with a secret in its {name}");
+            return Err(IssuerError::InvalidResponse { from: response.host, what, wrong_address: false });
+        }
+    }
+    let complete = wire.verification_uri_complete.0.filter(|uri| !contains_secret(&secrets, uri));
     let expires_in = wire.expires_in.0.unwrap_or(DEFAULT_LIFETIME).min(MAX_LIFETIME);
     Ok(DeviceAuthorization {
         device_code,
         user_code: excerpt(&user_code, 64),
         verification_uri: endpoint.http.named_url(&uri)?,
         // An optional convenience: an invalid one is ignored.
-        verification_uri_complete: wire.verification_uri_complete.0.and_then(|uri| endpoint.http.named_url(&uri).ok()),
+        verification_uri_complete: complete.and_then(|uri| endpoint.http.named_url(&uri).ok()),
         expires_in,
         interval: wire.interval.0.unwrap_or(DEFAULT_INTERVAL).clamp(MIN_INTERVAL, MAX_INTERVAL),
         expires: asked_at + expires_in,
@@ -156,8 +165,10 @@ pub async fn poll(endpoint: &TokenEndpoint<'_>, authorization: &DeviceAuthorizat
 
 #[cfg(test)]
 mod tests {
+    use super::super::client_auth::OAuthClient;
     use super::super::testing::{TestClock, TestServer, answer, cli, http, json};
     use super::*;
+    use crate::model::ClientAuth;
 
     const TOKENS: &str = r#"{"access_token":"AT","token_type":"Bearer"}"#;
 
@@ -294,11 +305,33 @@ mod tests {
         let shown = request(&endpoint, &metadata, &TokenTarget::default()).await.expect("started");
         assert_eq!((shown.user_code.as_str(), shown.verification_uri.as_str()), ("WDJB-MJHT", "https://a.example/d"));
         assert!(!format!("{shown:?}").contains("DC"));
+        // A client secret is one too, a part of it is none, and without the optional address there is one less.
+        let client = OAuthClient { secret: Some(Secret::new("hunter-2".into())), ..OAuthClient::public("hunter") };
+        let client = OAuthClient { auth: ClientAuth::ClientSecretPost, ..client };
+        let response = |code: &str, uri: &str, complete: &str| {
+            let complete = format!(r#""verification_uri_complete":"https://a.example/{complete}""#);
+            json(200, &format!(r#"{{"device_code":"DC","user_code":"{code}","verification_uri":"{uri}",{complete}}}"#))
+        };
+        let uri = "https://a.example/d";
+        let answers = [("hunter", "hunter-2"), ("hunter", "DC"), ("hunter", "hunter"), ("hunter-2", "hunter")];
+        let answers = answers.map(|(code, complete)| response(code, uri, complete));
+        let server = TestServer::start(answers.to_vec()).await;
+        metadata.device_authorization_endpoint = Some(server.url.clone());
+        let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
+        let target = TokenTarget::default();
+        for has_complete in [false, false, true] {
+            let shown = request(&endpoint, &metadata, &target).await.expect("started");
+            assert_eq!(shown.verification_uri_complete.is_some(), has_complete, "{shown:?}");
+        }
+        let refused = request(&endpoint, &metadata, &target).await.expect_err("the secret").to_string();
+        assert!(refused.contains("user_code") && !refused.contains("hunter-2"), "{refused}");
 
         for (answer, expected) in [
             (started("").replace("https://a.example/d", "http://evil.example"), "https"),
             (json(200, r#"{"error":"unauthorized_client"}"#), "unauthorized_client"),
             (json(400, r#"{"error":"invalid_scope"}"#), "invalid_scope"),
+            (response("DC", uri, ""), "with a secret in its user_code"),
+            (response("U", "https://a.example/%44C", ""), "with a secret in its verification_uri"),
             (json(200, "{}"), "instead of a device authorization response"),
             (json(200, r#"{"user_code":"U"}"#), "without device_code"),
             (json(200, r#"{"device_code":"DC"}"#), "without user_code"),

@@ -91,19 +91,37 @@ pub(crate) fn repeats_secret(secrets: &[Secret], text: &str) -> bool {
     if text.len() > MAX_SEARCHED {
         return true;
     }
-    let mut decoded = SecretBytes::default();
-    for (name, value) in form_urlencoded::parse(text.as_bytes()) {
-        [&*name, " ", &*value, " "].iter().for_each(|piece| decoded.extend(piece.as_bytes()));
-    }
+    let decoded = decoded(text);
     let texts = [text, std::str::from_utf8(decoded.expose()).unwrap_or_default()];
     let letters_of_texts = texts.map(letters);
     let parts: HashSet<&[u8]> =
         letters_of_texts.iter().flat_map(|letters| letters.expose().windows(MIN_PART)).collect();
     let has_part = |secret: &str| letters(secret).expose().windows(MIN_PART).any(|part| parts.contains(part));
     secrets.iter().map(Secret::expose).any(|secret| {
-        texts.iter().any(|text| contains(text, secret))
+        has_secret(secret, &texts)
             || !parts.is_empty() && (has_part(secret) || encoded(secret).iter().any(|text| has_part(text)))
     })
+}
+
+/// Returns whether `text`, which is needed, has one of the secrets in it, also in percent encoding. A part of a secret is allowed:
+/// a code or an address may have a name in common with it.
+pub(super) fn contains_secret(secrets: &[Secret], text: &str) -> bool {
+    let decoded = decoded(text);
+    let texts = [text, std::str::from_utf8(decoded.expose()).unwrap_or_default()];
+    secrets.iter().any(|secret| has_secret(secret.expose(), &texts))
+}
+
+fn has_secret(secret: &str, texts: &[&str]) -> bool {
+    texts.iter().any(|text| contains(text, secret))
+}
+
+/// Decodes text in percent encoding.
+fn decoded(text: &str) -> SecretBytes {
+    let mut decoded = SecretBytes::default();
+    for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+        [&*name, " ", &*value, " "].iter().for_each(|piece| decoded.extend(piece.as_bytes()));
+    }
+    decoded
 }
 
 /// Returns the letters and digits of a text, in lower case.

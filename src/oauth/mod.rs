@@ -70,5 +70,5 @@ pub use loopback_page::LoginPage;
 pub use metadata::{Endpoint, Metadata};
 pub use pass_through::{ApiBody, ApiRequestBody, PassThrough};
 pub use random::random;
-pub use supplied_tokens::{parse_supplied_tokens, supplied_access_token};
+pub use supplied_tokens::{broken_jwt, parse_supplied_tokens, supplied_access_token};
 pub use token_endpoint::TokenEndpoint;

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::error::IssuerError;
-use super::form::Form;
+use super::form::{Form, contains_secret};
 use super::lenient_json::{LenientString, Lifetime};
 use super::token_endpoint::{TokenEndpoint, post, response_error};
 use crate::model::ClientAuth;
@@ -56,8 +56,33 @@ pub(super) async fn push(
     }
     let wire: Wire = response.object().ok_or_else(|| response.unexpected(expected))?;
     let is_usable = |text: &String| text.len() <= MAX_REFERENCE && text.bytes().all(|byte| byte.is_ascii_graphic());
-    match wire.request_uri.0.filter(is_usable) {
+    // It becomes a part of the address that is shown and opened in a browser.
+    match wire.request_uri.0.filter(|text| is_usable(text) && !contains_secret(&sent, text)) {
         Some(reference) => Ok(PushedRequest { reference, expires_in: wire.expires_in.0.unwrap_or(DEFAULT_LIFETIME) }),
         None => Err(response_error(&response, &sent, expected)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::client_auth::OAuthClient;
+    use super::super::testing::{TestClock, TestServer, http, json};
+    use super::*;
+    use crate::secret::Secret;
+
+    #[tokio::test]
+    async fn reference_with_the_client_secret_is_refused() {
+        let client = OAuthClient { secret: Some(Secret::new("hunter2".into())), ..OAuthClient::public("cli") };
+        let client = OAuthClient { auth: ClientAuth::ClientSecretPost, ..client };
+        let answers = ["urn:x:hunter2", "urn:x:%68unter2", "urn:x:hunter"];
+        let answers = answers.map(|reference| json(201, &format!(r#"{{"request_uri":"{reference}"}}"#)));
+        let server = TestServer::start(answers.to_vec()).await;
+        let (http, clock) = (http(), TestClock::new());
+        let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
+        let none: [(&str, &str); 0] = [];
+        for is_accepted in [false, false, true] {
+            let pushed = push(&endpoint, &server.url, none.into_iter()).await;
+            assert_eq!(pushed.is_ok(), is_accepted);
+        }
     }
 }

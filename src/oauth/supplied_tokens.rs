@@ -6,7 +6,7 @@ use super::token_response::{TokenEndpointResponse, parse_token_response};
 use crate::clock::UnixTime;
 use crate::model::TokenSet;
 use crate::secret::{Secret, SecretBytes};
-use crate::text::{bare_token, is_token};
+use crate::text::{bare_token, is_token, resembles_token, white_space_in_token};
 
 /// Parses a token response (RFC 6749, section 5.1) whose lifetime counts from `now`, or a bare JWT.
 ///
@@ -55,19 +55,27 @@ pub fn parse_supplied_tokens(text: &Secret, now: UnixTime) -> Result<TokenSet, I
     }
 }
 
+/// Returns what is wrong with a JWT that is not one line; `None` if it is one line, or not a JWT.
+#[must_use]
+pub fn broken_jwt(text: &Secret) -> Option<String> {
+    let bare = bare_token(text.expose());
+    if resembles_token(bare) { white_space_in_token(bare) } else { None }
+}
+
 /// Returns the access token in `text`, which is one of any format or a token response.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn supplied_access_token(text: &Secret, now: UnixTime) -> Result<Secret, &'static str> {
+pub fn supplied_access_token(text: &Secret, now: UnixTime) -> Result<Secret, String> {
     let bare = bare_token(text.expose());
     if is_token(bare) {
         return Ok(Secret::new(bare.to_owned()));
     }
     let supplied = parse_supplied_tokens(text, now).ok().map(|tokens| tokens.access_token);
-    supplied.filter(|token| is_token(token.expose())).ok_or(match bare.bytes().all(|b| b.is_ascii_alphanumeric()) {
-        true => "it has no token",
-        false => "it is not a token response, and a token has only letters, digits and -._~+/|=",
+    supplied.filter(|token| is_token(token.expose())).ok_or_else(|| match broken_jwt(text) {
+        Some(problem) => problem,
+        None if bare.bytes().all(|b| b.is_ascii_alphanumeric()) => "it has no token".to_owned(),
+        None => "it is not a token response, and a token has only letters, digits and -._~+/|=".to_owned(),
     })
 }
 
@@ -93,6 +101,9 @@ mod tests {
         for text in ["Bearer", "null", "Bearer Bearer", "{}", r#"{"access_token":"a b"}"#, "a b", "eyJh.eyJi. c2ln"] {
             assert!(supplied_access_token(&Secret::new(text.into()), UnixTime(100)).is_err(), "{text}");
         }
+        let problem = |text: &str| supplied_access_token(&Secret::new(text.into()), UnixTime(100)).expect_err(text);
+        assert_eq!(problem("\"eyJh.ey\r\nJi.c2\nln\"\n"), "the token has 3 lines; a token is one line");
+        assert!(problem("not\na token").contains("not a token response"));
         for text in
             ["a", "token a", "a;", r#"{"access_token":"a","expires_in":60}"#, "{\n \"access_token\": \"a\"\n}\r\n"]
         {

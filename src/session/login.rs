@@ -9,7 +9,7 @@ use super::trust::trusted_keys;
 use super::{SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::model::{Generation, Grant, PinnedKeys, Profile, Session, Subject, TokenSet, Trust, TrustedKeys};
-use crate::oauth::{DpopKey, Metadata, random, token_exchange, userinfo};
+use crate::oauth::{DpopKey, Metadata, random, repeats_secret, token_exchange, userinfo};
 use crate::secret::Secret;
 use crate::verify::{
     IdTokenPolicy, KeySet, Policy, Reason, ReasonCode, Verdict, looks_like_jwt, verify, verify_id_token,
@@ -178,6 +178,11 @@ impl SessionService {
             }
             subject => subject,
         };
+        // The name is shown. Without it, the subject is.
+        let secrets = [Some(&tokens.access_token), tokens.refresh_token.as_ref(), client_secret.as_ref()];
+        let secrets: Vec<Secret> = secrets.into_iter().flatten().cloned().collect();
+        let is_shown = |name: &String| !repeats_secret(&secrets, name);
+        let subject = subject.map(|Subject { sub, name }| Subject { sub, name: name.filter(is_shown) });
         Ok(VerifiedLogin {
             keys,
             trust,

@@ -52,6 +52,9 @@ pub enum KeyProblem {
     /// A directory, pipe or device.
     #[error("not a regular file")]
     NotAFile,
+    /// It is larger than any key file.
+    #[error("{}", regular_file::too_large(MAX_BYTES))]
+    TooLarge,
     /// It has no `AGE-SECRET-KEY-1...` line, or is encrypted, but not with a passphrase.
     #[error("it contains no age secret key")]
     NotAKey,
@@ -214,7 +217,10 @@ impl KeyFile {
         }
         check_path(path)?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
-        file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(unreadable)?;
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(wrong(KeyProblem::TooLarge));
+        }
         Ok(Self { path: path.clone(), bytes })
     }
 

@@ -1,10 +1,11 @@
 //! Input at the terminal and on stdin: typed lines and secrets.
 
-use std::io::{self, BufRead as _, Read, Write as _};
+use std::io::{self, Read, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
 use zeroize::Zeroizing;
 
@@ -21,6 +22,9 @@ static ANSWERED: Condvar = Condvar::new();
 
 /// How long to wait for that after Ctrl-C: a prompt without input never restores them.
 const RESTORE_LIMIT: Duration = Duration::from_millis(100);
+
+/// How long the rest of what was pasted may take to arrive.
+const PASTE_LIMIT: Duration = Duration::from_millis(200);
 
 /// The maximum length of typed text, in bytes.
 const MAX_TYPED: usize = 1 << 20;
@@ -170,27 +174,45 @@ pub(super) fn into_text(typed: Zeroizing<Vec<u8>>) -> Option<String> {
     std::str::from_utf8(&typed).ok().map(str::to_owned)
 }
 
-/// Reads a line from stdin, typed or piped, without its line break; `None` at the end of the input.
+/// Returns whether more has arrived at the terminal or on stdin than what was read. Waits a moment for it: what was pasted
+/// together does not arrive at once.
+#[must_use]
+pub fn has_more_input() -> bool {
+    let has_arrived = || {
+        let stdin = io::stdin();
+        let limit = Timespec { tv_sec: 0, tv_nsec: PASTE_LIMIT.subsec_nanos().into() };
+        // Ready at the end of the input too.
+        let _ = poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&limit));
+        rustix::io::ioctl_fionread(&stdin).is_ok_and(|bytes| bytes > 0)
+    };
+    unbuffered(Echo::On, |_| has_arrived()).unwrap_or_else(has_arrived)
+}
+
+/// Reads a line from stdin, typed or piped, without its line break and nothing beyond it; `None` at the end of the input.
 #[must_use]
 pub fn read_stdin_line() -> Option<String> {
-    let mut line = String::new();
-    match io::stdin().lock().read_line(&mut line) {
-        Ok(0) | Err(_) => None,
-        Ok(_) => Some(line.trim_end_matches(['\r', '\n']).to_owned()),
+    let line = read_stdin_bytes(MAX_TYPED)?;
+    Some(std::str::from_utf8(&line).ok()?.trim_end_matches('\r').to_owned())
+}
+
+/// Reads the bytes of a line on stdin, at most `max`; `None` at the end of the input.
+fn read_stdin_bytes(max: usize) -> Option<Zeroizing<Vec<u8>>> {
+    // Never moved to a larger allocation, which would leave a copy.
+    let mut line = Zeroizing::new(Vec::with_capacity(max));
+    let mut byte = [0];
+    while let Ok(1) = rustix::io::retry_on_intr(|| rustix::io::read(io::stdin(), &mut byte)) {
+        if byte[0] == b'\n' || line.len() == max {
+            return Some(line);
+        }
+        line.push(byte[0]);
     }
+    (!line.is_empty()).then_some(line)
 }
 
 /// Reads a line from stdin and nothing beyond it, which may be for another program; `None` without one.
 #[must_use]
 pub fn read_stdin_secret() -> Option<Secret> {
-    let mut line = Zeroizing::new(Vec::with_capacity(MAX_SECRET));
-    let mut byte = [0];
-    while let Ok(1) = rustix::io::retry_on_intr(|| rustix::io::read(io::stdin(), &mut byte)) {
-        if byte[0] == b'\n' || line.len() == MAX_SECRET {
-            break;
-        }
-        line.push(byte[0]);
-    }
+    let line = read_stdin_bytes(MAX_SECRET)?;
     let text = std::str::from_utf8(&line).ok()?.trim_start_matches(BYTE_ORDER_MARK).trim_end_matches('\r');
     (!text.is_empty()).then(|| Secret::new(text.to_owned()))
 }

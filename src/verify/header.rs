@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::reason::{Reason, ReasonCode};
 use super::strict_json;
+use crate::text::white_space_in_token;
 
 /// The longest accepted token, in bytes.
 pub const MAX_TOKEN_LENGTH: usize = 256 * 1024;
@@ -46,11 +47,7 @@ pub(super) fn parse_token(token: &str, max_bytes: usize) -> Result<ParsedToken<'
         let message = "the token is opaque (not a JWT), so only its issuer can verify it";
         return Err(one(ReasonCode::OpaqueToken, message));
     }
-    if token.contains(char::is_whitespace) {
-        let message = match token.lines().count() {
-            1 => "the token has white space in it".to_owned(),
-            lines => format!("the token has {lines} lines; a token is one line"),
-        };
+    if let Some(message) = white_space_in_token(token) {
         return Err(one(ReasonCode::Malformed, &message));
     }
     if token.len() > max_bytes {
@@ -176,6 +173,10 @@ mod tests {
         let (code, message) = code_and_text("a.b.c.d.e");
         assert_eq!(code, ReasonCode::Malformed);
         assert!(message.contains("JWE"), "{message}");
+        let parts = ["é.e30.c2ln", "é.é.c2ln", "é.é.é"].map(|token| parse(token).expect_err("malformed"));
+        assert!(parts[0][0].message.starts_with("the token's header is malformed: "), "{parts:?}");
+        assert!(parts[1][0].message.starts_with("the token's header and payload are malformed: "), "{parts:?}");
+        assert_eq!(parts.map(|reasons| reasons.len()), [1, 1, 1], "one reason for what is wrong in several parts");
         for token in ["e30.e30", "a.b.c.d", "..", "a..c", &".".repeat(1000), &"a.".repeat(200_000)] {
             assert_eq!(code_and_text(token).0, ReasonCode::Malformed);
         }

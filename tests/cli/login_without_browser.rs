@@ -90,6 +90,40 @@ fn pasted_address_may_be_broken_into_lines() {
 }
 
 #[test]
+fn pasted_address_that_is_broken_within_its_code_is_refused() {
+    let issuer = plain();
+    let home = Sandbox::new();
+    // The code is last, so that the first line is a whole response to the login.
+    let code_last = |location: &str| {
+        let (address, query) = location.split_once('?').unwrap();
+        let mut parameters: Vec<&str> = query.split('&').collect();
+        parameters.sort_by_key(|parameter| parameter.starts_with("code="));
+        format!("{address}?{}", parameters.join("&"))
+    };
+    let mut waiting = home.spawn_in_terminal(&login(&issuer, &["--no-browser"]));
+    let url = waiting.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+    waiting.reports("Paste the address: ");
+    let address = code_last(&LoginPages::sign_in(&issuer, &url, USER).location);
+    let (first, rest) = address.split_at(address.len() - 5);
+    waiting.type_text(&format!("{first}\n{rest}\n"));
+    waiting.reports("broken into lines, so a part of its code may be missing; paste it again as one line");
+    waiting.type_text(&format!("\u{1b}[200~{address}\r\n\u{1b}[201~\n"));
+    waiting.wait().exits(0);
+    home.token("work");
+
+    // A pipe.
+    for (broken, code) in [(true, 2), (false, 0)] {
+        let mut piping = home.spawn(&login(&issuer, &["--no-browser"]));
+        let url = piping.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+        let address = code_last(&LoginPages::sign_in(&issuer, &url, USER).location);
+        let (first, rest) = address.split_at(address.len() - 5);
+        let between = if broken { "\n" } else { "" };
+        piping.type_text(&format!("{first}{between}{rest}\r\n\n"));
+        piping.wait().exits(code);
+    }
+}
+
+#[test]
 fn browser_variable_takes_arguments_and_wsl_uses_windows() {
     let issuer = plain();
     for (variables, program) in [

@@ -28,6 +28,22 @@ fn what_is_pasted_along_with_a_token_is_ignored() {
 }
 
 #[test]
+fn token_that_is_broken_into_lines_is_refused_clearly() {
+    let (setup, home, issuer) = (Setup::new(), Sandbox::new(), quick_issuer());
+    let mut token = setup.signer.token(json!({}));
+    token.insert(40, '\n');
+    token.insert_str(90, "\r\n");
+    let problem = "the token has 3 lines; a token is one line";
+    setup.run(&token, &[]).exits(4).reports(problem);
+    let login = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--with-token"];
+    home.run_with(&login, &format!("{token}\n")).exits(2).reports(&format!("invalid token on stdin: {problem}"));
+    let mut command = home.command(&["token"]);
+    command.env("AUTHCTL_TOKEN", &token);
+    let ran = home.spawn_command(command, &["token"]).wait().exits(2);
+    ran.reports(&format!("invalid AUTHCTL_TOKEN: {problem}"));
+}
+
+#[test]
 fn longest_token_and_what_is_around_it_are_read_and_no_more() {
     let setup = Setup::new();
     let reason = |text: &str| setup.run(text, &["--json"]).exits(4).json()["reasons"][0]["message"].to_string();

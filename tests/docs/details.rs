@@ -117,6 +117,9 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
              and why the profile is used: `--profile`, AUTHCTL_PROFILE, the file of the directory, or the default.\n\n\
              `--check` exits with 0 if a token can be obtained without a login, with 3 if a login is required or if the \
              token has expired and the last refresh failed, and with 7 if the store cannot be read.\n\n\
+             Without `--check`, the status is printed also if a part of it cannot be determined, which is left out. The exit \
+             status is then 7 if a store cannot be read, and 2 if the configuration of a profile, the file of the \
+             directory or AUTHCTL_PROFILE is invalid.\n\n\
              `--watch` shows the status every two seconds, and ends with 130 on Ctrl-C. In a pipe it prints only changes, \
              and ends when the reader does.\n\n\
              `--short` is for a shell prompt: the name of the profile, and its state unless it is signed in. It asks the \

@@ -15,8 +15,8 @@ use crate::oauth::authorization_code::{
 };
 use crate::oauth::password::PasswordResponse;
 use crate::oauth::{
-    Http, IssuerError, Metadata, OAuthClient, OAuthError, TokenEndpoint, WaitingBrowser, client_credentials,
-    device_code, login_api, parse_supplied_tokens, password,
+    Http, IssuerError, Metadata, OAuthClient, OAuthError, TokenEndpoint, WaitingBrowser, broken_jwt,
+    client_credentials, device_code, login_api, parse_supplied_tokens, password,
 };
 use crate::secret::Secret;
 use crate::session::NewLogin;
@@ -143,7 +143,17 @@ impl SignIn<'_> {
                     |result: &Result<_, IssuerError>| !matches!(result, Err(IssuerError::InvalidResponse { .. }));
                 let mut joined = (0..lines.len() - 1).map(|from| login.accept_pasted(&lines[from..].concat()));
                 let result = if is_response(&whole) { None } else { joined.find(is_response) };
-                match result.unwrap_or(whole) {
+                let result = result.unwrap_or(whole);
+                if result.is_ok() && self.is_followed_by_text().await {
+                    let what = "the pasted address is broken into lines, so a part of its code may be missing";
+                    if !self.app.ui().is_interactive() {
+                        return Err(Error::msg(ErrorCode::Usage, what, Hint::login()));
+                    }
+                    self.notice(&format!("{what}; paste it again as one line"));
+                    lines.clear();
+                    continue;
+                }
+                match result {
                     Err(IssuerError::InvalidResponse { from, what, .. }) if self.app.ui().is_interactive() => {
                         self.notice(&format!(
                             "{from} is {what}; log in at the address above and copy the whole address"
@@ -164,6 +174,18 @@ impl SignIn<'_> {
             }
             code = paste => code,
         }
+    }
+
+    /// Returns whether more was pasted than the address that was read.
+    async fn is_followed_by_text(&self) -> bool {
+        while self.app.has_more_input().await {
+            match self.app.ask_line("").await {
+                None => return false,
+                Some(text) if text.trim().is_empty() => {}
+                Some(_) => return true,
+            }
+        }
+        false
     }
 
     pub(super) async fn device(&self) -> Result<NewLogin, Error> {
@@ -294,7 +316,11 @@ impl SignIn<'_> {
         })?;
         let tokens = parse_supplied_tokens(&given, self.app.clock().now()).map_err(|_| {
             let hint = Hint::login().or_add(self.app.ui().is_interactive(), "check the command before the pipe");
-            Error::msg(ErrorCode::Usage, "stdin is neither a token response nor a JWT", hint)
+            let message = match broken_jwt(&given) {
+                Some(problem) => format!("invalid token on stdin: {problem}"),
+                None => "stdin is neither a token response nor a JWT".to_owned(),
+            };
+            Error::msg(ErrorCode::Usage, message, hint)
         })?;
         Ok(self.new_login(tokens, None))
     }

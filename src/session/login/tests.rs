@@ -1,5 +1,8 @@
 use std::collections::VecDeque;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
@@ -141,6 +144,68 @@ async fn failed_restore_does_not_hide_why_the_login_failed() {
     // The profile is not saved, so it still has the old issuer, and its session with it.
     assert_eq!(token(&sessions.session(&old).await.expect("stored")), "old");
     assert!(matches!(sessions.stored(&new).await, Ok(Some(stored)) if token(&stored) == "new"));
+}
+
+/// Starts a server that gives every request this response; returns its address and the number of requests.
+fn server(body: &'static str) -> (String, Arc<AtomicUsize>) {
+    let (listener, requests) = (TcpListener::bind("127.0.0.1:0").expect("a port"), Arc::<AtomicUsize>::default());
+    let (address, counted) = (listener.local_addr().expect("bound"), Arc::clone(&requests));
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let _ = stream.read(&mut [0; 4096]);
+            let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json";
+            let _ = write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    (format!("http://{address}"), requests)
+}
+
+#[tokio::test]
+async fn tokens_of_a_failed_login_are_revoked_if_the_session_was_restored() {
+    for restored in [true, false] {
+        let (dir, (address, requests)) = (tempfile::tempdir().expect("tempdir"), server("{}"));
+        let (sessions, mut profile) = (service(dir.path(), &[true, restored], false), profile(&address));
+        let endpoints = &mut profile.server_mut().endpoints;
+        endpoints.token = format!("{address}/token").parse().ok();
+        endpoints.revocation = format!("{address}/revoke").parse().ok();
+        files(dir.path()).write(&profile.name, &session("old")).expect("written");
+        let (new, failed) = (login(&profile, "new"), || Err(SessionError::Interrupted));
+        let discarded = new.session.clone();
+        let saved = sessions.commit_login(&profile, new, Some(profile.clone()), failed).await;
+        assert!(saved.is_err(), "{saved:?}");
+        sessions.discard(&profile, &discarded).await;
+        assert_eq!(requests.load(Ordering::Relaxed) > 0, restored, "a session that is in use is not revoked");
+    }
+}
+
+#[tokio::test]
+async fn name_that_repeats_a_secret_is_not_shown() {
+    for (body, shown) in [
+        (r#"{"sub":"1","preferred_username":"alice"}"#, Some("alice")),
+        (r#"{"sub":"1","preferred_username":"the refresh token is hunter2-refresh"}"#, None),
+        (r#"{"sub":"1","email":"hunter2-access@a.example"}"#, None),
+        (r#"{"sub":"1","name":"hunter2-client"}"#, None),
+    ] {
+        let (dir, (address, _)) = (tempfile::tempdir().expect("tempdir"), server(body));
+        let (sessions, profile) = (service(dir.path(), &[], false), profile(&address));
+        let mut metadata = Metadata::new(profile.issuer.clone());
+        metadata.userinfo_endpoint = format!("{address}/userinfo").parse().ok();
+        let mut tokens = session("hunter2-access").tokens;
+        tokens.refresh_token = Some(Secret::new("hunter2-refresh".into()));
+        let new = NewLogin {
+            grant: Grant::Browser,
+            tokens,
+            nonce: None,
+            client_secret: Some(Secret::new("hunter2-client".into())),
+            dpop_key: None,
+            max_auth_age: None,
+            pinned: None,
+        };
+        let verified = sessions.verify_login(&profile, &metadata, new).await.expect("verified");
+        let subject = verified.session.subject.expect("fetched");
+        assert_eq!((subject.sub.as_str(), subject.name.as_deref()), ("1", shown), "{body}");
+    }
 }
 
 #[tokio::test]

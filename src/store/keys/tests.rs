@@ -4,6 +4,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Barrier;
 
+use age::secrecy::ExposeSecret as _;
+
 use super::*;
 
 /// Returns where the tests put what is encrypted to the key file at `path`: beside it.
@@ -93,6 +95,12 @@ fn files_without_a_key_are_refused() {
     }
     std::fs::write(&path, [0xff, 0xfe]).expect("write");
     assert_eq!(problem(&named(&path)), KeyProblem::NotAKey);
+    // The key itself is at the beginning of the file.
+    let text = format!("{}\n#", age::x25519::Identity::generate().to_string().expose_secret());
+    std::fs::write(&path, text.clone() + &"x".repeat(65_536 - text.len())).expect("write");
+    named(&path).load().expect("the longest file");
+    std::fs::write(&path, text.clone() + &"x".repeat(65_537 - text.len())).expect("write");
+    assert_eq!(problem(&named(&path)).to_string(), "larger than 64 KiB");
     std::fs::remove_file(&path).expect("removed");
     let _socket = std::os::unix::net::UnixListener::bind(&path).expect("bound");
     let found = problem(&named(&path)).to_string();
