@@ -51,12 +51,9 @@ pub struct OAuthError {
 }
 
 impl OAuthError {
-    /// The length of the longest description, in characters.
-    pub(super) const MAX_DESCRIPTION: usize = 300;
-
     /// Shortens both texts to one line.
     pub(super) fn new(code: &str, description: Option<&str>, status: Option<u16>) -> Self {
-        let description = description.map(|d| excerpt(d.trim(), Self::MAX_DESCRIPTION)).filter(|d| !d.is_empty());
+        let description = description.map(|d| excerpt(d.trim(), 300)).filter(|d| !d.is_empty());
         Self { code: excerpt(code.trim(), 100), description, status }
     }
 

@@ -174,7 +174,8 @@ impl Wire {
         let description = self.error_description.0.as_deref().or(self.error.message.as_deref());
         let own = [&self.access_token, &self.refresh_token, &self.id_token, &self.mfa_token].into_iter().flatten();
         let secrets: Vec<Secret> = sent.iter().chain(own).cloned().collect();
-        let description = description.map(|text| excerpt(text.trim(), OAuthError::MAX_DESCRIPTION));
+        // More than is shown: what is shown may end within a secret.
+        let description = description.map(|text| excerpt(text.trim(), 4096));
         let description = description.filter(|text| !repeats_secret(&secrets, text));
         let code = if !KNOWN_CODES.contains(&code) && repeats_secret(&secrets, code) { "error" } else { code };
         Some(ErrorResponse {

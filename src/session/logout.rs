@@ -56,12 +56,17 @@ impl SessionService {
     /// # Errors
     /// [`SessionError::Store`], [`SessionError::Lock`] or [`SessionError::RevocationList`] if that failed on this machine.
     pub async fn logout(self: &Arc<Self>, profile: &Profile, revoke: bool) -> Result<Option<Revocation>, SessionError> {
+        self.release_unsaved(profile, revoke).await;
         let lock = self.lock(profile).await?;
         let signals = self.hold_off_signals().await;
         let (sessions, profile) = (Arc::clone(self), profile.clone());
         let task = tokio::spawn(async move {
             let _until_done = (lock, signals);
-            sessions.logout_locked(&profile, revoke).await
+            let result = sessions.logout_locked(&profile, revoke).await;
+            if result.is_ok() {
+                sessions.end_unsaved_after_logout(&profile, revoke).await;
+            }
+            result
         });
         task.await.unwrap_or(Err(SessionError::Interrupted))
     }
@@ -129,17 +134,18 @@ impl SessionService {
         Ok(added.await.map_err(|_| SessionError::Interrupted)??)
     }
 
-    /// Revokes the tokens of a login that failed, unless its session is stored, or may be, and is therefore in use. A session
-    /// that was to replace that of another issuer or client is not: the profile was not saved. A failure is only logged.
+    /// Revokes the tokens of a login that failed, or of an unsaved session, unless that session is stored, or may be, and is
+    /// therefore in use. One that was to replace the session of another issuer or client is not: the profile was not saved. A
+    /// failure is only logged.
     pub async fn discard(&self, profile: &Profile, session: &Session) {
         let is_used =
             |stored: &Session| stored.generation.login == session.generation.login && stored.replaces.is_none();
         match self.stored(profile).await {
             Ok(stored) if !stored.as_ref().is_some_and(is_used) => {}
-            _ => return tracing::warn!("the tokens of the failed login may be stored and are not revoked"),
+            _ => return tracing::warn!("the tokens of an ended session may be stored and are not revoked"),
         }
         if let Revocation::Failed(error) | Revocation::Partial(error) = self.revoke(profile, session).await {
-            tracing::info!("the tokens of the discarded login were not revoked: {error}");
+            tracing::info!("the tokens of an ended session were not revoked: {error}");
         }
     }
 

@@ -159,6 +159,11 @@ impl SessionService {
             Ok(lock) => lock,
             Err(error) => return self.fall_back(seen.clone(), request, error),
         };
+        // Another refresh of this process may have left the lock to a login or logout.
+        if let Some(error) = self.unsaved_error(&profile.name) {
+            lock.release().await;
+            return self.fall_back(seen.clone(), request, error);
+        }
         let mut held = Some(HeldProfile { lock, _signals: self.hold_off_signals().await });
         let caller = Caller { profile: profile.clone(), request: request.clone(), seen: seen.clone() };
         let sessions = Arc::clone(self);

@@ -189,7 +189,8 @@ impl SessionService {
     }
 
     /// Releases the lock of an unsaved session for a while, so that a login can store another one, or a logout delete it. Once
-    /// one has, the unsaved session is dropped, and revoked if `revoke` is set; until then it is served and stored as before.
+    /// one has, the unsaved session is dropped, and revoked after a logout if `revoke` is set; until then it is served and stored
+    /// as before.
     pub async fn release_unsaved(self: &Arc<Self>, profile: &Profile, revoke: bool) {
         let Some(shared) = self.unsaved_locks().get(&profile.name).cloned() else { return };
         let mut lock = shared.lock().await;
@@ -252,14 +253,26 @@ impl SessionService {
         read.await.unwrap_or(None)
     }
 
-    /// Drops an unsaved session that a login or a logout has replaced. Nothing else knows its tokens.
+    /// Ends the unsaved session of a profile that this process has logged out of, under the profile lock.
+    pub(super) async fn end_unsaved_after_logout(self: &Arc<Self>, profile: &Profile, revoke: bool) {
+        let Some(shared) = self.unsaved_locks().get(&profile.name).cloned() else { return };
+        *shared.lock().await = UnsavedLock::Ended;
+        if let Some(unsaved) = self.unsaved_session(&profile.name) {
+            self.end_unsaved(profile, unsaved, Replacement::Logout, revoke).await;
+        }
+    }
+
+    /// Drops an unsaved session that a login or a logout has replaced. After a logout its tokens are denied, and revoked if
+    /// `revoke` is set: nothing else knows them. After a login they expire, like those of a stored session that a login replaces:
+    /// some issuers end every session of the user with one.
     async fn end_unsaved(self: &Arc<Self>, profile: &Profile, unsaved: Session, by: Replacement, revoke: bool) {
-        if by == Replacement::Logout
-            && let Err(error) = self.mark_revoked(&unsaved).await
-        {
+        self.unsaved.send_modify(|unsaved| drop(unsaved.remove(&profile.name)));
+        if by == Replacement::Login {
+            return;
+        }
+        if let Err(error) = self.mark_revoked(&unsaved).await {
             tracing::warn!("cannot mark the tokens of the session of {} as revoked: {error}", profile.name);
         }
-        self.unsaved.send_modify(|unsaved| drop(unsaved.remove(&profile.name)));
         if revoke {
             let (sessions, profile) = (Arc::clone(self), profile.clone());
             tokio::spawn(async move { sessions.discard(&profile, &unsaved).await });
@@ -471,6 +484,53 @@ mod tests {
         assert!(lock().is_some());
         let stored = service.stored(&profile()).await.expect("readable").expect("there");
         assert_eq!(stored.tokens.access_token.expose(), "new");
+    }
+
+    #[tokio::test]
+    async fn logout_of_the_agent_does_not_wait_for_an_unsaved_session() {
+        let (dir, clock) = (tempfile::tempdir().expect("tempdir"), Arc::new(TestClock::new()));
+        let blocked = dir.path().join("sessions");
+        std::fs::write(&blocked, "").expect("written");
+        let service = service(dir.path(), &clock);
+        service.serve_unsaved();
+        let mut unsaved = service.unsaved();
+        let (read, new) = refreshed(true);
+        let mut held = held(&service).await;
+        let stored = service.store_refreshed(&profile(), &new, &read, &mut held).await;
+        assert!(matches!(stored, Ok(StoreOutcome::Later)));
+        let (profile, started) = (profile(), clock.monotonic());
+        let refused = tokio::time::timeout(Duration::from_secs(20), service.logout(&profile, false)).await;
+        assert!(matches!(refused.expect("an end"), Err(SessionError::Store(_))));
+        assert!(clock.monotonic() - started < RELEASE_TIME, "{:?}", clock.monotonic() - started);
+        assert!(unsaved.borrow().contains_key(&profile.name), "nothing is lost");
+        std::fs::remove_file(&blocked).expect("removed");
+        let stored = tokio::time::timeout(Duration::from_secs(20), unsaved.wait_for(HashMap::is_empty)).await;
+        stored.expect("stored in time").expect("not closed");
+        service.logout(&profile, false).await.expect("logged out");
+        service.close().await;
+        assert!(service.stored(&profile).await.expect("readable").is_none());
+    }
+
+    #[tokio::test]
+    async fn logout_of_the_agent_ends_an_unsaved_session() {
+        let (dir, clock) = (tempfile::tempdir().expect("tempdir"), Arc::new(TestClock::new()));
+        let service = service(dir.path(), &clock);
+        service.serve_unsaved();
+        let (read, new) = refreshed(true);
+        service.write(&profile(), &read).await.expect("written");
+        let (sessions, away) = (dir.path().join("sessions"), dir.path().join("away"));
+        std::fs::rename(&sessions, &away).expect("moved");
+        std::fs::write(&sessions, "").expect("written");
+        let mut held = held(&service).await;
+        let stored = service.store_refreshed(&profile(), &new, &read, &mut held).await;
+        assert!(matches!(stored, Ok(StoreOutcome::Later)));
+        service.release_unsaved(&profile(), true).await;
+        std::fs::remove_file(&sessions).expect("removed");
+        std::fs::rename(&away, &sessions).expect("back");
+        service.logout(&profile(), false).await.expect("logged out");
+        assert!(service.unsaved().borrow().is_empty());
+        service.close().await;
+        assert!(service.stored(&profile()).await.expect("readable").is_none(), "it is not stored afterwards");
     }
 
     #[tokio::test]

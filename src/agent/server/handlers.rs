@@ -315,8 +315,9 @@ impl Agent {
         }
         let forgotten = match self.profiles.choose(Some(&name)) {
             Ok(profile) => {
-                // A login has stored another session, or is about to.
-                self.sessions.release_unsaved(&profile, revoke).await;
+                // A login has stored another session, or is about to. In a task: the client may not wait for the store.
+                let (sessions, released) = (Arc::clone(&self.sessions), Arc::clone(&profile));
+                let _ = tokio::spawn(async move { sessions.release_unsaved(&released, revoke).await }).await;
                 self.forget(&profile)
             }
             Err(_) => self.cache.forget_removed_profile(&name),
