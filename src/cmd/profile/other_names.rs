@@ -2,7 +2,8 @@
 //! profile of a command.
 
 use crate::app::App;
-use crate::cmd::{helper, proxy};
+use crate::cmd::helper::places_of;
+use crate::cmd::proxy::installed_service;
 use crate::config;
 use crate::error::Hint;
 use crate::model::ProfileName;
@@ -10,8 +11,8 @@ use crate::text::shell_line;
 
 /// Warns of each place that still names `old`, with the command that changes it. `new` is the profile's new name, if it has one.
 pub(super) fn warn(app: &App, old: &ProfileName, new: Option<&ProfileName>) {
-    let mut places = helper::places_of(app, old, new);
-    if let Some(file) = proxy::installed_service(app, old) {
+    let mut places = places_of(app, old, new);
+    if let Some(file) = installed_service(app, old) {
         let command = app.next_command(Hint::command("proxy uninstall").with_argument(old.as_str()));
         places.push((file.display().to_string(), command));
     }

@@ -46,7 +46,7 @@ pub(super) fn uninstall(app: &App, profile: Option<&ProfileName>) -> Result<u8, 
 }
 
 /// Returns the file of the service that runs a profile's proxy, if it is installed.
-pub(in crate::cmd) fn installed_service(app: &App, name: &ProfileName) -> Option<PathBuf> {
+pub(crate) fn installed_service(app: &App, name: &ProfileName) -> Option<PathBuf> {
     service::installed_file(&service_of(app, name.clone()).ok()?)
 }
 
