@@ -1,16 +1,14 @@
 //! `authctl status`: shows the profiles, their sessions and the agent, without network access.
 
 mod long;
+mod watch;
 mod words;
 
 use std::io::{self, IsTerminal as _};
-use std::time::Duration;
-
-use rustix::process::Signal;
 
 use super::agent::{Need, problems, status_line};
 use super::output::{self, Style, wrapped};
-use crate::app::{App, Signals, StoreAccess};
+use crate::app::{App, StoreAccess};
 use crate::cli::Status;
 use crate::clock::UnixTime;
 use crate::config::Config;
@@ -22,10 +20,8 @@ use crate::status::{
     profile_statuses,
 };
 use crate::text::{excerpt, sanitize_line};
+use watch::watch;
 use words::{MAX_REASON, expiry, failure, login_command, look, token_file};
-
-/// The time between two screens of `--watch`.
-const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Runs the command.
 pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
@@ -38,11 +34,19 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
     }
     if args.watch {
         // Ctrl-C is how it ends. The shell's prompt begins on a line of its own.
-        return app.run(watch(app, args)).or_else(|error| match error.code {
-            ErrorCode::Interrupted if io::stdout().is_terminal() => output::line("").map(|()| error.code.exit_code()),
-            ErrorCode::Interrupted => Ok(error.code.exit_code()),
-            _ => Err(error),
-        });
+        return app
+            .run(watch(app, || {
+                let config = app.config()?;
+                let (report, problem) = report(app, args, &config)?;
+                Ok(screen(app, args, &config, &report, problem.as_ref()))
+            }))
+            .or_else(|error| match error.code {
+                ErrorCode::Interrupted if io::stdout().is_terminal() => {
+                    output::line("").map(|()| error.code.exit_code())
+                }
+                ErrorCode::Interrupted => Ok(error.code.exit_code()),
+                _ => Err(error),
+            });
     }
     let config = app.config()?;
     let (mut report, problem) = report(app, args, &config)?;
@@ -296,50 +300,6 @@ fn has(needs: &[(String, Need)], need: &Need) -> bool {
     needs.iter().any(|(_, known)| known == need)
 }
 
-/// Shows the status again and again, until a signal or a closed pipe ends it.
-async fn watch(app: &App, args: &Status) -> Result<u8, Error> {
-    let redraws = io::stdout().is_terminal() && !app.environment.dumb_terminal;
-    let mut resizes = redraws.then(|| Signals::listen(&[Signal::WINCH])).transpose().ok().flatten();
-    let mut before = Vec::new();
-    loop {
-        let shown = app.config().and_then(|config| {
-            let (report, problem) = report(app, args, &config)?;
-            Ok(screen(app, args, &config, &report, problem.as_ref()))
-        });
-        let mut lines = shown.unwrap_or_else(|error| wrapped(&format!("error: {}", error.message()), 0));
-        // The last row is for the cursor. More lines would scroll, and each screen would leave a part behind.
-        if redraws && lines.len() >= output::height() {
-            lines.truncate(output::height().saturating_sub(2));
-            lines.push("…".to_owned());
-        }
-        let text = match redraws {
-            // From the top left; what is left of the last screen is erased line by line, so that nothing flickers.
-            true => format!("\u{1b}[H{}\u{1b}[K\u{1b}[J", lines.join("\u{1b}[K\n")),
-            false => lines.join("\n") + "\n",
-        };
-        let first = if before.is_empty() && redraws { "\u{1b}[2J" } else { "" };
-        if (redraws || lines != before) && !output::write(&format!("{first}{text}"))? {
-            return Ok(0);
-        }
-        before = lines;
-        until_due(app.clock().sleep(WATCH_INTERVAL), resizes.as_mut()).await;
-    }
-}
-
-/// Waits for the end of the interval, or for another size of the terminal, for which the screen is drawn again at once.
-async fn until_due(interval: impl Future<Output = ()>, resizes: Option<&mut Signals>) {
-    let resized = async {
-        match resizes {
-            Some(signals) => drop(signals.next().await),
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = interval => {}
-        () = resized => {}
-    }
-}
-
 /// Prints the profile for a shell prompt, and its state unless it is signed in. The agent is asked first; without one, a
 /// session in the file store is read, and a keychain is not.
 fn short(app: &App, args: &Status) -> Result<u8, Error> {
@@ -412,20 +372,4 @@ fn no_token(status: &ProfileStatus, code: ErrorCode) -> Error {
         (None, None) => Error::msg(code, format!("not logged in to {}", status.profile), Hint::login()),
     };
     error.about(&status.profile)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::pending;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn resized_terminal_ends_the_interval() {
-        let mut resizes = Signals::listen(&[Signal::WINCH]).expect("listening");
-        rustix::process::kill_process(rustix::process::getpid(), Signal::WINCH).expect("sent");
-        let limit = Duration::from_secs(60);
-        tokio::time::timeout(limit, until_due(pending(), Some(&mut resizes))).await.expect("another screen");
-        until_due(std::future::ready(()), None).await;
-    }
 }

@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use http_body_util::{Either, Empty, Full};
+use http_body_util::{Either, Empty};
 use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
-    WWW_AUTHENTICATE,
-};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, TRANSFER_ENCODING, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
 use url::Url;
@@ -15,105 +12,14 @@ use url::Url;
 use super::body::{BodyRecord, ProxyBody, RecordedBody, ResponseBody};
 use super::caller::{self, ClientConnection, InvalidCaller};
 use super::headers::{DPOP_NONCE, clean_request, clean_response, has_other_coding, other_method, other_path, upgrades};
+use super::own_response::OwnResponse;
 use super::{Access, ApiProxy, ProxyEvent, RequestOutcome, Wanted};
-use crate::error::{Error, ErrorCode};
+use crate::error::Error;
 use crate::model::{CleanPath, RuleName};
 use crate::oauth::{ApiBody, ApiChallenge, ApiRequestBody, Delivery, IssuerError, Phase};
 
 /// How many nonces are tried for one request.
 const MAX_NONCES: u8 = 2;
-
-/// Why the proxy itself answers.
-struct OwnResponse {
-    status: StatusCode,
-    outcome: RequestOutcome,
-    title: String,
-    hint: String,
-    /// Whether the same request may succeed a moment later.
-    is_temporary: bool,
-}
-
-impl OwnResponse {
-    fn refused(status: StatusCode, rule: RuleName, title: impl Into<String>) -> Self {
-        Self {
-            status,
-            outcome: RequestOutcome::Refused(rule),
-            title: title.into(),
-            hint: String::new(),
-            is_temporary: false,
-        }
-    }
-
-    /// Returns the answer to a request without which the session has no token.
-    fn without_token(error: &Error) -> Self {
-        let status = match error.code.general() {
-            ErrorCode::IssuerUnreachable => StatusCode::BAD_GATEWAY,
-            _ => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        let (outcome, hint) = (RequestOutcome::Failed(error.code.as_str()), error.hint.to_string());
-        Self { status, outcome, title: error.message(), hint, is_temporary: status == StatusCode::BAD_GATEWAY }
-    }
-
-    /// Returns the answer to a request whose body is invalid or ends early. The API had no part in that.
-    fn incomplete_request() -> Self {
-        Self::invalid("request", StatusCode::BAD_REQUEST, "the request's body is invalid or ends early")
-    }
-
-    /// Returns the answer to a request with a transfer coding that would be lost (RFC 9112, section 6.1).
-    fn unsupported_coding() -> Self {
-        let title = "the request has a transfer coding other than chunked";
-        Self::invalid("request", StatusCode::NOT_IMPLEMENTED, title)
-    }
-
-    /// Returns the answer where the API's response has one.
-    fn unsupported_coding_of_api() -> Self {
-        Self::invalid("api", StatusCode::BAD_GATEWAY, "the API's response has a transfer coding other than chunked")
-    }
-
-    /// Returns the answer where the API changes to a protocol that the request does not name (RFC 9110, section 15.2.2).
-    fn unexpected_upgrade() -> Self {
-        Self::invalid("api", StatusCode::BAD_GATEWAY, "the API changed to a protocol that the request does not name")
-    }
-
-    /// Returns the answer to a message of `sender` that is not passed on.
-    fn invalid(sender: &'static str, status: StatusCode, title: &str) -> Self {
-        let outcome = RequestOutcome::Failed(sender);
-        Self { status, outcome, title: title.to_owned(), hint: String::new(), is_temporary: false }
-    }
-
-    /// Returns a problem document (RFC 9457).
-    fn response(self) -> Response<ProxyBody> {
-        let code = match self.outcome {
-            RequestOutcome::PassedOn => "",
-            RequestOutcome::Refused(rule) => rule.as_str(),
-            RequestOutcome::Failed(code) => code,
-        };
-        let body = serde_json::json!({
-            "status": self.status.as_u16(), "code": code, "title": self.title, "hint": self.hint,
-        });
-        let mut response = Response::new(Either::Right(Full::from(body.to_string())));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        match self.status {
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"authctl proxy\""));
-            }
-            // The end of this request, and so the start of the next, is unknown.
-            StatusCode::BAD_REQUEST | StatusCode::NOT_IMPLEMENTED
-                if matches!(self.outcome, RequestOutcome::Failed(_)) =>
-            {
-                headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            StatusCode::BAD_GATEWAY if self.is_temporary => {
-                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            _ => {}
-        }
-        response
-    }
-}
 
 /// A request that may be passed on, if the profile allows it.
 struct CheckedRequest {

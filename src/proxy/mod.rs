@@ -8,6 +8,7 @@ mod body;
 mod caller;
 mod exchange;
 mod headers;
+mod own_response;
 mod serve;
 mod target;
 

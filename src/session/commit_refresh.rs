@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::received_tokens::{fill_expiry, unusable_tokens};
-use super::refresh::issuer_failure;
+use super::refresh_failure::issuer_failure;
 use super::refresh_policy::TokenRequest;
 use super::session_end::refreshes_extend;
 use super::stores::current_session;

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::received_tokens::{check_audience, fill_expiry, of_same_subject, quote_names, unusable_tokens};
-use super::refresh::{Caller, issuer_failure};
+use super::refresh::Caller;
+use super::refresh_failure::issuer_failure;
 use super::refresh_policy::TokenRequest;
 use super::unsaved::StoreOutcome;
 use super::{Demand, HeldProfile, MinTtl, ServedToken, SessionError, SessionService};

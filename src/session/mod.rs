@@ -20,6 +20,7 @@ mod problems;
 mod proof;
 mod received_tokens;
 mod refresh;
+mod refresh_failure;
 pub mod refresh_policy;
 mod registration;
 mod remedy;

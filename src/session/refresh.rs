@@ -9,12 +9,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::received_tokens::of_same_subject;
+use super::refresh_failure::{issuer_failure, lost_reply, refresh_failure};
 use super::refresh_policy::{
     self, Decision, LastFailure, MinTtl, Obstacle, RequestedToken, SessionView, TokenRequest, can_fall_back, decide,
 };
 use super::{HeldProfile, LoginReason, MAX_REFRESH, SessionError, SessionService};
 use crate::clock::UnixTime;
-use crate::model::{ErrorCode, Profile, RefreshFailure, Session, TokenTarget};
+use crate::model::{Profile, RefreshFailure, Session, TokenTarget};
 use crate::oauth::IssuerError;
 use crate::store::ProfileLock;
 
@@ -368,39 +369,4 @@ impl SessionService {
             error => error.into(),
         }
     }
-}
-
-/// Returns the record of a refresh of `session` that failed with `error`.
-pub(super) fn issuer_failure(session: &Session, error: &IssuerError, at: UnixTime) -> RefreshFailure {
-    refresh_failure(session, error.code(), error.to_string(), error.retry_after(), at)
-}
-
-/// Returns the failure of the refresh that the session records as begun.
-fn lost_reply(session: &Session) -> Option<RefreshFailure> {
-    session.refreshing_since.map(|since| RefreshFailure {
-        at: since,
-        failures: 1,
-        refusals: 0,
-        other_target: false,
-        code: ErrorCode::RefreshInDoubt,
-        message: match session.last_failure.as_ref().filter(|failure| failure.at >= since) {
-            Some(failure) => format!("the refresh at {since} may have been processed: {}", failure.message),
-            None => format!("the issuer's reply to the refresh at {since} was lost"),
-        },
-        retry_at: Some(refresh_policy::held_back_until(session.tokens.expires_at, since)),
-    })
-}
-
-fn refresh_failure(
-    session: &Session,
-    code: ErrorCode,
-    message: String,
-    retry_after: Option<Duration>,
-    at: UnixTime,
-) -> RefreshFailure {
-    let retry_at = retry_after.map(|wait| at.plus(wait));
-    let (failures, refusals) = session.last_failure.as_ref().map_or((0, 0), |last| (last.failures, last.refusals));
-    let failures = failures.saturating_add(1);
-    let other_target = false;
-    RefreshFailure { at, failures, refusals, other_target, code, message, retry_at }
 }
