@@ -67,6 +67,7 @@ impl Home {
         let write = |number| {
             let token = token(&issued, number);
             session["tokens"]["access_token"] = token.clone().into();
+            session["profile"] = name(number).into();
             write_session(&identity, &session, &self.session_file(&name(number)));
             token
         };

@@ -111,7 +111,7 @@ impl App {
     }
 
     /// Has an agent that cannot store a refreshed session of the profile leave the profile lock to this command, and revoke
-    /// that session if `revoke` is set and the command replaces or deletes the stored one.
+    /// that session if `revoke` is set and the command deletes the stored one.
     pub fn release_unsaved(&self, profile: &ProfileName, revoke: bool) {
         if self.agent_status().is_ok_and(|state| state.unsaved.iter().any(|unsaved| unsaved.profile == *profile)) {
             self.notify_agent_of_end(profile, revoke);

@@ -274,13 +274,16 @@ impl FileLock {
         note_in(&self.file.file)
     }
 
-    /// Replaces the note.
+    /// Replaces the note. When the file was last modified stays: that shows other changes than a note.
     ///
     /// # Errors
     /// As [`std::os::unix::fs::FileExt::write_all_at`].
     pub fn set_note(&self, note: &str) -> io::Result<()> {
+        let modified = self.modified();
         self.file.file.set_len(0)?;
-        self.file.file.write_all_at(note.as_bytes(), 0)
+        let written = self.file.file.write_all_at(note.as_bytes(), 0);
+        modified.map_or(Ok(()), |modified| self.file.file.set_modified(modified))?;
+        written
     }
 
     /// Sets when the lock file was last modified to the system's time.

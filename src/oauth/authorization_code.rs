@@ -204,9 +204,8 @@ impl AuthorizationCodeLogin {
         // No URL contains a backslash or white space (RFC 3986).
         let text = pasted_line(text).replace("&amp;", "&").replace('\\', "");
         let without_stop = text.trim_end_matches(['.', ',', ';']);
-        let last = without_stop.rsplit(['?', '&']).next().unwrap_or_default().trim_start();
         // A full stop may also be the end of the code.
-        let has_code_last = last.starts_with("code=") && !last.ends_with(char::is_whitespace);
+        let has_code_last = ends_with_code(without_stop) && !without_stop.ends_with(char::is_whitespace);
         let text = if has_code_last { &text } else { without_stop }.replace(char::is_whitespace, "");
         let text = text.as_str();
         let text = text.strip_prefix("view-source:").unwrap_or(text);
@@ -254,6 +253,11 @@ impl AuthorizationCodeLogin {
         add_single_resource(&mut form, &self.resources);
         Ok((endpoint.request_tokens(form).await?, self.nonce))
     }
+}
+
+/// Returns whether a pasted address ends with the code, of which the rest may be missing.
+pub fn ends_with_code(text: &str) -> bool {
+    text.rsplit(['?', '&']).next().is_some_and(|last| last.trim_start().starts_with("code="))
 }
 
 #[cfg(test)]

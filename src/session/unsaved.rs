@@ -196,10 +196,12 @@ impl SessionService {
         let mut lock = shared.lock().await;
         let Some(unsaved) = self.unsaved.borrow().get(&profile.name).cloned() else { return };
         if let Some(by) = self.replacement(profile, &unsaved.session).await {
-            if let UnsavedLock::Held(held) = std::mem::replace(&mut *lock, UnsavedLock::Ended) {
+            let before = std::mem::replace(&mut *lock, UnsavedLock::Ended);
+            self.end_unsaved(profile, Session::clone(&unsaved.session), by, revoke).await;
+            if let UnsavedLock::Held(held) = before {
                 held.release().await;
             }
-            return self.end_unsaved(profile, Session::clone(&unsaved.session), by, revoke).await;
+            return;
         }
         match &mut *lock {
             UnsavedLock::Held(held) => {
@@ -225,8 +227,18 @@ impl SessionService {
             let lock = self.lock(profile).await?;
             let Some((since, until)) = lock.spent().await else { return Ok(lock) };
             let now = self.clock.now();
-            let is_left = now < until && until <= now.plus(MAX_RELEASE);
-            if !is_left || self.session(profile).await.ok().and_then(|stored| stored.refreshing_since) != Some(since) {
+            if now >= until || until > now.plus(MAX_RELEASE) {
+                return Ok(lock);
+            }
+            let stored = match self.session(profile).await {
+                // Read a moment later, it could be the session whose refresh token is spent.
+                Err(error @ SessionError::Store(_)) => {
+                    lock.release().await;
+                    return Err(error);
+                }
+                stored => stored.ok(),
+            };
+            if stored.and_then(|stored| stored.refreshing_since) != Some(since) {
                 return Ok(lock);
             }
             lock.release().await;
@@ -367,7 +379,7 @@ mod tests {
     use super::super::tests::slow_store;
     use super::super::{LockDirectories, Stores};
     use super::*;
-    use crate::clock::Clock;
+    use crate::clock::{Clock, SystemClock};
     use crate::model::StoreKind;
     use crate::oauth::testing::TestClock;
     use crate::secret::Secret;
@@ -383,14 +395,14 @@ mod tests {
         }
     }
 
-    fn service(dir: &Path, clock: &Arc<TestClock>) -> Arc<SessionService> {
+    fn service(dir: &Path, clock: &Arc<impl Clock + 'static>) -> Arc<SessionService> {
         let key = KeySource::Default(dir.join("authctl.key"));
         service_of(Arc::new(FileStore::new(dir.join("sessions"), key)), dir, clock)
     }
 
-    fn service_of(store: Arc<dyn Store>, dir: &Path, clock: &Arc<TestClock>) -> Arc<SessionService> {
+    fn service_of(store: Arc<dyn Store>, dir: &Path, clock: &Arc<impl Clock + 'static>) -> Arc<SessionService> {
         let stores = Stores { keychain: Arc::clone(&store), file: Arc::clone(&store), memory: store };
-        let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(clock);
+        let clock: Arc<dyn Clock> = Arc::clone(clock) as Arc<dyn Clock>;
         let locks = LockDirectories { keychain: dir.join("locks"), file: dir.join("locks") };
         SessionService::new(clock, stores, locks, dir.join("revoked"))
     }
@@ -486,34 +498,10 @@ mod tests {
         assert_eq!(stored.tokens.access_token.expose(), "new");
     }
 
-    #[tokio::test]
-    async fn logout_of_the_agent_does_not_wait_for_an_unsaved_session() {
-        let (dir, clock) = (tempfile::tempdir().expect("tempdir"), Arc::new(TestClock::new()));
-        let blocked = dir.path().join("sessions");
-        std::fs::write(&blocked, "").expect("written");
-        let service = service(dir.path(), &clock);
-        service.serve_unsaved();
-        let mut unsaved = service.unsaved();
-        let (read, new) = refreshed(true);
-        let mut held = held(&service).await;
-        let stored = service.store_refreshed(&profile(), &new, &read, &mut held).await;
-        assert!(matches!(stored, Ok(StoreOutcome::Later)));
-        let (profile, started) = (profile(), clock.monotonic());
-        let refused = tokio::time::timeout(Duration::from_secs(20), service.logout(&profile, false)).await;
-        assert!(matches!(refused.expect("an end"), Err(SessionError::Store(_))));
-        assert!(clock.monotonic() - started < RELEASE_TIME, "{:?}", clock.monotonic() - started);
-        assert!(unsaved.borrow().contains_key(&profile.name), "nothing is lost");
-        std::fs::remove_file(&blocked).expect("removed");
-        let stored = tokio::time::timeout(Duration::from_secs(20), unsaved.wait_for(HashMap::is_empty)).await;
-        stored.expect("stored in time").expect("not closed");
-        service.logout(&profile, false).await.expect("logged out");
-        service.close().await;
-        assert!(service.stored(&profile).await.expect("readable").is_none());
-    }
-
+    /// On the machine's clock: another would end the time for which the lock is left to the logout at once.
     #[tokio::test]
     async fn logout_of_the_agent_ends_an_unsaved_session() {
-        let (dir, clock) = (tempfile::tempdir().expect("tempdir"), Arc::new(TestClock::new()));
+        let (dir, clock) = (tempfile::tempdir().expect("tempdir"), Arc::new(SystemClock));
         let service = service(dir.path(), &clock);
         service.serve_unsaved();
         let (read, new) = refreshed(true);
@@ -524,13 +512,52 @@ mod tests {
         let mut held = held(&service).await;
         let stored = service.store_refreshed(&profile(), &new, &read, &mut held).await;
         assert!(matches!(stored, Ok(StoreOutcome::Later)));
-        service.release_unsaved(&profile(), true).await;
+        // It does not wait for the lock, which the agent has, and nothing is lost while the store is away.
+        let refused = service.logout(&profile(), false).await;
+        assert!(matches!(refused, Err(SessionError::Store(_))), "{refused:?}");
+        assert!(service.unsaved().borrow().contains_key(&profile().name));
         std::fs::remove_file(&sessions).expect("removed");
         std::fs::rename(&away, &sessions).expect("back");
         service.logout(&profile(), false).await.expect("logged out");
         assert!(service.unsaved().borrow().is_empty());
         service.close().await;
         assert!(service.stored(&profile()).await.expect("readable").is_none(), "it is not stored afterwards");
+    }
+
+    #[tokio::test]
+    async fn store_that_seems_empty_ends_no_unsaved_session() {
+        let (dir, clock) = (tempfile::tempdir().expect("tempdir"), Arc::new(TestClock::new()));
+        let service = service(dir.path(), &clock);
+        service.serve_unsaved();
+        let mut unsaved = service.unsaved();
+        let (mut read, new) = refreshed(true);
+        read.refreshing_since = Some(clock.now());
+        service.write(&profile(), &read).await.expect("written");
+        // Nothing is found there, and nothing can be written.
+        let (sessions, away) = (dir.path().join("sessions"), dir.path().join("away"));
+        std::fs::rename(&sessions, &away).expect("moved");
+        std::os::unix::fs::symlink("/proc/nowhere", &sessions).expect("linked");
+        assert!(matches!(service.stored(&profile()).await, Ok(None)));
+        let mut held = held(&service).await;
+        let stored = service.store_refreshed(&profile(), &new, &read, &mut held).await;
+        assert!(matches!(stored, Ok(StoreOutcome::Later)));
+        for _ in 0..2 {
+            service.release_unsaved(&profile(), true).await;
+            let attempted = async {
+                for _ in 0..4 {
+                    unsaved.changed().await.expect("open");
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), attempted).await.expect("more attempts");
+            assert!(unsaved.borrow().contains_key(&profile().name), "the only copy");
+        }
+        std::fs::remove_file(&sessions).expect("removed");
+        std::fs::rename(&away, &sessions).expect("back");
+        let stored = tokio::time::timeout(Duration::from_secs(20), unsaved.wait_for(HashMap::is_empty)).await;
+        stored.expect("stored in time").expect("not closed");
+        service.close().await;
+        let stored = service.stored(&profile()).await.expect("readable").expect("there");
+        assert_eq!(stored.tokens.access_token.expose(), "new");
     }
 
     #[tokio::test]

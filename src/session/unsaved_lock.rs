@@ -9,7 +9,7 @@ pub(super) enum UnsavedLock {
     Held(ProfileLock),
     /// Left to a login or logout, and taken again afterwards.
     Released {
-        /// Whether the issuer is to revoke the unsaved session if that command replaces or deletes the stored one.
+        /// Whether the issuer is to revoke the unsaved session if that command deletes the stored one.
         revoke: bool,
     },
     /// The session is stored or replaced.

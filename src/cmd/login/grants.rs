@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorCode, Hint};
 use crate::login::SIGN_IN_LIMIT;
 use crate::model::{Grant, Par, Profile, TokenSet, TokenTarget};
 use crate::oauth::authorization_code::{
-    AuthorizationCode, AuthorizationCodeLogin, AuthorizationRequest, BrowserResponse,
+    AuthorizationCode, AuthorizationCodeLogin, AuthorizationRequest, BrowserResponse, ends_with_code,
 };
 use crate::oauth::password::PasswordResponse;
 use crate::oauth::{
@@ -144,7 +144,7 @@ impl SignIn<'_> {
                 let mut joined = (0..lines.len() - 1).map(|from| login.accept_pasted(&lines[from..].concat()));
                 let result = if is_response(&whole) { None } else { joined.find(is_response) };
                 let result = result.unwrap_or(whole);
-                if result.is_ok() && self.is_followed_by_text().await {
+                if result.is_ok() && ends_with_code(&lines.concat()) && self.is_followed_by_text().await {
                     let what = "the pasted address is broken into lines, so a part of its code may be missing";
                     if !self.app.ui().is_interactive() {
                         return Err(Error::msg(ErrorCode::Usage, what, Hint::login()));

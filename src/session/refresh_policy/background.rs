@@ -44,8 +44,8 @@ impl Validity {
 /// have to wait, so that sessions of the same moment are not refreshed at once.
 fn margin(lifetime: Duration, spread: u32) -> Duration {
     let margin = default_min_ttl(lifetime) * (MIN_PERCENT + spread) / 100;
-    // Rounded up to a whole second, and at most 80 % of the lifetime.
-    Duration::from_secs(margin.as_secs() + u64::from(margin.subsec_nanos() > 0)).min(lifetime * 4 / 5)
+    // Rounded up to a whole second.
+    Duration::from_secs(margin.as_secs() + u64::from(margin.subsec_nanos() > 0))
 }
 
 #[cfg(test)]
