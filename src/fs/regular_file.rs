@@ -160,7 +160,7 @@ fn is_unmapped(owner: u32) -> bool {
 /// The number of a user without one in the namespace, see user_namespaces(7).
 const OVERFLOW: u32 = 65_534;
 
-/// Returns whether no user of the namespace with this `uid_map` has the number [`OVERFLOW`], as `nobody` often does.
+/// Returns whether no user of the namespace with this `uid_map` has the number [`OVERFLOW`].
 fn is_overflow_of_others(map: &str) -> bool {
     let ranges: Option<Vec<(u64, u64)>> = map
         .lines()
